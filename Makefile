@@ -1,0 +1,52 @@
+# make course · make test · make lab · make export      each makes .venv first, if it is missing
+PYTHON ?= python3
+PY := .venv/bin/python
+NB ?=
+
+# On a busy machine, threads that spin while they wait cost more than they gain.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help course test lab export execute test-browser clean
+
+help:
+	@echo "make course [NB=03]  run every notebook (or one) into build/, then print a table"
+	@echo "make test            ruff, drift check, unit tests, and every notebook against its stored outputs"
+	@echo "make lab             open JupyterLab on the notebooks"
+	@echo "make export          write llmlib/ from the notebooks' '#| export' cells"
+	@echo "make execute [NB=03] run notebooks in place and store their outputs"
+	@echo "make test-browser    Run All in a real JupyterLab in headless Chromium"
+	@echo "make clean           remove build/ and .venv/"
+
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else "Python %d.%d was found, this course runs on 3.10 to 3.13: try make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet -r requirements.txt
+	@touch $@
+
+course: .venv/installed
+	$(PY) tools/course.py $(NB)
+
+test: .venv/installed
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) tools/export.py --check
+	$(PY) -m pytest -n 2
+
+lab: .venv/installed
+	$(PY) -m jupyterlab notebooks
+
+export: .venv/installed
+	$(PY) tools/export.py
+
+execute: .venv/installed
+	$(PY) tools/execute.py $(NB)
+
+.venv/browser: .venv/installed requirements-browser.txt
+	$(PY) -m pip install --quiet -r requirements-browser.txt
+	@touch $@
+
+test-browser: .venv/browser
+	$(PY) tools/browser.py $(NB)
+
+clean:
+	rm -rf build .venv

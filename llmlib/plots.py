@@ -1,0 +1,83 @@
+"""How the figures of the course look, and the few drawings that more than one notebook needs.
+
+Written by hand. Every figure is drawn with plain matplotlib in the notebook that shows it; what
+stands here is the common style, chosen to be read in grey as well, and drawings used twice.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cycler import cycler
+from matplotlib.image import AxesImage
+
+# Dark to light and cold to warm at once, so that the order survives printing in grey.
+COLORS = ["#1f3a5f", "#c8553d", "#5b8e7d", "#e0a458", "#8d6a9f", "#7a7a7a"]
+LINES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1))]
+CMAP = "cividis"
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults to the look of the course; a notebook calls it once at its top."""
+    plt.rcParams.update(
+        {
+            "figure.figsize": (7.0, 3.6),
+            "figure.dpi": 80,
+            "figure.constrained_layout.use": True,
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "axes.prop_cycle": cycler(color=COLORS) + cycler(linestyle=LINES),
+            "grid.color": "#e6e6e6",
+            "grid.linewidth": 0.8,
+            "legend.frameon": False,
+            "image.cmap": CMAP,
+            "lines.linewidth": 1.8,
+        }
+    )
+
+
+def heatmap(
+    values: Sequence,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    ax: Axes | None = None,
+    title: str | None = None,
+    numbers: str | None = None,
+    **imshow: object,
+) -> AxesImage:
+    """Draw a matrix as colours, with a label for each row and column.
+
+    values: a matrix (R, C), anything numpy can read, a detached CPU tensor included.
+    rows, columns: labels, R and C of them; no ticks where they are left out.
+    numbers: a format such as ".2f" writes each value into its square; NaN is left empty.
+    Other keywords go to `imshow`. Returns the image, for a colour bar.
+
+    Raises ValueError where the labels do not fit the matrix.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2:
+        raise ValueError(f"a heat map draws a matrix, not an array of shape {values.shape}")
+    for labels, size, side in ((rows, values.shape[0], "rows"), (columns, values.shape[1], "columns")):
+        if labels is not None and len(labels) != size:
+            raise ValueError(f"{len(labels)} labels for {size} {side}: give one for each")
+    ax = ax or plt.gca()
+    image = ax.imshow(values, **imshow)
+    ax.grid(False)
+    ax.set_xticks(range(len(columns or [])), columns or [], rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(rows or [])), rows or [])
+    if title:
+        ax.set_title(title)
+    if numbers:
+        for (row, column), value in np.ndenumerate(values):
+            if not np.isnan(value):
+                dark = image.norm(value) < 0.55
+                ink = "white" if dark else "black"
+                ax.text(column, row, format(value, numbers), ha="center", va="center", color=ink)
+    return image
