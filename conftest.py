@@ -1,4 +1,4 @@
-"""Settings for the tests, and for the kernels in which nbval runs the notebooks (they inherit this environment)."""
+"""Settings for the tests, and for the kernels of nbval, which inherit this environment."""
 
 import os
 

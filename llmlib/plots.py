@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
-from matplotlib.cycler import cycler
 from matplotlib.image import AxesImage
 
 # Dark to light and cold to warm at once, so that the order survives printing in grey.
@@ -64,14 +64,22 @@ def heatmap(
     values = np.asarray(values, dtype=float)
     if values.ndim != 2:
         raise ValueError(f"a heat map draws a matrix, not an array of shape {values.shape}")
-    for labels, size, side in ((rows, values.shape[0], "rows"), (columns, values.shape[1], "columns")):
+    for labels, size, side in (
+        (rows, values.shape[0], "rows"),
+        (columns, values.shape[1], "columns"),
+    ):
         if labels is not None and len(labels) != size:
             raise ValueError(f"{len(labels)} labels for {size} {side}: give one for each")
     ax = ax or plt.gca()
     image = ax.imshow(values, **imshow)
     ax.grid(False)
-    ax.set_xticks(range(len(columns or [])), columns or [], rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(rows or [])), rows or [])
+    ax.set_xticks([])
+    ax.set_yticks([])
+    if columns is not None:
+        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        ax.set_xticks(range(len(columns)), columns, **slanted)
+    if rows is not None:
+        ax.set_yticks(range(len(rows)), rows)
     if title:
         ax.set_title(title)
     if numbers:

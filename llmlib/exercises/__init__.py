@@ -1,4 +1,4 @@
-"""The checks behind the exercises: `check("01.2", my_function)` says *solved*, or what is still wrong.
+"""The checks of the exercises: `check("01.2", my_function)` says *solved*, or what is wrong.
 
 Written by hand. The checks of each notebook stand in a module of their own (`data_preparation`,
 `embeddings`, ...), which is imported when its first exercise is checked. A check is a generator:
@@ -16,6 +16,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ def exercise(name: str) -> Callable:
 
 
 def failure(name: str, answer: Callable) -> str | None:
-    """Return None if `answer` solves exercise `name`, otherwise a sentence on the first failed case.
+    """Return None if `answer` solves exercise `name`, else a sentence on the first failed case.
 
     Raises ValueError for an exercise that does not exist, and TypeError for an answer that cannot
     be called.
@@ -107,7 +108,9 @@ def failure(name: str, answer: Callable) -> str | None:
     if module := MODULES.get(name[:2]):
         import_module(f"{__name__}.{module}")
     if name not in CHECKS:
-        raise ValueError(f"no exercise {name!r}: there are {', '.join(sorted(CHECKS)) or 'none yet'}")
+        raise ValueError(
+            f"no exercise {name!r}: there are {', '.join(sorted(CHECKS)) or 'none yet'}"
+        )
     if not (inspect.isroutine(answer) or inspect.isclass(answer) or callable(answer)):
         raise TypeError(f"check({name!r}, ...) takes the function itself, not {brief(answer)}")
     return next((text for case in CHECKS[name](answer) if (text := case.failure())), None)
@@ -129,6 +132,9 @@ def same(result: Any, expected: Any, tolerance: float) -> bool:
         return result.shape == expected.shape and torch.allclose(
             result.double(), expected.double(), rtol=tolerance, atol=tolerance
         )
+    if isinstance(expected, int) and not isinstance(expected, bool):  # NumPy's integers count too
+        integral = isinstance(result, Integral) and not isinstance(result, bool)
+        return integral and int(result) == expected
     if isinstance(expected, float):
         return abs(float(result) - expected) <= tolerance * max(1.0, abs(expected))
     if isinstance(expected, dict):

@@ -1,0 +1,252 @@
+# From notebooks/01_data_preparation.ipynb: edit there, then run make export.
+
+"""Tokenizers by characters and by words, and GPT-2's own with no network.
+
+Built in notebook 01. A tokenizer has `encode(text) -> ids`, `decode(ids) -> text`, `vocab_size`,
+`special_tokens` (text -> id), `save(path)` and `load(path)`. What is left out: training the
+subword tokenizers that real models use; notebook 09 builds those.
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+import tiktoken
+
+from llmlib.download import home
+
+UNKNOWN = "<|unk|>"
+END_OF_TEXT = "<|endoftext|>"
+
+
+def split_words(text: str) -> list[str]:
+    """Cut a text into words and single punctuation marks; white space is dropped.
+
+    >>> split_words('"Yes," said Tom.')
+    ['"', 'Yes', ',', '"', 'said', 'Tom', '.']
+    """
+    return re.findall(r"\w+|[^\w\s]", text)
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Put words and marks together with the spaces that English prose has between them.
+
+    >>> join_words(['"', 'Yes', ',', '"', 'said', 'Tom', '.'])
+    '"Yes," said Tom.'
+    """
+    pieces, glue, quoted = [], "", False
+    for word in words:
+        closes = word in set(".,;:!?)]}…") or (word == '"' and quoted)
+        opens = word in set("([{") or (word == '"' and not quoted)
+        quoted ^= word == '"'
+        pieces += [word] if closes else [glue, word]
+        glue = "" if opens else " "
+    return "".join(pieces)
+
+
+class VocabularyTokenizer:
+    """A tokenizer that looks pieces of text up in a list: base of those by words and characters.
+
+    tokens: the pieces it knows, each one once; a piece's place is its id. `<|unk|>`, which stands
+    for every other piece, and `<|endoftext|>` follow at the end.
+    """
+
+    def __init__(self, tokens: Sequence[str]):
+        if isinstance(tokens, str) or not all(isinstance(token, str) and token for token in tokens):
+            raise TypeError("tokens must be a list of strings that are not empty")
+        repeated = [token for token, count in Counter(tokens).items() if count > 1]
+        if repeated:
+            raise ValueError(f"each token may occur once, but {repeated[0]!r} occurs more often")
+        if reserved := {UNKNOWN, END_OF_TEXT} & set(tokens):
+            raise ValueError(f"{min(reserved)!r} is added by the tokenizer itself: leave it out")
+        self.tokens = [*tokens, UNKNOWN, END_OF_TEXT]
+        self.ids = {token: number for number, token in enumerate(self.tokens)}
+        self.special_tokens = {token: self.ids[token] for token in (UNKNOWN, END_OF_TEXT)}
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """Cut a text into pieces."""
+        raise NotImplementedError
+
+    @staticmethod
+    def join(pieces: Iterable[str]) -> str:
+        """Put pieces together again."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_text(cls, text: str, vocab_size: int | None = None) -> "VocabularyTokenizer":
+        """Make a tokenizer that knows every piece of `text`, or the most frequent ones.
+
+        vocab_size: how many ids there may be at most, the two special tokens included.
+        Raises ValueError for a text without any piece and for a vocab_size below 3.
+        """
+        counts = Counter(cls.split(text))
+        if not counts:
+            raise ValueError("a vocabulary can not be made from an empty text")
+        if vocab_size is not None and vocab_size < 3:
+            raise ValueError(
+                f"vocab_size {vocab_size} leaves no room beside 2 special tokens: give at least 3"
+            )
+        room = None if vocab_size is None else vocab_size - 2
+        by_frequency = sorted(counts, key=lambda piece: (-counts[piece], piece))
+        return cls(sorted(by_frequency[:room]))
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of token ids, special tokens included."""
+        return len(self.tokens)
+
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: Collection[str] | str = (),
+        disallowed_special: Collection[str] | str = "all",
+    ) -> list[int]:
+        """Return the token ids of a text; a piece that is not known becomes `<|unk|>`.
+
+        allowed_special: the special tokens that are recognised in the text, or "all".
+        disallowed_special: those that raise ValueError if they stand in the text; "all" means all
+        that are not allowed. With `disallowed_special=()` they are read as ordinary text.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"encode takes a string, not {type(text).__name__}")
+        allowed = set(self.special_tokens if allowed_special == "all" else allowed_special)
+        refused = set(self.special_tokens if disallowed_special == "all" else disallowed_special)
+        for token in sorted(refused - allowed):
+            if token in text:
+                raise ValueError(
+                    f"the text contains the special token {token!r}: pass allowed_special="
+                    f"{{{token!r}}} to encode it as such, or disallowed_special=() as plain text"
+                )
+        pattern = "|".join(re.escape(token) for token in self.special_tokens if token in allowed)
+        parts = re.split(f"({pattern})", text) if pattern else [text]
+        unknown = self.ids[UNKNOWN]
+        ids = []
+        for part in parts:
+            pieces = [part] if part in allowed else self.split(part)
+            ids += [self.ids.get(piece, unknown) for piece in pieces]
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of token ids.
+
+        Raises ValueError for an id outside 0 … vocab_size - 1.
+        """
+        ids = [int(i) for i in ids]
+        for i in ids:
+            if not 0 <= i < self.vocab_size:
+                raise ValueError(
+                    f"token id {i} is outside the vocabulary: ids are 0 to {self.vocab_size - 1}"
+                )
+        return self.join(self.tokens[i] for i in ids)
+
+    def save(self, path: str | Path) -> None:
+        """Write the vocabulary to a JSON file: beside its place first, renamed when it is whole."""
+        path = Path(path)
+        content = {"tokenizer": type(self).__name__, "tokens": self.tokens[:-2]}
+        beside = path.with_name(path.name + ".part")
+        beside.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        os.replace(beside, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "VocabularyTokenizer":
+        """Read a vocabulary that `save` has written.
+
+        Raises ValueError for a file that is none, or that belongs to another kind of tokenizer.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            kind, tokens = content["tokenizer"], content["tokens"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not a vocabulary that {cls.__name__}.save has written"
+            ) from error
+        if kind != cls.__name__:
+            raise ValueError(f"{path} holds a {kind}: load it with {kind}.load")
+        return cls(tokens)
+
+
+class WordTokenizer(VocabularyTokenizer):
+    """Words and punctuation marks as tokens: see `split_words` and `join_words`."""
+
+    split = staticmethod(split_words)
+    join = staticmethod(join_words)
+
+
+class CharTokenizer(VocabularyTokenizer):
+    """Single characters (Unicode code points) as tokens."""
+
+    split = staticmethod(list)
+    join = staticmethod("".join)
+
+
+GPT2_FILES = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main"
+
+
+def gpt2_byte_symbols() -> dict[int, str]:
+    """Return the visible character that GPT-2's files write for each byte, in order of the ids."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {
+        byte: chr(256 + n) for n, byte in enumerate(others)
+    }
+
+
+def derive_encoder_json(vocab_bpe: str) -> str:
+    """Derive GPT-2's `encoder.json` (token -> id) from the text of its `vocab.bpe`."""
+    merges = vocab_bpe.split("\n")[1:-1]
+    tokens = [
+        *gpt2_byte_symbols().values(),
+        *(merge.replace(" ", "") for merge in merges),
+        END_OF_TEXT,
+    ]
+    return json.dumps({token: number for number, token in enumerate(tokens)})
+
+
+@cache
+def gpt2_encoding() -> tiktoken.Encoding:
+    """Return GPT-2's tokenizer, made from the `gpt2/vocab.bpe` of the course with no network.
+
+    Afterwards `tiktoken.get_encoding("gpt2")` works in this process too. The user's own
+    TIKTOKEN_CACHE_DIR is neither read nor written. Raises ValueError where `vocab.bpe` is not
+    OpenAI's file, to the byte.
+    """
+    source = home() / "gpt2" / "vocab.bpe"
+    vocab_bpe = source.read_bytes()
+    if (
+        hashlib.sha256(vocab_bpe).hexdigest()
+        != "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
+    ):
+        raise ValueError(
+            f"{source} is not GPT-2's vocabulary: restore it with `git checkout gpt2/vocab.bpe`"
+        )
+    files = {
+        "vocab.bpe": vocab_bpe,
+        "encoder.json": derive_encoder_json(vocab_bpe.decode()).encode(),
+    }
+    before = os.environ.get("TIKTOKEN_CACHE_DIR")
+    with tempfile.TemporaryDirectory() as cache:
+        for name, content in files.items():
+            # tiktoken names a cached file by the SHA-1 of its address
+            (Path(cache) / hashlib.sha1(f"{GPT2_FILES}/{name}".encode()).hexdigest()).write_bytes(
+                content
+            )
+        os.environ["TIKTOKEN_CACHE_DIR"] = cache
+        try:
+            return tiktoken.get_encoding("gpt2")
+        finally:
+            if before is None:
+                del os.environ["TIKTOKEN_CACHE_DIR"]
+            else:
+                os.environ["TIKTOKEN_CACHE_DIR"] = before
