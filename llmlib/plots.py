@@ -12,8 +12,8 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
-# Dark to light and cold to warm at once, so that the order survives printing in grey.
-COLORS = ["#1f3a5f", "#c8553d", "#5b8e7d", "#e0a458", "#8d6a9f", "#7a7a7a"]
+# Neighbours differ in lightness too, and each has its line: both survive printing in grey.
+COLORS = ["#1f3a5f", "#c8553d", "#5b8e7d", "#e0a458", "#5d3a78", "#a8a8a8"]
 LINES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1))]
 CMAP = "cividis"
 

@@ -116,9 +116,10 @@ def test_special_tokens_work_as_in_tiktoken():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("wrong", [-1, 10**6])
+@pytest.mark.parametrize("wrong", [-1, "first beyond", 10**6])
 def test_ids_out_of_range_are_named(kind, wrong):
     tokenizer = kind.from_text(TEXT)
+    wrong = tokenizer.vocab_size if wrong == "first beyond" else wrong
     with pytest.raises(ValueError, match=f"{wrong} is outside .* 0 to {tokenizer.vocab_size - 1}"):
         tokenizer.decode([0, wrong])
 
