@@ -1,0 +1,78 @@
+"""A small world of children's stories whose probabilities are known exactly.
+
+Written by hand. One grammar (`llmlib.stories.grammar`, to be read and changed) is used in three
+ways:
+
+    tell    a story, at random; every choice in it is uniform, so its probability is exact
+    score   any text: `log_prob`, and `next_words`, the true distribution of the word that follows
+    check   any text: is it grammatical, and do its pronouns, owners, objects and counts stay true?
+
+so that what a language model learns of this world can be held against the truth: `entropy` is the
+floor of its loss, `next_words` what it should predict, `check` what its stories are worth.
+
+The functions here speak of the default world; `World(rules, words)` makes another one.
+`python -m llmlib.stories > data/stories.txt` writes the sample that ships with the course.
+"""
+
+import random
+from functools import cache
+
+from llmlib.stories.grammar import RULES, WORDS
+from llmlib.stories.text import join_words, split_words
+from llmlib.stories.world import Report, Story, World
+
+__all__ = [
+    "RULES",
+    "WORDS",
+    "Report",
+    "Story",
+    "World",
+    "check",
+    "entropy",
+    "join_words",
+    "log_prob",
+    "next_words",
+    "sample",
+    "split_words",
+    "tell",
+    "tell_many",
+    "world",
+]
+
+SAMPLE_SIZE, SAMPLE_SEED = 1000, 2024  # data/stories.txt
+
+
+@cache
+def world() -> World:
+    """The default world."""
+    return World()
+
+
+def tell(rng: random.Random) -> Story:
+    """`World.tell` of the default world; so are the functions below."""
+    return world().tell(rng)
+
+
+def tell_many(n: int, seed: int) -> list[Story]:
+    return world().tell_many(n, seed)
+
+
+def log_prob(text: str, prefix: bool = False) -> float:
+    return world().log_prob(text, prefix)
+
+
+def next_words(beginning: str) -> dict[str, float]:
+    return world().next_words(beginning)
+
+
+def check(text: str) -> Report:
+    return world().check(text)
+
+
+def entropy() -> float:
+    return world().entropy()
+
+
+def sample() -> str:
+    """The text of data/stories.txt: a story a line."""
+    return "".join(f"{story.text}\n" for story in tell_many(SAMPLE_SIZE, SAMPLE_SEED))

@@ -1,0 +1,236 @@
+"""What the stories are made of: words, the slots they stand in, choices, and what is remembered.
+
+Written by hand. `llmlib.stories.grammar` explains the language in which a grammar is written;
+`llmlib.stories.parser` makes templates of it, and a template is a tuple of items of five kinds:
+
+    "lake"    a token, said as it stands        Note    something to remember; says nothing
+    Branch    a choice between templates        WordSlot, NumberSlot    a choice between words
+
+What has been said lives in a `Memory`, and what is still to be said in a `Plan`. Neither is ever
+changed, only replaced: a reader that follows several possibilities at once keeps a pair for each.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+Tokens = tuple[str, ...]
+
+
+class Memory(NamedTuple):
+    """What a story has said so far."""
+
+    chosen: dict[str, object]  # variable -> its Word, or its number
+    traits: dict[str, dict[str, str]]  # character -> kind of trait -> trait
+    facts: dict[str, str]
+
+    def choose(self, variable: str, value: object) -> "Memory":
+        return self._replace(chosen={**self.chosen, variable: value})
+
+    def note_traits(self, who: str, traits: dict[str, str]) -> "Memory":
+        """Add traits to a character; what is known already stays as it is."""
+        known = self.traits.get(who, {})
+        return self._replace(traits={**self.traits, who: {**traits, **known}})
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """Items to be said one after another. Compared by identity, like all that is parsed once."""
+
+    items: tuple
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """A rule, or a choice in square brackets: its templates are equally likely."""
+
+    name: str
+    alternatives: list[Template] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Note:
+    """A trait of `who`, or (where there is no `who`) a fact about the story."""
+
+    who: str | None
+    content: dict[str, str]
+
+    def write(self, memory: Memory) -> Memory:
+        if self.who:
+            return memory.note_traits(self.who, self.content)
+        return memory._replace(facts={**memory.facts, **self.content})
+
+
+@dataclass(frozen=True, eq=False)
+class Word:
+    forms: tuple[Tokens, ...]
+    traits: dict[str, str]
+
+    def __str__(self) -> str:
+        return " ".join(self.forms[0])
+
+    @cached_property
+    def kind(self) -> tuple[tuple[str, str], ...]:
+        """The traits in a form that can be compared: words of one kind are interchangeable."""
+        return tuple(sorted(self.traits.items()))
+
+    def fits(self, traits: dict[str, str]) -> bool:
+        return all(traits.get(kind, trait) == trait for kind, trait in self.traits.items())
+
+
+@dataclass(frozen=True, eq=False)
+class WordClass:
+    name: str
+    form_names: list[str]
+    no_two_alike: bool
+    words: list[Word]
+
+
+@dataclass(frozen=True, eq=False)
+class WordSlot:
+    """A place for a word of a class; `number`, where given, decides which of its forms is said."""
+
+    source: str
+    who: str
+    variable: str
+    word_class: WordClass
+    form: int
+    capital: bool
+    number: str | None
+
+    @property
+    def label(self) -> str:
+        return self.word_class.name
+
+    def options(self, memory: Memory) -> list[Word]:
+        """The words that may stand here, all equally likely."""
+        if self.variable in memory.chosen:
+            return [memory.chosen[self.variable]]
+        traits = memory.traits.get(self.who, {})
+        return [w for w in self.word_class.words if w.fits(traits) and not self.taken(w, memory)]
+
+    def taken(self, word: Word, memory: Memory) -> bool:
+        return self.word_class.no_two_alike and word in memory.chosen.values()
+
+    def say(self, word: Word, memory: Memory) -> Tokens:
+        form = self.form if self.number is None else int(amount(self.number, memory) != 1)
+        return self.spelling[word][form]
+
+    def remember(self, word: Word, memory: Memory) -> Memory:
+        if self.variable in memory.chosen:
+            return memory
+        return memory.choose(self.variable, word).note_traits(self.who, word.traits)
+
+    def anything(self) -> Iterator[tuple[Tokens, Word]]:
+        """All that could stand here if nothing had been said before."""
+        for word, forms in self.spelling.items():
+            for tokens in forms if self.number else forms[self.form : self.form + 1]:
+                yield tokens, word
+
+    @cached_property
+    def spelling(self) -> dict[Word, list[Tokens]]:
+        def spell(form: Tokens) -> Tokens:
+            return (form[0][0].upper() + form[0][1:], *form[1:]) if self.capital else form
+
+        return {word: [spell(form) for form in word.forms] for word in self.word_class.words}
+
+    def blame(self, word: Word, memory: Memory) -> str:
+        """Why this word is not one of the options, to complete the sentence "'king' …"."""
+        known = memory.traits.get(self.who, {})
+        options = self.options(memory)
+        if word in options:  # the right word in the wrong form
+            options = [word]
+        right = {" ".join(self.say(option, memory)) for option in options}
+        if 1 <= len(right) <= 3:
+            return f"should be {either(sorted(right))}"
+        if self.taken(word, memory):
+            return "is taken already"
+        clash = next(kind for kind, trait in word.traits.items() if known.get(kind, trait) != trait)
+        return f"goes with {word.traits[clash]}, but the {self.who or 'story'} is {known[clash]}"
+
+
+@dataclass(frozen=True, eq=False)
+class NumberSlot:
+    """A number, said in words: chosen within bounds, or (`bounds` None) one that is known."""
+
+    source: str
+    variable: str
+    bounds: tuple[str, str] | None
+    words: list[Word]
+    label = "count"
+
+    def options(self, memory: Memory) -> list[int]:
+        if self.bounds is None or self.variable in memory.chosen:
+            numbers = [amount(self.variable, memory)]
+        else:
+            low, high = (amount(bound, memory) for bound in self.bounds)
+            numbers = range(low, high + 1)
+        return [number for number in numbers if 1 <= number <= len(self.words)]
+
+    def say(self, number: int, memory: Memory) -> Tokens:
+        return self.words[number - 1].forms[0]
+
+    def remember(self, number: int, memory: Memory) -> Memory:
+        if self.bounds is None or self.variable in memory.chosen:
+            return memory
+        return memory.choose(self.variable, number)
+
+    def anything(self) -> Iterator[tuple[Tokens, int]]:
+        for number, word in enumerate(self.words, 1):
+            yield word.forms[0], number
+
+    def blame(self, number: int, memory: Memory) -> str:
+        right = [f"{self.words[option - 1]}" for option in self.options(memory)]
+        if len(right) > 3:
+            return f"should be between '{right[0]}' and '{right[-1]}'"
+        return f"should be {either(right)}" if right else "cannot be: there are not so many"
+
+
+def amount(expression: str, memory: Memory) -> int:
+    """The value of `n`, `3` or `n-k`."""
+    first, *rest = (int(t) if t.isdigit() else memory.chosen.get(t) for t in expression.split("-"))
+    if first is None or None in rest:
+        raise ValueError(f"the number {expression!r} is used before it is chosen with {{… in …}}")
+    return first - sum(rest)
+
+
+def either(words: list[str]) -> str:
+    """'x', 'y' or 'z'."""
+    quoted = [f"'{word}'" for word in words]
+    return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
+
+
+# What is left to say: (template, position in it, what is left after it), or None.
+Plan = tuple[Template, int, "Plan"] | None
+
+
+def enter(template: Template, rest: Plan) -> Plan:
+    """The plan to say a template, and then the rest."""
+    return (template, 0, rest) if template.items else rest
+
+
+def next_item(plan: Plan) -> tuple[object, Plan]:
+    """The first item of a plan, and the plan without it."""
+    template, position, rest = plan
+    more = position + 1 < len(template.items)
+    return template.items[position], (template, position + 1, rest) if more else rest
+
+
+def options_of(item: Branch | WordSlot | NumberSlot, memory: Memory) -> list:
+    """What may be chosen, all equally likely. Raises ValueError where there is nothing."""
+    options = item.alternatives if isinstance(item, Branch) else item.options(memory)
+    if not options:
+        traits = " ".join(memory.traits.get(getattr(item, "who", ""), {}).values())
+        who = f", which has to fit {item.who} ({traits})" if traits else ""
+        raise ValueError(f"the grammar has nothing to say for {{{item.source}}}{who}")
+    return options
+
+
+def follow(
+    item: Branch | WordSlot | NumberSlot, option: object, rest: Plan, memory: Memory
+) -> tuple[Plan, Memory]:
+    """What is planned and what is known after this option was chosen."""
+    if isinstance(item, Branch):
+        return enter(option, rest), memory
+    return rest, item.remember(option, memory)

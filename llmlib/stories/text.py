@@ -1,0 +1,64 @@
+"""Texts as word tokens, and back.
+
+Written by hand. A token is a word or one punctuation mark. White space is not kept, as the
+stories' own is always the same: `join_words` knows where it stands.
+"""
+
+import re
+from collections.abc import Iterable
+
+# A word with inner apostrophes, or one mark: "snow", "don't", ",".
+TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+
+
+def split_words(text: str) -> list[str]:
+    """Split a text into word tokens: words and punctuation marks.
+
+    >>> split_words('"Yes," said Tom.')
+    ['"', 'Yes', ',', '"', 'said', 'Tom', '.']
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"a text is a str, not {type(text).__name__}")
+    return TOKEN.findall(text)
+
+
+def join_words(tokens: Iterable[str]) -> str:
+    """Write word tokens as a text; it undoes `split_words` on every story.
+
+    >>> join_words(['"', 'Yes', ',', '"', 'said', 'Tom', '.'])
+    '"Yes," said Tom.'
+    """
+    if isinstance(tokens, str):
+        raise TypeError("join_words takes a list of tokens, not a str: split_words makes one")
+    pieces, quoted, glued = [], False, True
+    for token in tokens:
+        closing = token == '"' and quoted
+        if not (glued or closing or token in {".", ",", "!", "?", ":", ";"}):
+            pieces.append(" ")
+        pieces.append(token)
+        quoted ^= token == '"'
+        glued = token == '"' and not closing
+    return "".join(pieces)
+
+
+def token_spans(text: str) -> list[tuple[int, int]]:
+    return [match.span() for match in TOKEN.finditer(text)]
+
+
+def around(text: str, at: int) -> str:
+    """Token number `at` of a text, with a few on either side."""
+    spans = token_spans(text)[max(0, at - 2) : at + 4]
+    return text[spans[0][0] : spans[-1][1]].strip(' .,!?"')
+
+
+def after(text: str) -> str:
+    """Where we are when this much of a text was read: after its last words."""
+    words = text.split()
+    said = " ".join(words[-6:])
+    return f"after '{'…' if words[6:] else ''}{said}'" if words else "at the beginning"
+
+
+def common_length(a: str, b: str) -> int:
+    """How many characters two texts have in common before they differ."""
+    different = (i for i, (x, y) in enumerate(zip(a, b)) if x != y)
+    return next(different, min(len(a), len(b)))
