@@ -1,4 +1,5 @@
-# From notebooks/01_data_preparation.ipynb: edit there, then run make export.
+# From notebooks/01_data_preparation.ipynb, notebooks/05_loss.ipynb: edit there, then
+# run make export.
 
 """From token ids to batches: windows over a long array, and a split that does not leak.
 
@@ -8,12 +9,19 @@ from another process would.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+)
 
 TokenIds = Sequence[int] | np.ndarray | torch.Tensor | str | Path
 
@@ -22,7 +30,7 @@ def as_token_array(ids: TokenIds) -> np.ndarray:
     """Return token ids as a NumPy array (N,), without copying them where they already lie in one.
 
     ids: a list, an array (also memory-mapped), a CPU tensor, or the path of a `.npy` file, which is
-    memory-mapped. Raises ValueError or TypeError where that is no sequence of integers from 0 on.
+    memory-mapped. Raises ValueError or TypeError for what is not a sequence of integers from 0 on.
     """
     if isinstance(ids, (str, Path)):
         if Path(ids).suffix != ".npy":
@@ -123,7 +131,7 @@ def split(
     distinct = list(dict.fromkeys(documents))
     if len(distinct) < 2:
         raise ValueError(
-            f"{len(distinct)} different documents can not be divided: give at least two, "
+            f"{len(distinct)} different documents cannot be divided: give at least two, "
             "for example the paragraphs of a text, text.split('\\n\\n')"
         )
     random.Random(seed).shuffle(distinct)
@@ -132,3 +140,131 @@ def split(
     train = [document for document in documents if document not in held_out]
     val = [document for document in documents if document in held_out]
     return train, val
+
+
+# ruff: noqa: E501 - the first line of this module names two notebooks
+class DocumentDataset(Dataset):
+    """Documents of different lengths, one a row: the targets of what is filled up are -100.
+
+    documents: token ids of each, without special tokens. end_of_text: the id that opens and closes
+    a document. context_length: the most inputs that the model takes, if there is a limit.
+
+    `dataset[[i, j, ...]]` is a batch `(inputs, targets)`, each (B, T) int64, T one more than the
+    longest document has: `end_of_text w1 … wn` and `w1 … wn end_of_text`. Inputs are filled up with
+    `end_of_text`, targets with -100, which a loss ignores. `dataset[i]` is one row of it, (T,) each.
+    Raises ValueError for no documents, an empty one, one that is too long, and one that already
+    holds `end_of_text`.
+    """
+
+    def __init__(
+        self,
+        documents: Sequence[TokenIds],
+        end_of_text: int,
+        context_length: int | None = None,
+    ):
+        if len(documents) == 0:
+            raise ValueError("there are no documents: give at least one")
+        if end_of_text < 0:
+            raise ValueError(f"end_of_text must be a token id, so at least 0, not {end_of_text}")
+        pieces = [np.array([end_of_text])]
+        for number, document in enumerate(documents):
+            try:
+                ids = as_token_array(document)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"document {number}: {error}") from None
+            if context_length is not None and len(ids) + 1 > context_length:
+                raise ValueError(
+                    f"document {number} of {len(ids)} tokens, and end_of_text before it, exceeds "
+                    f"the context_length of {context_length}: divide it, or use create_dataloader"
+                )
+            if (ids == end_of_text).any():
+                raise ValueError(
+                    f"document {number} holds end_of_text ({end_of_text}): it is added here, so "
+                    "give each document without it"
+                )
+            pieces += [ids, pieces[0]]
+        self.ids = np.concatenate(pieces)  # held once: end_of_text d0 end_of_text d1 … end_of_text
+        self.lengths = np.array([len(ids) + 1 for ids in pieces[1::2]])
+        self.starts = np.cumsum(self.lengths) - self.lengths
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int | Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        starts, lengths = self.starts[index][..., None], self.lengths[index][..., None]
+        steps = np.arange(lengths.max())
+        inside = steps < lengths  # (B, T)
+        places = starts + np.where(inside, steps, 0)  # filled up with the first id, end_of_text
+        targets = np.where(inside, self.ids[places + 1], -100)
+        return tuple(torch.from_numpy(ids.astype(np.int64)) for ids in (self.ids[places], targets))
+
+
+class LengthSampler(Sampler):
+    """Batches of indices of similar length, so that little has to be filled up.
+
+    Shuffled: all indices in random order, sorted by length within pools of POOL batches, and then
+    the batches in random order. Not shuffled: all sorted by length. With drop_last, indices that
+    do not fill a batch are left out, chosen at random if shuffled.
+    """
+
+    POOL = 50
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        shuffle: bool = True,
+        drop_last: bool = True,
+        generator: torch.Generator | None = None,
+    ):
+        self.lengths, self.batch_size = np.asarray(lengths), batch_size
+        self.shuffle, self.drop_last, self.generator = shuffle, drop_last, generator
+
+    def __len__(self) -> int:
+        n_full, rest = divmod(len(self.lengths), self.batch_size)
+        return n_full + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        n, size = len(self.lengths), self.batch_size
+        order = (
+            torch.randperm(n, generator=self.generator).numpy() if self.shuffle else np.arange(n)
+        )
+        # left out before anything is sorted: afterwards it would always be the longest
+        order = order[: n - n % size] if self.drop_last else order
+        pool = self.POOL * size if self.shuffle else n
+        pools = [order[start : start + pool] for start in range(0, n, pool)]
+        order = np.concatenate([p[np.argsort(self.lengths[p], kind="stable")] for p in pools])
+        batches = [order[start : start + size].tolist() for start in range(0, len(order), size)]
+        turns = range(len(batches))
+        if self.shuffle:
+            turns = torch.randperm(len(batches), generator=self.generator).tolist()
+        yield from (batches[turn] for turn in turns)
+
+
+def create_document_loader(
+    documents: Sequence[TokenIds],
+    end_of_text: int,
+    batch_size: int = 8,
+    *,
+    context_length: int | None = None,
+    shuffle: bool = True,
+    drop_last: bool = True,
+    generator: torch.Generator | None = None,
+) -> DataLoader:
+    """Return a loader of batches `(inputs, targets)`, each (B, T) int64: a document in each row.
+
+    See `DocumentDataset` for the rows and `LengthSampler` for their order, which in each epoch is
+    drawn anew from `generator` (the global one if left out), or always the same without `shuffle`.
+    Raises ValueError where there is not a single batch to give.
+    """
+    dataset = DocumentDataset(documents, end_of_text, context_length)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    if drop_last and len(dataset) < batch_size:
+        raise ValueError(
+            f"{len(dataset)} documents do not fill one batch of {batch_size}: "
+            "give more of them, a smaller batch_size, or drop_last=False"
+        )
+    sampler = LengthSampler(dataset.lengths, batch_size, shuffle, drop_last, generator)
+    # batch_size=None: the sampler already yields whole batches of indices
+    return DataLoader(dataset, sampler=sampler, batch_size=None)

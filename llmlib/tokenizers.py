@@ -88,7 +88,7 @@ class VocabularyTokenizer:
         """
         counts = Counter(cls.split(text))
         if not counts:
-            raise ValueError("a vocabulary can not be made from an empty text")
+            raise ValueError("a vocabulary cannot be made from an empty text")
         if vocab_size is not None and vocab_size < 3:
             raise ValueError(
                 f"vocab_size {vocab_size} leaves no room beside 2 special tokens: give at least 3"
@@ -148,7 +148,7 @@ class VocabularyTokenizer:
         return self.join(self.tokens[i] for i in ids)
 
     def save(self, path: str | Path) -> None:
-        """Write the vocabulary to a JSON file: beside its place first, renamed when it is whole."""
+        """Write the vocabulary to a JSON file; an old one stays whole until the new one is."""
         path = Path(path)
         content = {"tokenizer": type(self).__name__, "tokens": self.tokens[:-2]}
         beside = path.with_name(path.name + ".part")
@@ -159,7 +159,7 @@ class VocabularyTokenizer:
     def load(cls, path: str | Path) -> "VocabularyTokenizer":
         """Read a vocabulary that `save` has written.
 
-        Raises ValueError for a file that is none, or that belongs to another kind of tokenizer.
+        Raises ValueError for a file that is no vocabulary, or that of another kind of tokenizer.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))

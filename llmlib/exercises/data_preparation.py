@@ -11,6 +11,7 @@ def windows_are_counted(answer):
     yield case(answer, 26, 8, 8, expected=3)
     yield case(answer, 9, 8, 1, expected=1)
     yield case(answer, 8, 8, 1, expected=0)
+    yield case(answer, 8, 8, 3, expected=0)
     yield case(answer, 3, 8, 2, expected=0)
 
 
@@ -19,6 +20,7 @@ def the_first_merge_is_found(answer):
     yield case(answer, [1, 2, 3, 1, 2], expected=(1, 2))
     yield case(answer, [5, 5, 5], expected=(5, 5))
     yield case(answer, [9, 1, 4, 4], expected=(9, 1))
+    yield case(answer, [9, 1, 2, 1, 2], expected=(1, 2))
     yield case(answer, [7], expected=None)
     yield case(answer, [], expected=None)
 
@@ -48,6 +50,7 @@ def positions_start_again_in_each_document(answer):
 def leaks_are_measured(answer):
     yield case(answer, [1, 2, 3, 4], [2, 3, 4], 2, expected=1.0)
     yield case(answer, [1, 2, 3, 4], [4, 3, 2, 1], 2, expected=0.0)
+    yield case(answer, [11, 2], [1, 2], 2, expected=0.0)
     yield case(answer, [1, 2, 3, 4], [2, 3, 9, 9], 2, expected=1 / 3)
     yield case(answer, [1, 2, 3], [1, 2, 3, 1, 2], 3, expected=1 / 3)
     yield case(answer, [1, 2, 1, 2], [1, 2, 1, 2, 9], 2, expected=3 / 4)

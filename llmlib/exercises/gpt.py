@@ -1,0 +1,105 @@
+"""Checks of the exercises of notebook 04."""
+
+import copy
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from llmlib.exercises import case, exercise
+from llmlib.gpt import GPT, GPTConfig
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Normal numbers that are the same in every run."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@exercise("04.1")
+def counted_without_building(answer):
+    plain = GPTConfig(100, 16, emb_dim=8, n_heads=2, n_layers=3)
+    unbiased = replace(plain, qkv_bias=False)
+    untied = replace(plain, tie_weights=False)
+    neither = GPTConfig(50, 9, emb_dim=12, n_heads=3, n_layers=1, qkv_bias=False, tie_weights=False)
+    for config in (plain, unbiased, untied, neither, GPTConfig.preset("gpt2-1558M")):
+        with torch.device("meta"):
+            expected = GPT(config).num_parameters()
+        yield case(answer, config, expected=expected)
+
+
+@exercise("04.2")
+def the_mean_square_becomes_one(answer):
+    x = torch.tensor([[3.0, -4.0], [6.0, -8.0]])
+    normed = torch.tensor([[3.0, -4.0], [3.0, -4.0]]) / 12.5**0.5
+    yield case(answer, x, torch.ones(2), expected=normed)
+    yield case(answer, x, torch.tensor([1.0, 0.5]), expected=normed * torch.tensor([1.0, 0.5]))
+    yield case(answer, torch.zeros(1, 3), torch.ones(3), expected=torch.zeros(1, 3))
+    faint, weight = 0.001 * noise(2, 3, 5), noise(5, seed=1)
+    yield case(answer, faint, weight, eps=1e-6, expected=F.rms_norm(faint, (5,), weight, 1e-6))
+    yield case(answer, faint, weight, expected=F.rms_norm(faint, (5,), weight, 1e-5))
+
+
+@exercise("04.3")
+def the_slope_is_that_of_gelu(answer):
+    yield case(answer, torch.tensor([0.0]), expected=torch.tensor([0.5]))
+    x = torch.linspace(-5, 5, 41, dtype=torch.float64)
+    one = torch.ones_like(x)
+    slope = torch.ops.aten.gelu_backward(one, x)
+    yield case(answer, x, expected=slope, tolerance=1e-8)
+    yield case(answer, x.view(1, 41), expected=slope.view(1, 41), tolerance=1e-8)
+
+
+@exercise("04.4")
+def it_counts_on(answer):
+    for vocab_size in (5, 12):
+
+        def counts_on(model, vocab_size=vocab_size):
+            if not isinstance(model, GPT) or model.config.vocab_size != vocab_size:
+                return False
+            length = min(model.config.context_length, 6)
+            order = torch.randperm(vocab_size, generator=torch.Generator().manual_seed(0))
+            ids = order.repeat(length)[: vocab_size * length].view(-1, length)
+            following = model.eval()(ids).argmax(dim=-1)
+            return torch.equal(following, (ids + 1) % vocab_size)
+
+        yield case(
+            answer,
+            vocab_size,
+            expected=counts_on,
+            saying="a GPT whose highest logit after any token is that of the next number",
+        )
+
+
+@exercise("04.5")
+def it_is_deeper_and_the_same(answer):
+    for tie_weights, seed in ((True, 1), (False, 2)):
+        config = GPTConfig(20, 8, emb_dim=8, n_heads=2, n_layers=2, tie_weights=tie_weights)
+        model = GPT(config)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():  # biases and norms as after some training
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+        before = copy.deepcopy(model).eval()
+        ids = torch.randint(20, (3, 8), generator=generator)
+
+        def grown(result, model=model, before=before, ids=ids):
+            shares = {p.data_ptr() for p in result.parameters()} & {
+                p.data_ptr() for p in model.parameters()
+            }
+            return (
+                not shares
+                and result.config == replace(before.config, n_layers=5)
+                and len(result.h) == 5
+                and len(model.h) == 2
+                and torch.equal(model.eval()(ids), before(ids))
+                and torch.allclose(result.eval()(ids), before(ids), atol=1e-5)
+                and any(p.abs().sum() > 0 for p in result.h[4].attn.c_attn.parameters())
+            )
+
+        yield case(
+            answer,
+            model,
+            5,
+            expected=grown,
+            saying="a new GPT of 5 blocks with the same logits, the old one left as it is",
+        )
