@@ -142,7 +142,6 @@ def split(
     return train, val
 
 
-# ruff: noqa: E501 - the first line of this module names two notebooks
 class DocumentDataset(Dataset):
     """Documents of different lengths, one a row: the targets of what is filled up are -100.
 
@@ -151,7 +150,7 @@ class DocumentDataset(Dataset):
 
     `dataset[[i, j, ...]]` is a batch `(inputs, targets)`, each (B, T) int64, T one more than the
     longest document has: `end_of_text w1 … wn` and `w1 … wn end_of_text`. Inputs are filled up with
-    `end_of_text`, targets with -100, which a loss ignores. `dataset[i]` is one row of it, (T,) each.
+    `end_of_text`, targets with -100, which a loss ignores. `dataset[i]` is one row, (T,) each.
     Raises ValueError for no documents, an empty one, one that is too long, and one that already
     holds `end_of_text`.
     """
