@@ -1,0 +1,260 @@
+"""Open the notebooks in a real JupyterLab and Run All, as a learner would; keep screenshots.
+
+    python tools/browser.py          every notebook in notebooks/, in order
+    python tools/browser.py 03       just this one
+
+For each: its outputs are cleared, every cell runs, and there must be no error, no warning, no
+dialog, no diagram or formula that could not be drawn. Screenshots go to build/browser/, from the
+top down. It needs `pip install -r requirements-browser.txt` and Chromium: Debian's package, one
+found on PATH, or the one that $CHROMIUM names. Notebooks run as copies; llmlib is the checkout's.
+"""
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common import ROOT, NotebookError, choose_notebooks, plain
+from playwright.sync_api import Error as BrowserError
+from playwright.sync_api import Page, expect, sync_playwright
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+VIEW = {"width": 1280, "height": 1400}
+SCROLL = 1300  # pixels between two screenshots, a little less than the view
+PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"  # the notebook in view
+RUN_TIMEOUT = 600_000  # milliseconds for all cells of a notebook
+
+SETTINGS = {
+    # No pop-up that asks whether to fetch news, and every cell in the page: not only those in view.
+    "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+    "notebook-extension/tracker": '{"windowingMode": "none"}',
+}
+
+# The application object (--expose-app-in-browser) knows more than the page shows: the toolbar says
+# "idle" also while no kernel is attached.
+KERNEL_IS_READY = """() => {
+    const context = window.jupyterapp.shell.currentWidget?.sessionContext;
+    const kernel = context?.session?.kernel;
+    return document.querySelector('.jp-Dialog')
+        || context?.isReady && kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
+}"""
+OUTPUTS_ARE_CLEARED = """() => window.jupyterapp.shell.currentWidget.content.model.sharedModel.cells
+    .every(cell => cell.cell_type !== 'code' || cell.execution_count === null)"""
+STATE = """() => {
+    const panel = window.jupyterapp.shell.currentWidget;
+    const cells = panel.content.model.sharedModel.cells
+        .filter(cell => cell.cell_type === 'code' && cell.getSource().trim());
+    const outputs = cells.flatMap(cell => cell.getOutputs());
+    return {
+        kernel: panel.sessionContext.session?.kernel?.status,
+        total: cells.length,
+        run: cells.filter(c => c.execution_count !== null && c.executionState === 'idle').length,
+        errors: outputs.filter(output => output.output_type === 'error')
+            .map(output => `${output.ename}: ${output.evalue}`),
+        stderr: outputs.filter(output => output.name === 'stderr').map(o => String(o.text)),
+    };
+}"""
+RUN_IS_OVER = f"""() => {{
+    const state = ({STATE})();
+    return document.querySelector('.jp-Dialog')
+        || state.kernel === 'idle' && (state.errors.length || state.run === state.total);
+}}"""
+UNDRAWN = """() => {
+    const panel = window.jupyterapp.shell.currentWidget.node;
+    const texts = selector => [...panel.querySelectorAll(selector)].map(node => node.textContent);
+    const prose = [...panel.querySelectorAll('.jp-RenderedMarkdown')].map(node => {
+        const copy = node.cloneNode(true);
+        copy.querySelectorAll('pre, code, mjx-container, .MathJax').forEach(part => part.remove());
+        return copy.textContent;
+    });
+    return [
+        ...texts('.jp-RenderedMermaid.jp-mod-warning, .jp-RenderedMarkdown code.language-mermaid')
+            .map(text => `diagram not drawn: ${text}`),
+        ...texts('mjx-merror, .MathJax_Error').map(text => `formula not drawn: ${text}`),
+        ...prose.flatMap(text => text.match(/\\$\\$.*|\\\\(frac|sum|mathbb|text|sqrt)\\b.*/g) ?? [])
+            .map(text => `formula left as LaTeX: ${text}`),
+    ];
+}"""
+
+
+def find_chromium() -> str:
+    """The browser to run. Raises NotebookError if there is none."""
+    found = [os.environ.get("CHROMIUM"), *map(shutil.which, BROWSERS)]
+    if not any(found):
+        raise NotebookError("no browser found: install chromium, or set CHROMIUM to its path")
+    return next(filter(None, found))
+
+
+@contextmanager
+def jupyterlab(folder: Path, scratch: Path) -> Iterator[str]:
+    """Serve `folder` with a JupyterLab without the user's own settings; yields its URL."""
+    for name, text in SETTINGS.items():
+        path = scratch / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    places = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    }
+    environment = {name: str(scratch / place) for name, place in places.items()}
+    environment |= {"JUPYTER_PREFER_ENV_PATH": "1", "TQDM_DISABLE": "1"}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += ["--ip=127.0.0.1", f"--port={port}", "--port-retries=0", "--expose-app-in-browser"]
+    command += ["--IdentityProvider.token=", "--PasswordIdentityProvider.hashed_password="]
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    command += [f"--ServerApp.root_dir={folder}"]
+    log = scratch / "jupyterlab.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_for(f"http://127.0.0.1:{port}", server, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        try:
+            server.wait(15)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def wait_for(url: str, server: subprocess.Popen, log: Path, seconds: float = 90) -> None:
+    """Return when the server answers; RuntimeError with its log if it ends or never does."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            urllib.request.urlopen(f"{url}/api/status", timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
+
+
+def menu(page: Page, name: str, command: str) -> None:
+    """Choose an entry of the menu bar."""
+    page.get_by_role("menuitem", name=name, exact=True).click()
+    page.locator(f'li[data-command="{command}"]').click()
+
+
+def run_all(page: Page, url: str, name: str) -> list[str]:
+    """Open a notebook, clear its outputs, run all cells; return what went wrong."""
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(f"the page: {error}"))
+    page.goto(f"{url}/lab/tree/{name}?reset", wait_until="domcontentloaded")
+    page.locator(f"{PANEL} .jp-Cell").first.wait_for(timeout=90_000)
+    page.wait_for_function(KERNEL_IS_READY, timeout=120_000)
+    if found := find_dialogs(page):
+        return problems + found
+    # Committed outputs carry execution counts: once cleared, a count means "run here, now".
+    menu(page, "Edit", "editmenu:clear-all")
+    page.wait_for_function(OUTPUTS_ARE_CLEARED)
+    menu(page, "Run", "runmenu:run-all")
+    page.wait_for_function(RUN_IS_OVER, timeout=RUN_TIMEOUT)
+    if found := find_dialogs(page):
+        return problems + found
+    indicator = page.locator(f"{PANEL} .jp-Notebook-ExecutionIndicator")
+    expect(indicator).to_have_attribute("data-status", "idle", timeout=60_000)
+    state = page.evaluate(STATE)
+    problems += [f"error: {plain(text)}" for text in state["errors"]]
+    problems += [f"stderr: {plain(text)}" for text in state["stderr"]]
+    return problems + find_undrawn(page)
+
+
+def find_dialogs(page: Page) -> list[str]:
+    """The texts of the dialogs that wait for an answer."""
+    texts = page.locator(".jp-Dialog").all_inner_texts()
+    return [f"dialog: {' / '.join(text.split(chr(10)))}" for text in texts]
+
+
+def find_undrawn(page: Page, patience: float = 15) -> list[str]:
+    """Diagrams and formulas that are not drawn after some seconds of patience."""
+    deadline = time.monotonic() + patience
+    while (undrawn := page.evaluate(UNDRAWN)) and time.monotonic() < deadline:
+        page.wait_for_timeout(500)
+    return undrawn
+
+
+def take_screenshots(page: Page, folder: Path, name: str) -> int:
+    """Save the notebook from top to bottom as NAME-01.png, NAME-02.png, ...; return how many."""
+    for old in folder.glob(f"{name}-*.png"):
+        old.unlink()
+    scroller = page.locator(f"{PANEL} .jp-WindowedPanel-outer")
+    height = scroller.evaluate("node => node.scrollHeight")
+    step = min(SCROLL, scroller.evaluate("node => node.clientHeight"))
+    tops = range(0, max(height - 1, 1), step)
+    for number, top in enumerate(tops, 1):
+        scroller.evaluate("(node, top) => { node.scrollTop = top }", top)
+        page.wait_for_timeout(300)
+        page.screenshot(path=folder / f"{name}-{number:02}.png")
+    return len(tops)
+
+
+def try_notebook(page: Page, url: str, path: Path, pictures: Path) -> list[str]:
+    """Run a notebook in the page, take its screenshots; return what went wrong."""
+    try:
+        problems = run_all(page, url, path.name)
+        take_screenshots(page, pictures, path.stem)
+        # The next notebook has the memory to itself.
+        page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
+    except (AssertionError, BrowserError) as error:  # a timeout: keep what the page looks like
+        problems = [str(error)]
+        page.screenshot(path=pictures / f"{path.stem}-01.png")
+    return problems
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(description="Run the notebooks in JupyterLab in a browser.")
+    parser.add_argument("notebook", nargs="*", help="a number such as 03; all if none")
+    options = parser.parse_args(arguments)
+    pictures = ROOT / "build" / "browser"
+    pictures.mkdir(parents=True, exist_ok=True)
+    try:
+        chosen = choose_notebooks(options.notebook, [ROOT / "notebooks"])
+        chromium = find_chromium()
+    except NotebookError as error:
+        print(error, file=sys.stderr)
+        return 1
+    failed = False
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        scratch = Path(temporary)
+        folder = shutil.copytree(ROOT / "notebooks", scratch / "notebooks")
+        with jupyterlab(folder, scratch) as url, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+            for path in chosen:
+                start = time.monotonic()
+                page = browser.new_page(viewport=VIEW)
+                problems = try_notebook(page, url, path, pictures)
+                page.close()
+                verdict = "FAILED" if problems else "ok"
+                print(f"{path.name}: {verdict}, {time.monotonic() - start:.0f} s", flush=True)
+                for problem in problems:
+                    print(f"  {problem}", flush=True)
+                failed = failed or bool(problems)
+            browser.close()
+    print(f"screenshots: {pictures}")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

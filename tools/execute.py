@@ -1,0 +1,190 @@
+"""Run notebooks in place and store their outputs, so that diffs show what changed and no more.
+
+    python tools/execute.py               notebooks/ and notebooks/solutions/
+    python tools/execute.py 03 04         the notebooks and solutions of these numbers
+    python tools/execute.py PATH.ipynb    just this one
+
+Each runs in a new kernel of this interpreter, in its own folder, and is rewritten only if every
+cell succeeds. Stored outputs carry no timestamps, no local paths and no warnings; nbval compares
+them when the tests run.
+"""
+
+import argparse
+import base64
+import json
+import os
+import re
+import struct
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+from common import (
+    ROOT,
+    NotebookError,
+    choose_notebooks,
+    code_cells,
+    name_cell,
+    plain,
+    read_notebook,
+    replace_file,
+    short,
+)
+from ipykernel.kernelspec import make_ipkernel_cmd
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+
+TIMEOUT = 1800  # seconds for one cell
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+KERNEL_ENVIRONMENT = {
+    "TQDM_DISABLE": "1",  # progress bars are for people
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin slow their neighbours down
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+}
+
+
+class ThisInterpreter(AsyncKernelManager):
+    """Starts kernels of the Python that runs this file, whatever kernel the user has installed."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(argv=make_ipkernel_cmd(), display_name="Python 3", language="python")
+
+
+def run_cells(
+    notebook: NotebookNode, path: Path, done: Callable[[int], None] | None = None
+) -> None:
+    """Run a notebook's cells in a new kernel, and store their outputs in `notebook`.
+
+    path: where the notebook lies; the kernel works in that folder. done: called with the number of
+    each cell that succeeded. Raises NotebookError, which names the cell, at the first that fails.
+    """
+    client = NotebookClient(
+        notebook,
+        kernel_manager_class=ThisInterpreter,
+        extra_arguments=["--log-level=CRITICAL"],  # only the cells speak
+        timeout=TIMEOUT,
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    index_of = {id(cell): index for index, cell in enumerate(notebook.cells)}
+    with client.setup_kernel(env={**os.environ, **KERNEL_ENVIRONMENT}):
+        for number, cell in code_cells(notebook):
+            try:
+                client.execute_cell(cell, index_of[id(cell)])
+            except CellExecutionError as error:
+                reason = plain(f"{error.ename}: {error.evalue}")
+            except CellTimeoutError:
+                reason = f"it ran for more than {TIMEOUT} seconds"
+            except DeadKernelError:
+                reason = "the kernel died; perhaps the memory was used up"
+            else:
+                if done:
+                    done(number)
+                continue
+            raise NotebookError(f"{name_cell(path, number, cell.source)}: {reason}")
+
+
+def normalise(notebook: NotebookNode, path: Path) -> None:
+    """Leave in an executed notebook only what is the same on every machine.
+
+    Raises NotebookError for what should not be stored: a warning or a local path in an output.
+    """
+    notebook.metadata = nbformat.from_dict(METADATA)
+    for cell in notebook.cells:
+        cell.metadata = {key: cell.metadata[key] for key in ("tags",) if cell.metadata.get(key)}
+    for number, cell in code_cells(notebook):
+        cell.execution_count = number
+        for output in cell.outputs:
+            refuse_unfit(output, name_cell(path, number, cell.source))
+            if "execution_count" in output:
+                output.execution_count = number
+            if "metadata" in output:
+                output.metadata = {}
+            if image := output.get("data", {}).get("image/png"):
+                stripped = strip_png(base64.b64decode(image))
+                output.data["image/png"] = base64.b64encode(stripped).decode()
+
+
+def refuse_unfit(output: NotebookNode, label: str) -> None:
+    """Raise NotebookError for an output that writes to stderr or shows a path of this machine."""
+    if output.get("name") == "stderr":
+        raise NotebookError(f"{label}: it writes to stderr: {plain(output.text).strip()[:300]}")
+    data = {kind: value for kind, value in output.items() if kind != "data"}
+    data |= {k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}
+    text = json.dumps(data, ensure_ascii=False)
+    for folder in local_folders():
+        if found := re.search(re.escape(folder) + r"(?![\w.-])[^\s\"'<>\\]*", text):
+            raise NotebookError(f"{label}: its output holds a path of this machine: {found[0]}")
+
+
+def local_folders() -> list[str]:
+    """The folders whose names differ from one machine to the next."""
+    folders = {ROOT, Path.home(), Path(sys.prefix), Path(tempfile.gettempdir())}
+    named = [str(folder) for folder in folders if len(folder.parts) > 1]  # a home may be just /
+    return sorted(named, key=len, reverse=True)
+
+
+def strip_png(image: bytes) -> bytes:
+    """A PNG without its comments: matplotlib writes its version there, which would change the file.
+
+    Source: the PNG specification, section 5: 8 bytes, then chunks of length, type, data, checksum.
+    """
+    kept, start = [image[:8]], 8
+    while start < len(image):
+        length, kind = struct.unpack_from(">I4s", image, start)
+        end = start + 12 + length
+        if kind not in (b"tEXt", b"zTXt", b"iTXt", b"tIME"):
+            kept.append(image[start:end])
+        start = end
+    return b"".join(kept)
+
+
+def execute(path: Path) -> bool:
+    """Run a notebook and store its outputs; return whether the file changed.
+
+    Raises NotebookError, and leaves the file as it was, if a cell fails or an output is unfit.
+    """
+    notebook = read_notebook(path)
+    run_cells(notebook, path)
+    normalise(notebook, path)
+    text = nbformat.writes(notebook) + "\n"
+    changed = text != path.read_text(encoding="utf-8")
+    if changed:
+        replace_file(path, text)
+    return changed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(description="Run notebooks in place and store their outputs.")
+    parser.add_argument("notebook", nargs="*", help="a number such as 03, or a path; all if none")
+    options = parser.parse_args(arguments)
+    folder = ROOT / "notebooks"
+    try:
+        for path in choose_notebooks(options.notebook, [folder, folder / "solutions"]):
+            print(short(path), end=" ", flush=True)
+            print("updated" if execute(path) else "unchanged")
+    except NotebookError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the notebook that was running is unchanged", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
