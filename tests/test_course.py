@@ -63,7 +63,8 @@ def test_ctrl_c_ends_cleanly(checkout):
     source = f"import time\nopen({str(mark)!r}, 'w').close()\ntime.sleep(60)"
     notebook = new_notebook(cells=[new_code_cell(source)])
     nbformat.write(notebook, checkout / "notebooks" / "03_c.ipynb")
-    start = (
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start += (  # a shell that starts the tests in the background has SIGINT ignored
         f"import sys; sys.path.insert(0, {str(Path(course.__file__).parent)!r}); import course; "
     )
     start += f"from pathlib import Path; sys.exit(course.main(['3'], Path({str(checkout)!r})))"
