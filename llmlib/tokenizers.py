@@ -50,6 +50,35 @@ def join_words(words: Iterable[str]) -> str:
     return "".join(pieces)
 
 
+def split_special(
+    text: str,
+    special_tokens: Iterable[str],
+    allowed_special: Collection[str] | str = (),
+    disallowed_special: Collection[str] | str = "all",
+) -> list[tuple[str, bool]]:
+    """Cut a text at the special tokens that are allowed in it: parts, and whether each is special.
+
+    Of two special tokens that begin at the same place, the longer one is taken. Raises ValueError
+    where a disallowed one stands in the text; "all" means all, or all that are not allowed.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"encode takes a string, not {type(text).__name__}")
+    special_tokens = set(special_tokens)
+    allowed = special_tokens & set(special_tokens if allowed_special == "all" else allowed_special)
+    refused = set(special_tokens if disallowed_special == "all" else disallowed_special) - allowed
+    for token in sorted(refused):
+        if token in text:
+            raise ValueError(
+                f"the text contains the special token {token!r}: pass allowed_special="
+                f"{{{token!r}}} to encode it as such, or disallowed_special=() as plain text"
+            )
+    if not allowed:
+        return [(text, False)]
+    longest_first = sorted(allowed, key=lambda token: (-len(token), token))
+    parts = re.split(f"({'|'.join(map(re.escape, longest_first))})", text)
+    return [(part, place % 2 == 1) for place, part in enumerate(parts) if part]
+
+
 class VocabularyTokenizer:
     """A tokenizer that looks pieces of text up in a list: base of those by words and characters.
 
@@ -115,22 +144,12 @@ class VocabularyTokenizer:
         disallowed_special: those that raise ValueError if they stand in the text; "all" means all
         that are not allowed. With `disallowed_special=()` they are read as ordinary text.
         """
-        if not isinstance(text, str):
-            raise TypeError(f"encode takes a string, not {type(text).__name__}")
-        allowed = set(self.special_tokens if allowed_special == "all" else allowed_special)
-        refused = set(self.special_tokens if disallowed_special == "all" else disallowed_special)
-        for token in sorted(refused - allowed):
-            if token in text:
-                raise ValueError(
-                    f"the text contains the special token {token!r}: pass allowed_special="
-                    f"{{{token!r}}} to encode it as such, or disallowed_special=() as plain text"
-                )
-        pattern = "|".join(re.escape(token) for token in self.special_tokens if token in allowed)
-        parts = re.split(f"({pattern})", text) if pattern else [text]
         unknown = self.ids[UNKNOWN]
         ids = []
-        for part in parts:
-            pieces = [part] if part in allowed else self.split(part)
+        for part, special in split_special(
+            text, self.special_tokens, allowed_special, disallowed_special
+        ):
+            pieces = [part] if special else self.split(part)
             ids += [self.ids.get(piece, unknown) for piece in pieces]
         return ids
 
@@ -147,10 +166,14 @@ class VocabularyTokenizer:
                 )
         return self.join(self.tokens[i] for i in ids)
 
+    def state(self) -> dict:
+        """Return what `save` writes: the arguments that make this tokenizer again."""
+        return {"tokens": self.tokens[:-2]}
+
     def save(self, path: str | Path) -> None:
         """Write the vocabulary to a JSON file; an old one stays whole until the new one is."""
         path = Path(path)
-        content = {"tokenizer": type(self).__name__, "tokens": self.tokens[:-2]}
+        content = {"tokenizer": type(self).__name__, **self.state()}
         beside = path.with_name(path.name + ".part")
         beside.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         os.replace(beside, path)
@@ -161,16 +184,18 @@ class VocabularyTokenizer:
 
         Raises ValueError for a file that is no vocabulary, or that of another kind of tokenizer.
         """
+        foreign = f"{path} is not a vocabulary that {cls.__name__}.save has written"
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            kind, tokens = content["tokenizer"], content["tokens"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path} is not a vocabulary that {cls.__name__}.save has written"
-            ) from error
+            kind = content.pop("tokenizer")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(foreign) from error
         if kind != cls.__name__:
             raise ValueError(f"{path} holds a {kind}: load it with {kind}.load")
-        return cls(tokens)
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise ValueError(f"{foreign}: {error}") from error
 
 
 class WordTokenizer(VocabularyTokenizer):

@@ -21,6 +21,7 @@ from llmlib.tokenizers import (
     derive_encoder_json,
     gpt2_encoding,
     join_words,
+    split_special,
     split_words,
 )
 
@@ -105,6 +106,22 @@ def test_one_special_token_can_be_allowed_while_another_is_still_refused():
         tokenizer.encode(END_OF_TEXT + UNKNOWN, allowed_special={END_OF_TEXT})
 
 
+def test_of_two_special_tokens_at_one_place_the_longer_is_taken():
+    special = ["<a>", "<a><b>", "<b>"]
+    parts = split_special("x<a><b><a>y<b>", special, allowed_special="all")
+    assert parts == [("x", False), ("<a><b>", True), ("<a>", True), ("y", False), ("<b>", True)]
+    parts = split_special("<a><b>", special, {"<a>"}, disallowed_special=())
+    assert parts == [("<a>", True), ("<b>", False)]
+
+
+def test_a_text_that_merely_looks_special_is_not():
+    assert split_special("a.b", ["."], (), disallowed_special=()) == [("a.b", False)]
+    assert split_special("axb", ["."], "all") == [("axb", False)]
+    assert split_special("", ["."], "all") == []
+    # a word that somebody allowed, but that is no special token, stays text
+    assert split_special("a word", ["."], {"word"}) == [("a word", False)]
+
+
 def test_special_tokens_work_as_in_tiktoken():
     ours, theirs = CharTokenizer.from_text(TEXT), gpt2_encoding()
     for tokenizer, end in ((ours, ours.special_tokens[END_OF_TEXT]), (theirs, theirs.eot_token)):
@@ -153,7 +170,9 @@ def test_saved_and_loaded_it_is_the_same(kind, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["vocabulary.json"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"tokens": ["a"]}', "null"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "3", '{"tokenizer": "WordTokenizer"}', '{"tokens": ["a"]}', "null"]
+)
 def test_a_file_that_is_no_vocabulary_is_refused(content, tmp_path):
     path = tmp_path / "vocabulary.json"
     path.write_text(content)
