@@ -345,7 +345,7 @@ def analogy_accuracy(
 
 
 def train_on_wiki() -> KeyedVectors:
-    """Vectors (about 9,000, 100) of the words of the `wiki` corpus, by gensim; some 15 seconds."""
+    """Vectors (about 7,700, 100) of the words of the `wiki` corpus, by gensim; some 15 seconds."""
     documents = [to_words(text) for text in corpora.documents("wiki")]
     model = Word2Vec(
         documents, sg=1, vector_size=100, window=5, negative=5, min_count=5, alpha=0.05,

@@ -56,7 +56,9 @@ def analogy_by_product(answer):
     yield case(answer, lifted * torch.tensor([[1.0], [5.0], [0.1], [2.0]]), 0, 1, 3, expected=2)
     for seed in range(4):  # where the product and the sum may differ
         matrix = torch.randn(12, 3, generator=torch.Generator().manual_seed(seed))
-        yield case(answer, matrix, 0, 1, 2, expected=best_product(matrix, 0, 1, 2))
+        best = best_product(matrix, 0, 1, 2)
+        hint = f"{best} (a product, of cosines shifted to lie between 0 and 1?)"
+        yield case(answer, matrix, 0, 1, 2, expected=best, saying=hint)
 
 
 def best_product(matrix: torch.Tensor, a: int, b: int, c: int) -> int:
