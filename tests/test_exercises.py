@@ -156,3 +156,17 @@ def test_long_values_are_shortened():
     assert len(exercises.brief(list(range(1000)))) < 110
     assert exercises.brief(torch.zeros(3, 4, 5)) == "tensor of shape (3, 4, 5)"
     assert "[1, 2]" in exercises.brief(torch.tensor([1, 2]))
+
+
+def test_values_are_written_alike_on_every_machine():
+    assert exercises.brief([0.123456789, 12.345678, 1.2345e-7]) == "[0.1235, 12.3457, 1.234e-07]"
+    assert exercises.brief(({"b", "a"}, {"x": 2 / 3})) == "({'a', 'b'}, {'x': 0.6667})"
+    assert exercises.brief(torch.tensor([1 / 3])) == "tensor of shape (1,): [0.3333]"
+
+
+def test_a_small_difference_is_shown_in_full():
+    def nearly(value):
+        return 0.3333
+
+    said = case(nearly, 1, expected=1 / 3).failure()
+    assert said == "nearly(1) should give 0.3333333333333333, but gave 0.3333"

@@ -29,6 +29,10 @@ MODULES = {
     "04": "gpt",
     "05": "loss",
     "06": "pretraining",
+    "07": "gpt2_weights",
+    "08": "minimal",
+    "09": "tokenizers",
+    "10": "inference",
 }
 
 CHECKS: dict[str, Callable[[Callable], Iterator["Case"]]] = {}
@@ -66,7 +70,10 @@ class Case:
             return f"{self.call} should give {wanted}, but raised {type(error).__name__}: {error}"
         if self.matches(result):
             return None
-        return f"{self.call} should give {wanted}, but gave {brief(result)}"
+        gave = brief(result)
+        if gave == wanted:  # the difference is in a later digit
+            gave, wanted = brief(result, digits=17), brief(self.expected, digits=17)
+        return f"{self.call} should give {wanted}, but gave {gave}"
 
     def matches(self, result: Any) -> bool:
         """Whether the result is what was expected; a comparison that cannot be made is a no."""
@@ -156,13 +163,31 @@ def same(result: Any, expected: Any, tolerance: float) -> bool:
     return type(result) is type(expected) and bool(result == expected)
 
 
-def brief(value: Any, width: int = 100) -> str:
-    """`repr` on one line, with the middle left out where it is long."""
+class Written(str):
+    """A text that is its own `repr`."""
+
+    __repr__ = str.__str__
+
+
+def brief(value: Any, width: int = 100, digits: int = 4) -> str:
+    """`repr` on one line, floats in a few digits, with the middle left out where it is long."""
+
+    def short(value: Any) -> Any:
+        if type(value) is float:  # below 1, digits that count, so that 1e-7 is not shown as 0
+            return round(value, digits) if abs(value) >= 1 else float(f"{value:.{digits}g}")
+        if type(value) in (list, tuple):
+            return type(value)(map(short, value))
+        if type(value) is dict:
+            return {key: short(item) for key, item in value.items()}
+        if type(value) is set and value:  # whose order changes from run to run
+            return Written("{" + ", ".join(sorted(map(repr, value))) + "}")
+        return value
+
     if isinstance(value, torch.Tensor):
         head = f"tensor of shape {tuple(value.shape)}"
-        text = f"{head}: {value.tolist()}" if value.numel() <= 16 else head
+        text = f"{head}: {short(value.tolist())}" if value.numel() <= 16 else head
     elif isinstance(value, np.ndarray):
-        text = f"array of shape {value.shape}: {value.tolist()}"
+        text = f"array of shape {value.shape}: {short(value.tolist())}"
     else:
-        text = getattr(value, "__name__", None) or " ".join(repr(value).split())
+        text = getattr(value, "__name__", None) or " ".join(repr(short(value)).split())
     return text if len(text) <= width else f"{text[: width // 2]} … {text[-width // 3 :]}"

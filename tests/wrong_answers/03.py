@@ -71,6 +71,16 @@ def output_projection_forgotten(emb_dim):
     return layer
 
 
+def context_too_short(emb_dim):
+    layer = CausalAttention(emb_dim, 1, emb_dim)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+        layer.c_attn.weight[2 * emb_dim :] = torch.eye(emb_dim)
+        layer.c_proj.weight.copy_(torch.eye(emb_dim))
+    return layer
+
+
 def only_the_first_output(layer, x):
     changed = x.clone()
     changed[:, -1] += 1
@@ -80,7 +90,22 @@ def only_the_first_output(layer, x):
 def only_the_last_token(layer, x):
     changed = x.clone()
     changed[:, -1] += 1
-    return not torch.equal(layer(changed)[:, :-2], layer(x)[:, :-2])
+    return not torch.equal(layer(changed)[:, :-1], layer(x)[:, :-1])
+
+
+def only_the_second_token(layer, x):
+    changed = x.clone()
+    changed[:, 1:2] += 1
+    return not torch.equal(layer(changed)[:, :1], layer(x)[:, :1])
+
+
+def one_output_too_few(layer, x):
+    for t in range(x.shape[1]):
+        changed = x.clone()
+        changed[:, t] += 1
+        if not torch.equal(layer(changed)[:, : max(0, t - 1)], layer(x)[:, : max(0, t - 1)]):
+            return True
+    return False
 
 
 def counts_the_token_itself(layer, x):
@@ -108,6 +133,12 @@ def groups_not_repeated(q, k, v):
     return F.scaled_dot_product_attention(q, k[:, :1], v[:, :1], is_causal=True)
 
 
+def not_divided_by_the_root(q, k, v):
+    times = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(times, dim=1), v.repeat_interleave(times, dim=1)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+
+
 WRONG = {
     "03.1": [
         log_of_the_softmax,
@@ -116,7 +147,18 @@ WRONG = {
         maximum_of_everything,
     ],
     "03.2": [one_token_too_many, looks_both_ways, marks_what_is_hidden, ones_and_zeros],
-    "03.3": [identity_for_the_keys, biases_forgotten, output_projection_forgotten],
-    "03.4": [only_the_first_output, only_the_last_token, counts_the_token_itself],
-    "03.5": [heads_in_the_wrong_order, not_causal, groups_not_repeated],
+    "03.3": [
+        identity_for_the_keys,
+        biases_forgotten,
+        output_projection_forgotten,
+        context_too_short,
+    ],
+    "03.4": [
+        only_the_first_output,
+        only_the_last_token,
+        only_the_second_token,
+        one_output_too_few,
+        counts_the_token_itself,
+    ],
+    "03.5": [heads_in_the_wrong_order, not_causal, groups_not_repeated, not_divided_by_the_root],
 }
