@@ -159,7 +159,7 @@ def test_long_values_are_shortened():
 
 
 def test_values_are_written_alike_on_every_machine():
-    assert exercises.brief([0.123456789, 12.345678, 1.2345e-7]) == "[0.1235, 12.3457, 1.234e-07]"
+    assert exercises.brief([0.123456789, 12.345678, 1.2346e-7]) == "[0.1235, 12.3457, 1.235e-07]"
     assert exercises.brief(({"b", "a"}, {"x": 2 / 3})) == "({'a', 'b'}, {'x': 0.6667})"
     assert exercises.brief(torch.tensor([1 / 3])) == "tensor of shape (1,): [0.3333]"
 
