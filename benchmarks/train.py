@@ -17,10 +17,14 @@ import math
 import os
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if sys.path[0] == str(Path(__file__).parent):  # tokenizers.py, beside this file, is no library
+    del sys.path[0]
 
 import torch
 from torch import nn
@@ -107,7 +111,8 @@ def hugging_face(config: GPTConfig, device: str) -> nn.Module:
     shape = {"n_embd": config.emb_dim, "n_head": config.n_heads, "n_layer": config.n_layers}
     drop = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     sizes = {"vocab_size": config.vocab_size, "n_positions": config.context_length}
-    return GPT2LMHeadModel(GPT2Config(**sizes, **shape, **drop, use_cache=False)).to(device)
+    no_text = {"bos_token_id": None, "eos_token_id": None, "use_cache": False}  # only trained
+    return GPT2LMHeadModel(GPT2Config(**sizes, **shape, **drop, **no_text)).to(device)
 
 
 def our_steps(config: GPTConfig, batches: list, dtype: str, device: str) -> Iterator[float]:
