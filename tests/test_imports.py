@@ -12,12 +12,15 @@ ROOMS = {
     "cli": "__main__",
     "its commands": "cli",
     "weights and speed": "gpt2 inference minimal",
+    "GPT-2's folders": "gpt2_files gpt2_vocabulary",
     "training": "train checkpoint generate",
     "measure": "loss",
     "model": "gpt",
-    "parts": "attention embeddings data tokenizers bpe wordpiece unigram tensor_bundle",
+    "subwords": "bpe",
+    "their parts": "bpe_files bpe_training wordpiece unigram",
+    "parts": "attention embeddings data tokenizers tensor_bundle",
     "texts": "corpora",
-    "ground": "download stories wiki vector_files plots exercises",
+    "ground": "download stories wiki vector_files sstable crc plots exercises",
 }
 LEVEL = {name: -depth for depth, names in enumerate(ROOMS.values()) for name in names.split()}
 GROUND = min(LEVEL.values())

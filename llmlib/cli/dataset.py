@@ -1,0 +1,180 @@
+"""A prepared folder becomes batches: to train on, for one process of many, and to measure by.
+
+Written by hand. The token files are mapped into memory, not read. Stories are read one a row, other
+texts in windows. To measure, every token is a target exactly once, the last ones too, so that
+losses sum to the loss of the whole text and bits per byte are right.
+
+Shapes: B rows in a batch, T tokens each; rows filled up to T have targets of -100.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from llmlib.cli.prepare import FORMAT, VERSION, load_tokenizer
+from llmlib.data import create_dataloader, create_document_loader
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Batches to measure a model by, and the least loss that is possible on them, where known."""
+
+    batches: list[Batch]
+    floor: float | None  # nats a token
+
+
+class Share(Sampler):
+    """One process's share of each batch of indices: every `world`-th one, beginning with `rank`.
+
+    Every process draws the same order, so that together they read what one alone would read, and
+    no row is read twice.
+    """
+
+    def __init__(self, sampler: Sampler, rank: int, world: int):
+        self.sampler, self.rank, self.world = sampler, rank, world  # Trainer looks for .sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for indices in self.sampler:
+            yield indices[self.rank :: self.world]
+
+
+class TokenData:
+    """A folder that `prepare` made: its tokens, its tokenizer, and what data.json says about it.
+
+    Raises ValueError, or OSError, for a folder that is none or is damaged.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder, self.about = Path(folder), read_about(folder)
+        self.end_of_text = self.about["end_of_text"]
+
+    @cached_property
+    def tokenizer(self):
+        """The tokenizer whose ids these are."""
+        return load_tokenizer(self.folder, self.about["tokenizer"])
+
+    def ids(self, part: str) -> np.ndarray:
+        """The token ids of "train" or "val", mapped into memory."""
+        path, expected = self.folder / f"{part}.npy", self.about[part]["n_tokens"]
+        try:
+            ids = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path} is damaged ({error}): prepare the text again") from None
+        if ids.shape != (expected,):
+            raise ValueError(f"{path} holds {ids.size} tokens, not {expected}: prepare it again")
+        return ids
+
+    def documents(self, part: str) -> list[np.ndarray]:
+        """The token ids of each document, without the `<|endoftext|>` behind it."""
+        return cut_documents(self.ids(part), self.end_of_text)
+
+    def train_loader(
+        self, context_length: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
+    ) -> DataLoader:
+        """Shuffled batches to train on; of many processes, each gets its share of every batch."""
+        if batch_size % world:
+            raise ValueError(
+                f"batch_size is {batch_size}: {world} processes can not share its rows equally"
+            )
+        generator = torch.Generator().manual_seed(seed)
+        if self.about["rows"] == "documents":
+            documents = self.documents("train")
+            longest = max(map(len, documents)) + 1
+            if longest > context_length:
+                raise ValueError(
+                    f"context_length is {context_length}, but the longest story with its "
+                    f"<|endoftext|> has {longest} tokens: give --context-length {longest} or more"
+                )
+            loader = create_document_loader(
+                documents, self.end_of_text, batch_size, generator=generator
+            )
+        else:
+            loader = create_dataloader(
+                self.ids("train"), context_length, batch_size=batch_size, generator=generator
+            )
+        share = Share(loader.sampler, rank, world)
+        return DataLoader(loader.dataset, sampler=share, batch_size=None)
+
+    def measure(
+        self, context_length: int, batch_size: int, max_tokens: int | None = None
+    ) -> Measure:
+        """What was kept for validation, or about max_tokens of it."""
+        if self.about["rows"] == "windows":
+            return measure_text(
+                self.ids("val")[:max_tokens], self.end_of_text, context_length, batch_size
+            )
+        documents, nats = self.documents("val"), np.load(self.folder / "val_nats.npy")
+        sizes = np.cumsum([len(ids) + 1 for ids in documents])
+        n = len(documents) if max_tokens is None else max(1, int((sizes <= max_tokens).sum()))
+        return measure_documents(
+            documents[:n], self.end_of_text, context_length, batch_size, nats[:n]
+        )
+
+
+def read_about(folder: str | Path) -> dict:
+    """What the data.json of a prepared folder says; ValueError where it is none."""
+    path = Path(folder) / "data.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{folder} is no prepared folder: it would hold a data.json") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise ValueError(f"{path} was not written by llmlib prepare")
+    if about.get("version") != VERSION:
+        raise ValueError(f"{path} is of version {about.get('version')}: prepare the text again")
+    return about
+
+
+def cut_documents(ids: np.ndarray, end_of_text: int) -> list[np.ndarray]:
+    """Cut ids behind each end_of_text, and leave that out."""
+    ends = np.flatnonzero(ids == end_of_text)
+    return [ids[start:end] for start, end in zip([0, *(ends + 1)], ends)]
+
+
+def peek(loader: DataLoader, n_rows: int) -> Batch:
+    """The first rows of a loader's data as a batch, without drawing anything at random."""
+    return loader.dataset[list(range(min(n_rows, len(loader.dataset))))]
+
+
+def measure_documents(
+    documents: Sequence, end_of_text: int, context_length: int, batch_size: int, nats: Sequence
+) -> Measure:
+    """Documents, one a row; nats: what each of them costs at least, its end included."""
+    loader = create_document_loader(
+        documents,
+        end_of_text,
+        batch_size,
+        context_length=context_length,
+        shuffle=False,
+        drop_last=False,
+    )
+    n_tokens = sum(len(ids) + 1 for ids in documents)
+    return Measure(list(loader), float(sum(nats)) / n_tokens)
+
+
+def measure_text(
+    ids: np.ndarray, end_of_text: int, context_length: int, batch_size: int
+) -> Measure:
+    """A text in windows side by side; what precedes its first token is end_of_text."""
+    stream = np.concatenate([[end_of_text], ids]).astype(np.int64)
+    n_rows = -(-len(ids) // context_length)
+    filled = n_rows * context_length
+    inputs = np.full(filled, end_of_text)
+    targets = np.full(filled, -100)
+    inputs[: len(ids)], targets[: len(ids)] = stream[:-1], stream[1:]
+    rows = [torch.from_numpy(part.reshape(n_rows, context_length)) for part in (inputs, targets)]
+    starts = range(0, n_rows, batch_size)
+    return Measure([tuple(part[s : s + batch_size] for part in rows) for s in starts], None)
