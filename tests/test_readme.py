@@ -35,7 +35,7 @@ def test_every_command_has_flags_that_exist():
     commands = [
         line.partition("llmlib ")[2] for line in lines if "llmlib " in line and "#" not in line
     ]
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         rest = make_parser().parse_known_args(shlex.split(command))[1]
         assert not rest, command
