@@ -610,6 +610,51 @@ def test_foreign_and_damaged_files_are_refused_by_name(tmp_path, name, content):
         BPETokenizer.load(tmp_path / name)
 
 
+SPLIT = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "invert": False}
+LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"normalizer": {"type": "NFC"}}, "uses a normalizer"),
+        ({"model": {"byte_fallback": True}}, "uses byte_fallback"),
+        ({"model": {"dropout": 0.1}}, "uses dropout"),
+        ({"model": {"unk_token": "<unk>"}}, "uses unk_token"),
+        ({"model": {"type": "WordPiece"}}, "holds a WordPiece tokenizer"),
+        ({"pre_tokenizer": {"add_prefix_space": True}}, "splits a text by ByteLevel"),
+        ({"pre_tokenizer": {"use_regex": False}}, "other rules"),
+        ({"pre_tokenizer": {"pretokenizers": [SPLIT, LEVEL | {"use_regex": True}]}}, "other rules"),
+        (
+            {"pre_tokenizer": {"pretokenizers": [SPLIT | {"behavior": "Removed"}, LEVEL]}},
+            "the behaviour Removed",
+        ),
+    ],
+)
+def test_what_a_tokenizer_json_asks_for_beyond_bpe_is_refused(tmp_path, small, change, words):
+    small.save(tmp_path / "tokenizer.json")
+    content = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    for name, value in change.items():
+        content[name] = {**(content.get(name) or {}), **value}
+    write(tmp_path / "tokenizer.json", content)
+    with pytest.raises(ValueError, match=words):
+        BPETokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_whether_tokens_are_taken_whole_is_saved(tmp_path, small, whole):
+    tokenizer = BPETokenizer(small.merges, whole_tokens=whole)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    content = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    assert content["model"]["ignore_merges"] is whole
+
+
+def test_a_token_that_earlier_ones_cannot_make_is_no_bpe():
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    with pytest.raises(ValueError, match="no merges of earlier tokens lead to the token b'abc'"):
+        bpe_files.merges_of(ranks | {b"abc": 256, b"ab": 257})
+
+
 def test_a_file_cut_short_is_refused_at_any_place(tmp_path, small):
     small.save(tmp_path / "tokenizer.json")
     content = (tmp_path / "tokenizer.json").read_bytes()
