@@ -40,6 +40,7 @@ def little_gpt(seed: int) -> GPT:
     """A GPT of three small blocks, none of whose parameters is 0 or 1."""
     generator = torch.Generator().manual_seed(seed)
     model = GPT(GPTConfig(23, 16, emb_dim=12, n_heads=3, n_layers=3))
+    model.init_weights(generator=generator)  # it was drawn from the global generator
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.5 * torch.randn(parameter.shape, generator=generator)
