@@ -27,7 +27,9 @@ EXAMPLES = {
   torchrun --nproc_per_node=2 -m llmlib train stories""",
     "generate": """examples:
   llmlib generate --checkpoint runs/stories --prompt "Once upon a time" --n 3
-  llmlib generate --checkpoint runs/my_book --temperature 0.8 --top-k 50 --seed 1""",
+  llmlib generate --checkpoint runs/my_book --temperature 0.8 --top-k 50 --seed 1
+  llmlib generate --checkpoint gpt2-124M --prompt "The meaning of life is" --weights int8
+  llmlib generate --checkpoint gpt2/nano""",
     "evaluate": """examples:
   llmlib evaluate --checkpoint runs/stories
   llmlib evaluate --checkpoint runs/my_book --text another_book.txt --json""",
@@ -101,6 +103,14 @@ def make_parser() -> Parser:
     generate.add_argument("--temperature", type=float, default=1.0, metavar="T", help="[1.0]")
     generate.add_argument("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
     generate.add_argument("--top-p", type=float, metavar="P", help="only the likeliest, P together")
+    about = "only those at least P times as likely as the likeliest"
+    generate.add_argument("--min-p", type=float, metavar="P", help=about)
+    about = "above 1 makes less likely what was said already [1.0]"
+    generate.add_argument("--repetition-penalty", type=float, default=1.0, metavar="R", help=about)
+    about = "a string that ends the text and is not shown; may be given again"
+    generate.add_argument("--until", action="append", default=[], metavar="TEXT", help=about)
+    about = "how weights are stored: float32, bfloat16, float16, int8 [float32]"
+    generate.add_argument("--weights", default="float32", metavar="FORMAT", help=about)
     generate.add_argument("--seed", type=int, default=0, help="[0]")
     generate.add_argument("--n", type=int, default=1, help="how many texts [1]")
 

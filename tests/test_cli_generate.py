@@ -15,7 +15,8 @@ from llmlib import corpora, stories
 from llmlib.cli import generate as module
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.generate import TextStream, open_run
-from llmlib.generate import generate
+from llmlib.download import home
+from llmlib.inference import generate
 from llmlib.tokenizers import gpt2_encoding
 
 
@@ -52,7 +53,8 @@ def test_it_writes_what_generate_gives(run, capsys):
         top_k=9,
         stop=data.end_of_text,
         generator=torch.Generator().manual_seed(7),
-    )[0].tolist()[1:]
+        slide=model.config.context_length // 4,
+    )[0][1:]
     row = row[: row.index(data.end_of_text)] if data.end_of_text in row else row
     sampling = ["--max-new-tokens", "30", "--temperature", "0.8", "--top-k", "9", "--seed", "7"]
     text = written(capsys, "--checkpoint", run, "--prompt", "the cat", *sampling)
@@ -84,6 +86,34 @@ def test_no_half_characters_are_shown(text):
         assert all("\N{REPLACEMENT CHARACTER}" not in piece for piece in pieces)
         if split == 0:
             assert "".join(pieces) + stream.rest() == text
+
+
+def test_a_gpt2_writes_from_its_folder_in_every_format(capsys):
+    flags = ["--checkpoint", home() / "gpt2" / "nano", "--prompt", "Once", "--temperature", 0]
+    texts = [
+        written(capsys, *flags, "--max-new-tokens", 12, "--weights", weights)
+        for weights in ("float32", "bfloat16", "int8")
+    ]
+    assert all(text.startswith("Once upon a time there was") for text in texts)
+
+
+def test_a_text_ends_before_a_string_that_ends_it(capsys):
+    flags = ["--checkpoint", home() / "gpt2" / "nano", "--prompt", "Once", "--until", " time"]
+    assert written(capsys, *flags, "--temperature", 0) == "Once upon a\n"
+
+
+def test_a_gpt2_that_is_not_here_says_how_to_get_it(capsys):
+    if (home() / "gpt2" / "1558M").exists():
+        pytest.skip("it is here")
+    assert "llmlib download gpt2-1558M" in failure(capsys, "generate", "--checkpoint", "gpt2-1558M")
+    assert "gpt2-124M" in failure(capsys, "generate", "--checkpoint", "gpt2-124")
+
+
+def test_settings_that_are_impossible_are_refused(run, capsys):
+    flags = ["generate", "--checkpoint", run, "--device", "cpu"]
+    assert "int8" in failure(capsys, *flags, "--weights", "int9")
+    assert "from 0 to 1" in failure(capsys, *flags, "--min-p", "2")
+    assert "above 0" in failure(capsys, *flags, "--repetition-penalty", "0")
 
 
 def test_texts_are_parted_and_the_seed_decides(run, capsys):

@@ -1,7 +1,8 @@
 """`llmlib generate`: a trained model writes, and each token is shown as soon as it is chosen.
 
-Written by hand. What a token means for the text may depend on the next one: a character of several
-bytes can be spread over several tokens. `TextStream` gives only what nothing can change any more.
+Written by hand. The engine is `llmlib.inference`; where the context is full, its oldest quarter is
+forgotten. What a token means for the text may depend on the next one, because a character of
+several bytes can be spread over several tokens: `TextStream` gives only what nothing can change.
 """
 
 import sys
@@ -13,9 +14,13 @@ from llmlib.checkpoint import Checkpoint, load_checkpoint
 from llmlib.cli.config import nearest
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.devices import choose_device
-from llmlib.cli.prepare import count_unknown, encode_documents
-from llmlib.generate import stream
+from llmlib.cli.prepare import count_unknown, encode_documents, end_of_text
 from llmlib.gpt import GPT, GPTConfig
+from llmlib.gpt2 import load_pretrained, load_tokenizer
+from llmlib.inference import Decoder, stream
+from llmlib.quantized import check_format
+from llmlib.sampling import Sampling
+from llmlib.streaming import TextStream
 
 
 def generate_command(
@@ -23,78 +28,66 @@ def generate_command(
     device: str,
     prompt: str,
     max_new_tokens: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
     seed: int,
     n: int,
+    weights: str,
+    until: list[str],
+    **sampling: float | None,
 ) -> int:
     """Do what the command line asks for; texts are parted by an empty line."""
     if n < 1:
         raise ValueError(f"n is {n}: it must be at least 1")
-    _, model, data = open_run(checkpoint)
-    ids = begin_text(prompt, data)
+    check_format(weights)
+    Sampling(**sampling)  # says what is wrong with the settings before a model is read
+    model, tokenizer = open_model(checkpoint)
+    ids = begin_text(prompt, tokenizer)
     rows = torch.from_numpy(ids)[None]  # (1, T)
     place, reason = choose_device(device, model, (rows[:, -model.config.context_length :],) * 2)
     print(f"device {place}: {reason}", file=sys.stderr)  # what is written alone goes to stdout
-    model.to(place).eval()
-    generator = torch.Generator(place).manual_seed(seed)
+    decoder, end = Decoder(model.to(place), weights), end_of_text(tokenizer)
+    generator = torch.Generator().manual_seed(seed)
+    write = sys.stdout.write
     for number in range(n):
         tokens = stream(
-            model,
+            decoder,
             rows.to(place),
             max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            stop=data.end_of_text,
+            stop=end,
             generator=generator,
+            slide=max(1, model.config.context_length // 4),
+            **sampling,
         )
-        write = sys.stdout.write
         write("\n" * (number > 0) + prompt)
         sys.stdout.flush()
-        text = TextStream(data.tokenizer, ids.tolist()[1:])
+        text = TextStream(tokenizer, ids.tolist()[1:], until)
         for token in tokens:
-            if token.item() != data.end_of_text:
+            if token.item() != end:
                 write(text.add(token.item()))
                 sys.stdout.flush()
+            if text.stopped:
+                break
         write(text.rest() + "\n")
     return 0
 
 
-class TextStream:
-    """Text from token ids that come one at a time, with no half characters.
-
-    Whatever `add` and `rest` returned, joined, is the text of all ids without that of the prompt.
-    """
-
-    def __init__(self, tokenizer, prompt_ids: list[int]):
-        self.tokenizer, self.ids = tokenizer, list(prompt_ids)
-        self.shown = len(self.text())
-
-    def text(self) -> str:
-        return self.tokenizer.decode(self.ids)
-
-    def add(self, token: int) -> str:
-        """What one more token makes certain: perhaps nothing yet."""
-        self.ids.append(token)
-        # bytes that are no whole character yet are decoded as U+FFFD: the next token may tell
-        certain = self.text().rstrip("\N{REPLACEMENT CHARACTER}")
-        new = certain[self.shown :]
-        self.shown += len(new)
-        return new
-
-    def rest(self) -> str:
-        """What is left when no token comes any more."""
-        return self.text()[self.shown :]
-
-
-def begin_text(prompt: str, data: TokenData):
+def begin_text(prompt: str, tokenizer: object):
     """The ids of a prompt behind the `<|endoftext|>` that every text begins after."""
-    ids = encode_documents(data.tokenizer, [prompt])  # with <|endoftext|> behind it
-    if unknown := count_unknown(data.tokenizer, ids):
+    ids = encode_documents(tokenizer, [prompt])  # with <|endoftext|> behind it
+    if unknown := count_unknown(tokenizer, ids):
         print(f"{unknown} of {len(ids) - 1} pieces of the prompt are unknown", file=sys.stderr)
     return ids.astype("int64")[[-1, *range(len(ids) - 1)]]
+
+
+def open_model(path: str | Path) -> tuple[GPT, object]:
+    """A model and its tokenizer: of a run, or a GPT-2 by name ("gpt2-124M") or in its folder.
+
+    Raises ValueError and OSError, saying what is there or how to get it.
+    """
+    files = ("hparams.json", "model.safetensors")
+    if str(path).startswith("gpt2-") or any((Path(path) / name).is_file() for name in files):
+        return load_pretrained(path), load_tokenizer(path)
+    _, model, data = open_run(path)
+    return model, data.tokenizer
 
 
 def open_run(path: str | Path) -> tuple[Checkpoint, GPT, TokenData]:
