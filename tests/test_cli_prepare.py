@@ -171,3 +171,21 @@ def test_a_damaged_folder_is_noticed(tmp_path, capsys):
         assert expected in failure(capsys, "train", tmp_path / "p", *run, "--eval-every", 1), name
         (tmp_path / "p" / "train.npy").write_bytes(whole)
         (tmp_path / "p" / "data.json").write_text(about_text)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
+def test_a_tokenizer_is_learned_on_the_way_or_read_from_a_file(tmp_path, kind):
+    text, file = write_text(tmp_path), tmp_path / "tokenizer.json"
+    prepare(str(text), tmp_path / "learned", tokenizer=kind, max_vocab=300)
+    flags = ["--kind", kind, "--vocab-size", 300, "--out", file]
+    assert llmlib("tokenizer", text, *flags) == 0
+    assert llmlib("prepare", text, "--tokenizer", file, "--out", tmp_path / "read") == 0
+    for name in ("learned", "read"):
+        data = TokenData(tmp_path / name)
+        assert data.about["tokenizer"] == kind and data.about["vocab_size"] <= 300
+        assert data.about["train"]["n_unknown"] == 0
+        if kind != "wordpiece":  # which does not remember how words were parted
+            parts = spelled(data, "train") + spelled(data, "val")
+            assert "".join(parts) == corpora.load(text)
+    with pytest.raises(ValueError, match="has learned already"):
+        prepare(str(text), tmp_path / "more", tokenizer=str(file), max_vocab=50)
