@@ -211,7 +211,7 @@ def read_tensors(folder: Path, entry: dict) -> dict[str, torch.Tensor]:
     if size != entry["size"]:
         fault = f"has {size:,} bytes instead of {entry['size']:,}"
     elif sha256(path) != entry["sha256"]:
-        fault = "has not the content that was saved"
+        fault = "does not have the content that was saved"
     if fault:
         raise CheckpointError(f"{path} is damaged: it {fault}. Use another checkpoint")
     try:
