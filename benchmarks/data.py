@@ -1,4 +1,4 @@
-"""Ten million tokens loaded: a list of windows, as tutorials build it, against `llmlib.data`.
+"""Ten million tokens loaded: a list of windows, as tutorials build it, against `data.batches`.
 
 Each dataset is made in a process of its own, so that its peak of resident memory is its own.
 Run from the checkout: python benchmarks/data.py [--stride 256]
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from llmlib.data import create_dataloader
+from llmlib.data.batches import create_dataloader
 
 MAX_LENGTH, BATCH_SIZE = 256, 32
 

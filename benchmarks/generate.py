@@ -1,4 +1,4 @@
-"""Generating: `llmlib.inference` beside Hugging Face's `generate` with its cache, in one run.
+"""Generating: `llmlib.generation` beside Hugging Face's `generate` with its cache, in one run.
 
 GPT-2 124M's shape with random weights. The contestants take turns, round after round, so that a
 machine that is busy slows all of them; the ratio to Hugging Face is formed in each round, and the
@@ -26,9 +26,10 @@ if sys.path[0] == str(Path(__file__).parent):  # tokenizers.py, beside this file
 
 import torch
 
-from llmlib.gpt import GPT, GPTConfig
-from llmlib.inference import Decoder, generate
-from llmlib.quantized import BYTES
+from llmlib.generation.inference import Decoder, generate
+from llmlib.generation.quantization import BYTES
+from llmlib.model.config import GPTConfig
+from llmlib.model.gpt import GPT
 
 CONFIG = GPTConfig.preset("gpt2-124M")
 PREFILL = 512

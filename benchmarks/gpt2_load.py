@@ -2,8 +2,8 @@
 
 Each way runs in a process of its own, so that its peak of memory is its own; the files lie in the
 page cache, every crc is compared, and the quickest of three runs counts. TensorFlow is asked for
-every variable as an array, `llmlib.gpt2` for the whole model. The numbers in the checkpoint are
-random. Run from the checkout:
+every variable as an array, `llmlib.pretrained.gpt2` for the whole model. The numbers in the
+checkpoint are random. Run from the checkout:
 
     python benchmarks/gpt2_load.py [--tensorflow PYTHON]
 
@@ -39,12 +39,12 @@ def measure(kind: str, folder: Path) -> dict[str, float]:
             reader = tf.train.load_checkpoint(prefix)
             return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     elif kind == "bundle":
-        from llmlib.tensor_bundle import TensorBundle
+        from llmlib.pretrained.tensor_bundle import TensorBundle
 
         def load() -> dict:
             return dict(TensorBundle(prefix))
     else:
-        from llmlib.gpt2 import load_pretrained
+        from llmlib.pretrained.gpt2 import load_pretrained
 
         def load() -> object:
             return load_pretrained(folder)
@@ -62,7 +62,7 @@ def write_checkpoint(folder: Path) -> None:
     """A checkpoint with the names and shapes of OpenAI's 124M, and its hparams."""
     import numpy as np
 
-    from llmlib.tensor_bundle import write_bundle
+    from llmlib.pretrained.tensor_bundle import write_bundle
 
     rng = np.random.default_rng(0)
     C, shapes = HPARAMS["n_embd"], {}

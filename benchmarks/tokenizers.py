@@ -19,11 +19,11 @@ sys.path.remove(str(Path(__file__).parent))  # or `import tokenizers` would find
 
 import tokenizers as hf
 
-from llmlib import corpora
-from llmlib.bpe import BPETokenizer
-from llmlib.bpe_files import as_bytes
-from llmlib.download import home
-from llmlib.tokenizers import gpt2_encoding
+from llmlib.data import corpora
+from llmlib.data.download import home
+from llmlib.tokenization.bpe import BPETokenizer
+from llmlib.tokenization.formats import as_bytes
+from llmlib.tokenization.gpt2 import gpt2_encoding
 
 
 def ten_megabytes() -> str:

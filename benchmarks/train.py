@@ -30,10 +30,12 @@ import torch
 from torch import nn
 
 from llmlib import stories
-from llmlib.data import create_dataloader
-from llmlib.gpt import GPT, GPTConfig
-from llmlib.tokenizers import WordTokenizer
-from llmlib.train import TrainConfig, Trainer
+from llmlib.data.batches import create_dataloader
+from llmlib.model.config import GPTConfig
+from llmlib.model.gpt import GPT
+from llmlib.tokenization.words import WordTokenizer
+from llmlib.training.config import TrainConfig
+from llmlib.training.trainer import Trainer
 
 SHAPES = {  # name: (model, batch size)
     "S": (GPTConfig(512, 128, emb_dim=128, n_heads=4, n_layers=4), 32),
@@ -116,7 +118,7 @@ def hugging_face(config: GPTConfig, device: str) -> nn.Module:
 
 
 def our_steps(config: GPTConfig, batches: list, dtype: str, device: str) -> Iterator[float]:
-    """Training as `llmlib.train` does it."""
+    """Training as `llmlib.training.trainer` does it."""
     torch.manual_seed(0)
     plan = TrainConfig(max_steps=10**9, learning_rate=1e-3, warmup_steps=10, dtype=dtype)
     trainer = Trainer(GPT(config).to(device), plan)

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from llmlib import minimal, stories
-from llmlib.download import home
-from llmlib.gpt2 import load_pretrained, load_tokenizer
-from llmlib.tokenizers import derive_encoder_json, gpt2_encoding
+from llmlib.data.download import home
+from llmlib.pretrained.gpt2 import load_pretrained, load_tokenizer
+from llmlib.tokenization.gpt2 import derive_encoder_json, gpt2_encoding
 
 NANO = home() / "gpt2" / "nano"
 SMALL = Path(__file__).parent / "fixtures" / "small3"

@@ -87,10 +87,11 @@ def test_every_notebook_is_in_the_table():
     for path in notebooks:
         row = next(line for line in README.splitlines() if f"(notebooks/{path.name})" in line)
         source = path.read_text(encoding="utf-8")
-        exported = re.findall(r"#\| default_exp (\w+)", source) + re.findall(
-            r"#\| export (\w+)", source
+        exported = re.findall(r"#\| default_exp ([\w.]+)", source) + re.findall(
+            r"#\| export ([\w.]+)", source
         )
-        assert {f"`{name}`" for name in exported} <= set(re.findall(r"`\w+`", row)), path.name
+        rooms = {f"`{name.partition('.')[0]}`" for name in exported}
+        assert rooms <= set(re.findall(r"`\w+`", row)), path.name
 
 
 def test_every_folder_is_in_the_tree():

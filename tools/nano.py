@@ -2,9 +2,10 @@
 
 A GPT of half a million parameters reads stories that are told afresh and never twice, as GPT-2 read
 the web: one long stream of tokens, `<|endoftext|>` between the stories, cut into windows of its
-context length. It is trained by `llmlib.train` and saved in build/nano now and then, from where a
-run that was stopped goes on. At the end `llmlib.gpt2` writes it in OpenAI's seven-file layout, and
-it tells stories that are marked. `--write` skips the training, `--mark` the writing too.
+context length. It is trained by `llmlib.training.trainer` and saved in build/nano now and then,
+from where a run that was stopped goes on. At the end `llmlib.pretrained.gpt2` writes it in OpenAI's
+seven-file layout, and it tells stories that are marked. `--write` skips the training, `--mark` the
+writing too.
 
 Threads and machine change the last digits of the weights, so that a second run gives a sibling and
 not the same model; its vocabulary is the same each time.
@@ -20,14 +21,16 @@ import tiktoken
 import torch
 
 from llmlib import stories
-from llmlib.bpe import BPETokenizer
-from llmlib.checkpoint import load_checkpoint, save_checkpoint
-from llmlib.generate import generate
-from llmlib.gpt import GPT, GPTConfig
-from llmlib.gpt2 import load_pretrained, load_tokenizer, save_openai
-from llmlib.gpt2_vocabulary import PATTERN
-from llmlib.tokenizers import END_OF_TEXT
-from llmlib.train import TrainConfig, Trainer
+from llmlib.generation.generate import generate
+from llmlib.model.config import GPTConfig
+from llmlib.model.gpt import GPT
+from llmlib.pretrained.gpt2 import load_pretrained, load_tokenizer, save_openai
+from llmlib.tokenization.base import END_OF_TEXT
+from llmlib.tokenization.bpe import BPETokenizer
+from llmlib.tokenization.gpt2_vocabulary import PATTERN
+from llmlib.training.checkpoint import load_checkpoint, save_checkpoint
+from llmlib.training.config import TrainConfig
+from llmlib.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK, PLACE = ROOT / "build" / "nano", ROOT / "gpt2" / "nano"

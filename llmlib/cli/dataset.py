@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from llmlib.cli.prepare import FORMAT, VERSION, load_tokenizer
-from llmlib.data import create_dataloader, create_document_loader
+from llmlib.data.batches import create_dataloader, create_document_loader
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from llmlib.cli.dataset import Batch
-from llmlib.train import NextTokenLoss
+from llmlib.training.trainer import NextTokenLoss
 
 TOLERANCE = 1e-3  # relative; float32 on two right devices differs by some 1e-6
 

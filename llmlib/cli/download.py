@@ -3,7 +3,7 @@
 Written by hand. What was interrupted goes on where it was, and what is there is only checked.
 """
 
-from llmlib.gpt2_files import download_gpt2
+from llmlib.pretrained.gpt2_files import download_gpt2
 
 
 def download_command(name: str, source: str = "openai") -> int:
@@ -11,5 +11,5 @@ def download_command(name: str, source: str = "openai") -> int:
     folder = download_gpt2(name, source)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{folder}: {name}, {size:,} bytes")
-    print(f'load it with: llmlib.gpt2.load_pretrained("{name}")')
+    print(f'load it with: llmlib.pretrained.gpt2.load_pretrained("{name}")')
     return 0

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from llmlib import corpora, stories
+from llmlib import stories
 from llmlib.cli.dataset import Measure, TokenData, cut_documents, measure_documents, measure_text
 from llmlib.cli.devices import choose_device
 from llmlib.cli.generate import open_run
 from llmlib.cli.prepare import count_unknown, encode_documents
 from llmlib.cli.run_folder import RunFolder
-from llmlib.loss import evaluate
+from llmlib.data import corpora
+from llmlib.evaluation.perplexity import evaluate
 
 
 def evaluate_command(

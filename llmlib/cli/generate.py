@@ -1,8 +1,9 @@
 """`llmlib generate`: a trained model writes, and each token is shown as soon as it is chosen.
 
-Written by hand. The engine is `llmlib.inference`; where the context is full, its oldest quarter is
-forgotten. What a token means for the text may depend on the next one, because a character of
-several bytes can be spread over several tokens: `TextStream` gives only what nothing can change.
+Written by hand. The engine is `llmlib.generation.inference`; where the context is full, its oldest
+quarter is forgotten. What a token means for the text may depend on the next one, because a
+character of several bytes can be spread over several tokens: `TextStream` gives only what nothing
+can change.
 """
 
 import sys
@@ -10,17 +11,18 @@ from pathlib import Path
 
 import torch
 
-from llmlib.checkpoint import Checkpoint, load_checkpoint
 from llmlib.cli.config import nearest
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.devices import choose_device
 from llmlib.cli.prepare import count_unknown, encode_documents, end_of_text
-from llmlib.gpt import GPT, GPTConfig
-from llmlib.gpt2 import load_pretrained, load_tokenizer
-from llmlib.inference import Decoder, stream
-from llmlib.quantized import check_format
-from llmlib.sampling import Sampling
-from llmlib.streaming import TextStream
+from llmlib.generation.inference import Decoder, stream
+from llmlib.generation.quantization import check_format
+from llmlib.generation.sampling import Sampling
+from llmlib.generation.streaming import TextStream
+from llmlib.model.config import GPTConfig
+from llmlib.model.gpt import GPT
+from llmlib.pretrained.gpt2 import load_pretrained, load_tokenizer
+from llmlib.training.checkpoint import Checkpoint, load_checkpoint
 
 
 def generate_command(

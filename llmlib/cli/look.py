@@ -11,9 +11,9 @@ import torch
 from llmlib import stories
 from llmlib.cli.dataset import Measure, TokenData
 from llmlib.cli.run_folder import PLOT, SAMPLES, RunFolder
-from llmlib.generate import generate
-from llmlib.gpt import GPT
-from llmlib.loss import evaluate
+from llmlib.evaluation.perplexity import evaluate
+from llmlib.generation.generate import generate
+from llmlib.model.gpt import GPT
 
 SHOWN = 5  # samples written down at each look; more may have been marked
 LONGEST = 200  # tokens of a sample

@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from llmlib import corpora, stories
+from llmlib import stories
 from llmlib.cli.config import DATA, RECIPE, STORY_RECIPE, check_flags, nearest
 from llmlib.cli.tokenizer import KINDS, kind_of, load_file
-from llmlib.data import split
-from llmlib.tokenizers import END_OF_TEXT, UNKNOWN, gpt2_encoding
+from llmlib.data import corpora
+from llmlib.data.batches import split
+from llmlib.tokenization.base import END_OF_TEXT, UNKNOWN
+from llmlib.tokenization.gpt2 import gpt2_encoding
 
 FORMAT, VERSION = "llmlib data", 1
 

@@ -24,10 +24,10 @@ from pathlib import Path
 import yaml
 from torch import nn
 
-from llmlib.checkpoint import Checkpoint, flush_folder, load_checkpoint, save_checkpoint
-from llmlib.checkpoint import write_through as write_and_flush
 from llmlib.cli.config import OPTIONS, convert, nearest
 from llmlib.cli.dataset import TokenData, read_about
+from llmlib.training.checkpoint import Checkpoint, flush_folder, load_checkpoint, save_checkpoint
+from llmlib.training.checkpoint import write_through as write_and_flush
 
 try:
     import fcntl

@@ -7,11 +7,12 @@ those of other programs that `BPETokenizer.load` knows.
 import json
 from pathlib import Path
 
-from llmlib import corpora
-from llmlib.bpe import BPETokenizer
-from llmlib.tokenizers import END_OF_TEXT, CharTokenizer, WordTokenizer
-from llmlib.unigram import UnigramTokenizer
-from llmlib.wordpiece import WordPieceTokenizer
+from llmlib.data import corpora
+from llmlib.tokenization.base import END_OF_TEXT
+from llmlib.tokenization.bpe import BPETokenizer
+from llmlib.tokenization.unigram import UnigramTokenizer
+from llmlib.tokenization.wordpiece import WordPieceTokenizer
+from llmlib.tokenization.words import CharTokenizer, WordTokenizer
 
 KINDS = {
     "word": WordTokenizer,

@@ -1,8 +1,8 @@
 """`llmlib train`: a run from its settings to its last checkpoint, on one process or many.
 
-Written by hand. The steps are `llmlib.train.Trainer`'s; here they are given data and a device, and
-what they report is kept. A run that is stopped, killed or crashes at any moment goes on from its
-last checkpoint as if nothing had been, bit for bit.
+Written by hand. The steps are `llmlib.training.trainer.Trainer`'s; here they are given data and a
+device, and what they report is kept. A run that is stopped, killed or crashes at any moment goes on
+from its last checkpoint as if nothing had been, bit for bit.
 """
 
 import signal
@@ -17,7 +17,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from llmlib import corpora
 from llmlib.cli.config import DATA, check_flags, read_config, settle, settle_again
 from llmlib.cli.console import tell
 from llmlib.cli.dataset import Batch, TokenData, peek, read_about
@@ -26,8 +25,11 @@ from llmlib.cli.look import draw, look, summary
 from llmlib.cli.prepare import prepare
 from llmlib.cli.processes import Processes
 from llmlib.cli.run_folder import RunFolder
-from llmlib.gpt import GPT, GPTConfig
-from llmlib.train import StepReport, TrainConfig, Trainer
+from llmlib.data import corpora
+from llmlib.model.config import GPTConfig
+from llmlib.model.gpt import GPT
+from llmlib.training.config import TrainConfig
+from llmlib.training.trainer import StepReport, Trainer
 
 
 def train_command(config: str | None = None, resume: str | None = None, **flags: object) -> int:

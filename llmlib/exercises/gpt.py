@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from llmlib.exercises import case, exercise
-from llmlib.gpt import GPT, GPTConfig
+from llmlib.model.config import GPTConfig
+from llmlib.model.gpt import GPT
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -5,9 +5,10 @@ import copy
 import numpy as np
 import torch
 
-from llmlib.crc import crc32c
 from llmlib.exercises import case, exercise, same
-from llmlib.gpt import GPT, GPTConfig
+from llmlib.model.config import GPTConfig
+from llmlib.model.gpt import GPT
+from llmlib.pretrained.crc import crc32c
 
 
 @exercise("07.1")

@@ -1,0 +1,165 @@
+"""Where GPT-2's files have their place, where they come from, and how each is verified.
+
+Written by hand: the addresses, sizes and hashes are facts and no subject of the course. OpenAI's
+files come from its public bucket or from a mirror (Sebastian Raschka's); those of Hugging Face from
+a fixed revision of the repositories `openai-community/gpt2` and so on. Where no hash is known, the
+size is compared, and the checkpoint's own crc of every tensor.
+"""
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
+
+from llmlib.data.download import fetch, home
+from llmlib.pretrained.tensor_bundle import TensorBundle
+from llmlib.tokenization.gpt2 import derive_encoder_json
+
+DATA, INDEX, META = (f"model.ckpt.{end}" for end in ("data-00000-of-00001", "index", "meta"))
+SEVEN = ("checkpoint", "hparams.json", "encoder.json", "vocab.bpe", META, INDEX, DATA)
+ADDRESSES = {
+    "openai": [
+        "https://openaipublic.blob.core.windows.net/gpt-2/models/{folder}/{file}",
+        "https://f001.backblazeb2.com/file/LLMs-from-scratch/gpt2/{folder}/{file}",
+    ],
+    "huggingface": [
+        "https://huggingface.co/openai-community/{repository}/resolve/{revision}/{file}"
+    ],
+}
+
+# Bytes and SHA-256, as far as they are known. All sizes share the vocabulary.
+VOCABULARY = {
+    "encoder.json": (
+        1_042_301,
+        "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+    ),
+    "vocab.bpe": (456_318, "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"),
+}
+OPENAI = {
+    "gpt2-124M": {
+        "checkpoint": (77, "dd1b025d2e155283f5e300ce95bf6d5b6bc0f7fe010db73daa6975eb896ab9cb"),
+        "hparams.json": (90, "d9d56e4121c427164e0c55c6f03c08e1daf9002b9b672825112d19097b680318"),
+        META: (471_155, "4668c448fa11531fd6700460487f73e82d3272960cea942252f8744bf225c77b"),
+        INDEX: (5_215, "71916f763f9746f9b2a06b12d91996cf1084ae008d0424543d39391c5f2dc687"),
+        DATA: (
+            497_759_232,
+            "2060c885360cc0cf41d7a6dbc4d24b5127aae20260c8b5ae521b5a6578407118",
+        ),
+    },
+    "gpt2-355M": {
+        "hparams.json": (91, None),
+        META: (926_519, None),
+        INDEX: (10_399, None),
+        DATA: (1_419_292_672, None),
+    },
+    "gpt2-774M": {INDEX: (15_535, None), DATA: (3_096_120_320, None)},
+    "gpt2-1558M": {INDEX: (20_724, None), DATA: (6_230_444_800, None)},
+}
+HUGGING_FACE = {  # repository, its revision, and model.safetensors
+    "gpt2-124M": (
+        "gpt2",
+        "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+        (548_105_171, "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707"),
+    ),
+    "gpt2-355M": (
+        "gpt2-medium",
+        "6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
+        (1_519_984_962, "fc5a354a19255ad494f3d71549390baca1ccf61d1d822b9408971705c687c9cd"),
+    ),
+    "gpt2-774M": (
+        "gpt2-large",
+        "32b71b12589c2f8d625668d2335a01cac3249519",
+        (3_247_159_078, None),
+    ),
+    "gpt2-1558M": (
+        "gpt2-xl",
+        "15ea56dee5df4983c59b2538573817e1667135e2",
+        (None, "0f8b28eb05a8075f48b61b6f35332978c74fc7763fa9fb4051a1c30511736a6a"),
+    ),
+}
+
+
+def place_of(name: str) -> Path:
+    """The folder of one of OpenAI's models, such as gpt2/124M; ValueError for other names."""
+    if name not in OPENAI:
+        close = get_close_matches(str(name), OPENAI, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"there is no GPT-2 {name!r}: {hint}There are {', '.join(OPENAI)}")
+    return home() / "gpt2" / name.removeprefix("gpt2-")
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder holds all files of one layout that a model is loaded from."""
+    openai = {*SEVEN} - {META, "checkpoint"}
+    layouts = [openai, {"config.json", "model.safetensors"}]
+    return any(all((folder / file).is_file() for file in layout) for layout in layouts)
+
+
+def find_folder(name: str | Path) -> Path:
+    """The folder of a model, given by name or as a path. Raises FileNotFoundError."""
+    if str(name) in OPENAI:
+        folder = place_of(str(name))
+        if not is_complete(folder):
+            raise FileNotFoundError(
+                f"{name} is not in {folder}: run `python -m llmlib download {name}`"
+            )
+        return folder
+    folder = Path(name)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {folder}; by name there are {', '.join(OPENAI)}"
+        )
+    if not ((folder / "hparams.json").exists() or (folder / "model.safetensors").exists()):
+        raise FileNotFoundError(
+            f"{folder} holds no GPT-2: that takes hparams.json and model.ckpt.index with its data, "
+            "or config.json and model.safetensors"
+        )
+    return folder
+
+
+def available_or_nano() -> Path:
+    """The folder of the real GPT-2 of 124M parameters if it is here, else of the one that ships."""
+    real = place_of("gpt2-124M")
+    return real if is_complete(real) else real.with_name("nano")
+
+
+def download_gpt2(name: str, source: str = "openai", **settings: object) -> Path:
+    """Bring one of OpenAI's models to its place, gpt2/124M and so on, and return that folder.
+
+    name: "gpt2-124M", "gpt2-355M", "gpt2-774M" or "gpt2-1558M". source: "openai" for the seven
+    files, "huggingface" for one file of weights and the small ones that go with it. What is there
+    and right is not downloaded again, and what was interrupted goes on. settings: those of
+    `download.fetch`, such as `progress=False`.
+    Raises ValueError for a name or source that does not exist, and DownloadError where a file
+    cannot be had; BundleError where a tensor arrived damaged.
+    """
+    folder = place_of(name)
+    if source not in ADDRESSES:
+        raise ValueError(f"source is {source!r}: it must be one of {', '.join(ADDRESSES)}")
+
+    def bring(file: str, size: int | None = None, sha256: str | None = None, **words: str) -> None:
+        urls = [address.format(file=file, **words) for address in ADDRESSES[source]]
+        fetch(urls, folder / file, sha256, size, **settings)
+
+    if source == "openai":
+        for file in SEVEN:  # the largest last
+            bring(file, *(OPENAI[name] | VOCABULARY).get(file, ()), folder=folder.name)
+        if OPENAI[name][DATA][1] is None:
+            bundle = TensorBundle(folder / "model.ckpt")
+            for tensor in bundle:
+                bundle[tensor]  # compares its crc
+    else:
+        repository, revision, facts = HUGGING_FACE[name]
+        words = {"repository": repository, "revision": revision}
+        bring("config.json", **words)
+        merges = (home() / "gpt2" / "vocab.bpe").read_bytes()  # the same vocabulary, and it ships
+        replace_file(folder / "merges.txt", merges)
+        replace_file(folder / "vocab.json", derive_encoder_json(merges.decode()).encode())
+        bring("model.safetensors", *facts, **words)
+    return folder
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a small file beside its place and rename it, so that none is ever half written."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, path)

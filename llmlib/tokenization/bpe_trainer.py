@@ -1,0 +1,209 @@
+# From notebooks/09_tokenizers.ipynb: edit there, then run make export.
+
+"""What comes before a byte-level BPE: texts are cut into pieces, and merges are learned from them.
+
+Built in notebook 09; `llmlib.tokenization.bpe` applies the merges. Left out: merges across pieces.
+"""
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
+from operator import add
+
+import regex
+
+from llmlib.tokenization.base import split_special
+from llmlib.tokenization.gpt2 import gpt2_byte_symbols
+
+# How a text is split before anything is merged: no token crosses such a border.
+PATTERNS = {
+    "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    "gpt4": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+}
+
+
+def compile_pattern(pattern: str) -> regex.Pattern:
+    """Return the regular expression of a name in PATTERNS, or of its own source."""
+    try:
+        compiled = regex.compile(PATTERNS.get(pattern, pattern))
+    except (regex.error, TypeError) as error:
+        raise ValueError(
+            f"pattern is {pattern!r}, which is neither of {', '.join(PATTERNS)} nor a regular "
+            f"expression: {error}"
+        ) from None
+    if compiled.groups:
+        raise ValueError(f"pattern {pattern!r} has groups: write (?:...) in place of (...)")
+    return compiled
+
+
+def splitter(pattern: str) -> Callable[[str], list[str]]:
+    """Return the function that cuts a text into pieces; joined again, they are the text."""
+    compiled = compile_pattern(pattern)
+    return compiled.findall if pattern in PATTERNS else partial(split_whole, compiled)
+
+
+def split_whole(compiled: regex.Pattern, text: str) -> list[str]:
+    """Cut a text by somebody's own pattern; ValueError where that leaves out a part of it."""
+    pieces = compiled.findall(text)
+    if sum(map(len, pieces)) != len(text):
+        raise ValueError(
+            rf"the pattern {compiled.pattern!r} passes over a part of the text: add |\s+|\S to it"
+        )
+    return pieces
+
+
+BYTE_ORDER = bytes(gpt2_byte_symbols())  # the byte of each id below 256
+BYTE_IDS = bytes(BYTE_ORDER.index(byte) for byte in range(256))  # and the id of each byte
+
+
+def merge_words(
+    words: list[str],
+    weights: list[int],
+    numbers: Iterable[int],
+    pair: str,
+    sign: str,
+    total: dict[str, int],
+) -> dict[str, list[int]]:
+    """Merge a pair in the words with these numbers; take from `total` the pairs that vanish.
+
+    Returns the pairs that come up, all of which hold the new sign, with the words that hold them.
+    """
+    first, second = pair
+    fresh = defaultdict(list)
+    for number in set(numbers):
+        word = words[number].replace(pair, sign)
+        if word is words[number]:  # the pair has gone from it since
+            continue
+        words[number], weight, last = word, weights[number], len(word) - 1
+        place = word.find(sign)
+        while place >= 0:
+            if place:
+                before = word[place - 1]
+                total[(second if before == sign else before) + first] -= weight
+                fresh[before + sign].append(number)
+            if place < last and (after := word[place + 1]) != sign:
+                total[second + after] -= weight
+                fresh[sign + after].append(number)
+            place = word.find(sign, place + 1)
+    return fresh
+
+
+def tie_key(token: bytes) -> str:
+    """A string that sorts the greater of two tokens first, whatever their lengths.
+
+    The sign behind the last byte is above all others, as the end of a token is below all bytes.
+    """
+    return token.translate(bytes(range(255, -1, -1))).decode("latin-1") + chr(256)
+
+
+def learn_merges(
+    counts: Mapping[str, int], n_merges: int, ties: str = "ids"
+) -> list[tuple[bytes, bytes]]:
+    """Learn up to n_merges merges from pieces and their counts: fewer if no pair is left.
+
+    Each piece is a string with one character for each token, `chr(id)`: so a pair is a string of
+    two, and to merge it is `str.replace`. ties: which of several pairs that are equally frequent
+    is merged, the one with the lowest ids (as in Hugging Face's trainer) or the one whose "bytes"
+    come last in the alphabet.
+    """
+    if ties not in ("ids", "bytes"):
+        raise ValueError(f"ties is {ties!r}: it must be 'ids' or 'bytes'")
+    words = [piece.encode().translate(BYTE_IDS).decode("latin-1") for piece in counts]
+    weights = list(counts.values())
+    where = defaultdict(list)  # pair -> the words that hold it, a word as often as it does
+    for number, word in enumerate(words):
+        for pair in map(add, word, word[1:]):
+            where[pair].append(number)
+    total = {pair: sum(map(weights.__getitem__, found)) for pair, found in where.items()}
+    tokens = {chr(i): bytes([byte]) for i, byte in enumerate(BYTE_ORDER)}
+    keys = {sign: tie_key(token) if ties == "bytes" else sign for sign, token in tokens.items()}
+    heap = [(-count, keys[pair[0]] + keys[pair[1]], pair) for pair, count in total.items()]
+    heapq.heapify(heap)
+    merges = []
+    while heap and len(merges) < n_merges:
+        count, key, pair = heapq.heappop(heap)
+        if -count != total[pair]:  # it has become rarer since it was put there
+            if total[pair]:
+                heapq.heappush(heap, (-total[pair], key, pair))
+            continue
+        first, second = tokens[pair[0]], tokens[pair[1]]
+        merges.append((first, second))
+        sign = chr(len(tokens))
+        tokens[sign] = first + second
+        keys[sign] = tie_key(first + second) if ties == "bytes" else sign
+        fresh = merge_words(words, weights, where.pop(pair), pair, sign, total)
+        for new, found in fresh.items():
+            total[new] = sum(map(weights.__getitem__, found))
+            heapq.heappush(heap, (-total[new], keys[new[0]] + keys[new[1]], new))
+        where.update(fresh)
+    return merges
+
+
+# Where both patterns split, whatever comes before and after; searched from the end of a text.
+SAFE_CUT = regex.compile(r"(?r)(?<=\S)(?= )|(?<=\S\n)(?=[^\s/])")
+
+
+def safe_cut(text: str, start: int, stop: int, special_tokens: Collection[str]) -> int:
+    """The last place between start and stop where no piece and no special token lies, or 0."""
+    # a negative stop would be counted from the end of the text
+    while stop > start and (found := SAFE_CUT.search(text, start + 1, stop)):
+        stop = found.start()
+        spans = ((max(0, stop - len(token) + 1), stop + len(token) - 1) for token in special_tokens)
+        if all(text.find(token, *span) < 0 for token, span in zip(special_tokens, spans)):
+            return stop
+    return 0
+
+
+BLOCK = 2**20  # characters that are split at a time
+
+
+def blocks(texts: Iterable[str], special_tokens: Collection[str], size: int) -> Iterator[str]:
+    """Join texts and cut them again, where it is safe, into blocks of about `size` characters.
+
+    Safe for the two PATTERNS, that is. Where there is no such place, as in one endless word, a
+    block grows until there is one.
+    """
+    longest = max(map(len, special_tokens), default=0)
+    parts, length, wanted = [], 0, size
+    for text in texts:
+        parts.append(text)
+        length += len(text)
+        if length < wanted:
+            continue
+        rest, start, width = "".join(parts), 0, size
+        while start + width <= len(rest):
+            # the last characters may be the beginning of a special token that goes on
+            stop = min(start + width, len(rest) - longest)
+            if cut := safe_cut(rest, start, stop, special_tokens):
+                yield rest[start:cut]
+                start, width = cut, size
+            else:
+                width *= 2
+        parts, length = [rest[start:]], len(rest) - start
+        wanted = max(size, 2 * length)
+    yield from filter(None, ["".join(parts)])
+
+
+def count_pieces(
+    texts: str | Iterable[str], pattern: str = "gpt2", special_tokens: Collection[str] = ()
+) -> Counter[str]:
+    """Count the pieces of texts, special tokens left out. Raises TypeError for what is no text."""
+    split, counts = splitter(pattern), Counter()
+    for text in [texts] if isinstance(texts, str) else texts:
+        if not isinstance(text, str):
+            raise TypeError(f"texts hold a {type(text).__name__}: give strings")
+        in_blocks = pattern in PATTERNS and len(text) > BLOCK
+        for block in blocks([text], special_tokens, BLOCK) if in_blocks else [text]:
+            for part, is_special in split_special(block, special_tokens, "all"):
+                counts.update([] if is_special else split(part))
+    return counts
+
+
+def surrogate_error(error: UnicodeEncodeError) -> ValueError:
+    """What to say to a text that has no UTF-8."""
+    return ValueError(
+        f"the text holds the lone surrogate {error.object[error.start]!r}, half of a character: "
+        "mend it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+    )

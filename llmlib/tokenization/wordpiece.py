@@ -1,0 +1,189 @@
+# From notebooks/09_tokenizers.ipynb: edit there, then run make export.
+
+"""WordPiece, BERT's subword tokenizer: trained by likelihood gain, applied by longest match.
+
+Built in notebook 09. A word is cut at white space and around punctuation; its pieces after the
+first are written with two hashes in front. Sources: Schuster and Nakajima 2012 (training), Devlin
+et al. 2018 (notation). What is left out: BERT's normalisation (lower case, accents taken off).
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+import numpy as np
+import regex
+
+from llmlib.tokenization.base import UNKNOWN, VocabularyTokenizer
+from llmlib.tokenization.words import join_words
+
+INSIDE = "##"  # begins a piece that does not begin its word
+LONGEST_WORD = 100  # characters; a longer word becomes `<|unk|>`, as in BERT
+
+# A single punctuation mark (Unicode's, and ASCII's other signs), or a word between them.
+WORD = regex.compile(r"[\p{P}$+<=>^`|~]|[^\p{White_Space}\p{P}$+<=>^`|~]+")
+
+
+def x_log_x(x: np.ndarray) -> np.ndarray:
+    """x log x of counts, and 0 for what does not occur."""
+    return x * np.log(np.maximum(x, 1))
+
+
+def gains(symbol_counts: np.ndarray, left: np.ndarray, right: np.ndarray, n: np.ndarray):
+    """How much the log-likelihood of a text rises with each possible merge, in nats.
+
+    The model draws symbols one by one, each with its frequency. left, right: the symbols of each
+    pair; n: how often the pair occurs.
+    """
+    a, b, total = symbol_counts[left], symbol_counts[right], symbol_counts.sum()
+    apart = x_log_x(a - n) + x_log_x(b - n) - x_log_x(a) - x_log_x(b)
+    twins = x_log_x(np.maximum(a - 2 * n, 0)) - x_log_x(a)  # a pair of the same symbol
+    return x_log_x(n) + np.where(left == right, twins, apart) - x_log_x(total - n) + x_log_x(total)
+
+
+def letters(word: str) -> list[str]:
+    """The smallest pieces of a word: `["c", "##a", "##t"]`."""
+    return [word[0], *(INSIDE + letter for letter in word[1:])]
+
+
+class MergeTable:
+    """The words of a text as symbols, and the counts that tell which merge is best.
+
+    words: how often each word occurs. Pairs have a row each in `left`, `right` and `count`, so that
+    all gains are computed at once.
+    """
+
+    def __init__(self, words: Mapping[str, int]):
+        cut = [letters(word) for word in words]
+        self.symbols = list(dict.fromkeys(symbol for word in cut for symbol in word))
+        self.ids = {symbol: number for number, symbol in enumerate(self.symbols)}
+        self.words = [[self.ids[symbol] for symbol in word] for word in cut]
+        self.weights = list(words.values())
+        # A merge takes one symbol out of a word and makes two new pairs there at most. So these
+        # rows, and these symbols, are enough for ever.
+        size = sum(map(len, self.words))
+        self.symbol_counts = np.zeros(len(self.symbols) + size)
+        self.left, self.right = np.zeros((2, 3 * size), dtype=np.int64)
+        self.count = np.zeros(3 * size)
+        self.rows: dict[tuple[int, int], int] = {}
+        self.found_in: dict[int, set[int]] = defaultdict(set)  # row -> words
+        for number in range(len(self.words)):
+            self.add(number, 1)
+
+    def add(self, number: int, sign: int) -> None:
+        """Count the symbols and pairs of a word in (sign 1), or out again (sign -1)."""
+        word, weight = self.words[number], sign * self.weights[number]
+        for symbol in word:
+            self.symbol_counts[symbol] += weight
+        for pair in zip(word, word[1:]):
+            row = self.rows.setdefault(pair, len(self.rows))
+            self.left[row], self.right[row] = pair
+            self.count[row] += weight
+            self.found_in[row].add(number)
+
+    def best(self) -> int | None:
+        """The row of the merge that gains most; None where no pair is left."""
+        n = len(self.rows)
+        count = self.count[:n]
+        if not count.any():
+            return None
+        gain = gains(self.symbol_counts, self.left[:n], self.right[:n], count)
+        return int(np.where(count > 0, gain, -np.inf).argmax())
+
+    def merge(self, row: int) -> str:
+        """Join the pair of a row everywhere, and return the new piece."""
+        a, b = int(self.left[row]), int(self.right[row])
+        piece = self.symbols[a] + self.symbols[b].removeprefix(INSIDE)
+        new = self.ids.setdefault(piece, len(self.ids))
+        if new == len(self.symbols):
+            self.symbols.append(piece)
+        for number in sorted(self.found_in.pop(row)):
+            self.add(number, -1)
+            joined = []
+            for symbol in self.words[number]:
+                if joined and joined[-1] == a and symbol == b:
+                    joined[-1] = new
+                else:
+                    joined.append(symbol)
+            self.words[number] = joined
+            self.add(number, 1)
+        return piece
+
+
+class WordPieceTokenizer(VocabularyTokenizer):
+    """WordPiece: of each word the longest piece that is known, then the longest behind it, ...
+
+    tokens: the pieces, `##` in front of those that do not begin a word. A word that cannot be cut
+    into known pieces is one `<|unk|>`. Equal to Hugging Face's model on the same vocabulary.
+    """
+
+    def __init__(self, tokens: Iterable[str]):
+        super().__init__(list(tokens))
+        self.longest = max(map(len, self.tokens))
+        self.pieces = lru_cache(maxsize=2**16)(self.longest_match)
+
+    @classmethod
+    def train(
+        cls, texts: str | Iterable[str], vocab_size: int, *, max_letters: int = 1000
+    ) -> "WordPieceTokenizer":
+        """Learn a vocabulary from a text or several.
+
+        vocab_size: how many ids there may be at most, the two special tokens included.
+        max_letters: how many single letters (with and without `##`) are known; a word with a rarer
+        one is not learnt from. Raises ValueError where the letters alone do not fit.
+        """
+        words = Counter()
+        for text in [texts] if isinstance(texts, str) else texts:
+            words.update(WORD.findall(text))
+        if not words:
+            raise ValueError("a vocabulary cannot be learnt from a text without words")
+        counts = Counter()
+        for word, n in words.items():
+            counts.update(dict.fromkeys(letters(word), n))
+        alphabet = sorted(counts, key=lambda letter: (-counts[letter], letter))[:max_letters]
+        room = vocab_size - 2
+        if room < len(alphabet):
+            raise ValueError(
+                f"vocab_size {vocab_size} leaves no room for {len(alphabet)} letters and 2 special "
+                f"tokens: give at least {len(alphabet) + 2}, or a smaller max_letters"
+            )
+        known = set(alphabet)
+        table = MergeTable({w: n for w, n in words.items() if known.issuperset(letters(w))})
+        tokens = dict.fromkeys(sorted(alphabet))
+        while len(tokens) < room and (row := table.best()) is not None:
+            tokens[table.merge(row)] = None
+        return cls(tokens)
+
+    @classmethod
+    def from_text(cls, text: str, vocab_size: int | None = None) -> "WordPieceTokenizer":
+        """Learn a vocabulary from a text, as `train` does; 4,000 tokens unless told."""
+        return cls.train(text, 4000 if vocab_size is None else vocab_size)
+
+    def longest_match(self, word: str) -> tuple[str, ...]:
+        """Cut one word into pieces."""
+        pieces, start = [], 0
+        while start < len(word) <= LONGEST_WORD:
+            mark = INSIDE if start else ""
+            for end in range(min(len(word), start + self.longest), start, -1):
+                if (piece := mark + word[start:end]) in self.ids:
+                    pieces.append(piece)
+                    start = end
+                    break
+            else:
+                return (UNKNOWN,)
+        return tuple(pieces) or (UNKNOWN,)
+
+    def split(self, text: str) -> list[str]:
+        """Cut a text into pieces."""
+        return [piece for word in WORD.findall(text) for piece in self.pieces(word)]
+
+    @staticmethod
+    def join(pieces: Iterable[str]) -> str:
+        """Put pieces together into words, and words into a text."""
+        words = []
+        for piece in pieces:
+            if piece.startswith(INSIDE) and words:
+                words[-1] += piece.removeprefix(INSIDE)
+            else:
+                words.append(piece)
+        return join_words(words)

@@ -1,0 +1,50 @@
+# From notebooks/01_data_preparation.ipynb: edit there, then run make export.
+
+"""Tokenizers by words and by characters: the pieces of a text, looked up in a list.
+
+Built in notebook 01, on `llmlib.tokenization.base`.
+"""
+
+import re
+from collections.abc import Iterable
+
+from llmlib.tokenization.base import VocabularyTokenizer
+
+
+def split_words(text: str) -> list[str]:
+    """Cut a text into words and single punctuation marks; white space is dropped.
+
+    >>> split_words('"Yes," said Tom.')
+    ['"', 'Yes', ',', '"', 'said', 'Tom', '.']
+    """
+    return re.findall(r"\w+|[^\w\s]", text)
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Put words and marks together with the spaces that English prose has between them.
+
+    >>> join_words(['"', 'Yes', ',', '"', 'said', 'Tom', '.'])
+    '"Yes," said Tom.'
+    """
+    pieces, glue, quoted = [], "", False
+    for word in words:
+        closes = word in set(".,;:!?)]}…") or (word == '"' and quoted)
+        opens = word in set("([{") or (word == '"' and not quoted)
+        quoted ^= word == '"'
+        pieces += [word] if closes else [glue, word]
+        glue = "" if opens else " "
+    return "".join(pieces)
+
+
+class WordTokenizer(VocabularyTokenizer):
+    """Words and punctuation marks as tokens: see `split_words` and `join_words`."""
+
+    split = staticmethod(split_words)
+    join = staticmethod(join_words)
+
+
+class CharTokenizer(VocabularyTokenizer):
+    """Single characters (Unicode code points) as tokens."""
+
+    split = staticmethod(list)
+    join = staticmethod("".join)

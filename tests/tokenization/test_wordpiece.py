@@ -1,0 +1,169 @@
+"""WordPiece: each merge is the best by definition, and Hugging Face cuts the same way."""
+
+import math
+import random
+import unicodedata
+from collections import Counter
+
+import pytest
+import tokenizers as hf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlib.data import corpora
+from llmlib.tokenization import wordpiece
+from llmlib.tokenization.base import END_OF_TEXT, UNKNOWN
+from llmlib.tokenization.wordpiece import MergeTable, WordPieceTokenizer, letters
+
+# Characters that old and new Unicode call the same: on the others, the reference may be behind.
+OLD = [
+    chr(n)
+    for n in range(0x3000)
+    if unicodedata.ucd_3_2_0.category(chr(n)) == unicodedata.category(chr(n)) not in ("Cn", "Cs")
+]
+UNICODE = st.text(st.sampled_from(OLD), max_size=60)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return WordPieceTokenizer.train(corpora.load("wiki")[:200_000], 1500)
+
+
+def log_likelihood(words):
+    """Of words (lists of symbols) with weights, under the frequencies of their own symbols."""
+    counts = Counter()
+    for word, weight in words:
+        for symbol in word:
+            counts[symbol] += weight
+    total = sum(counts.values())
+    return sum(n * math.log(n / total) for n in counts.values())
+
+
+def joined(words, a, b):
+    result = []
+    for word, weight in words:
+        parts = []
+        for symbol in word:
+            if parts and parts[-1] == a and symbol == b:
+                parts[-1] = a + b.removeprefix("##")
+            else:
+                parts.append(symbol)
+        result.append((parts, weight))
+    return result
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_each_merge_is_the_one_that_raises_the_likelihood_most(seed):
+    rng = random.Random(seed)
+    counts = {
+        "".join(rng.choices("abcd", k=rng.randint(1, 7))): rng.randint(1, 9) for _ in range(9)
+    }
+    words = [(letters(word), n) for word, n in counts.items()]
+    table = MergeTable(counts)
+    for _ in range(40):
+        row = table.best()
+        if row is None:
+            assert all(len(word) == 1 for word, _ in words)
+            break
+        # a pair of twins may overlap itself (`aaa`), and its gain is then an estimate: left out
+        pairs = {pair for word, _ in words for pair in zip(word, word[1:])}
+        exact = {
+            pair: log_likelihood(joined(words, *pair)) - log_likelihood(words)
+            for pair in pairs
+            if pair[0] != pair[1] and not collides(words, *pair)
+        }
+        assert table.count[row] > 0
+        pair = (table.symbols[table.left[row]], table.symbols[table.right[row]])
+        gain = wordpiece.gains(
+            table.symbol_counts, table.left[[row]], table.right[[row]], table.count[[row]]
+        )[0]
+        if pair in exact:
+            assert gain == pytest.approx(exact[pair])
+        assert all(gain >= other - 1e-9 for other in exact.values())
+        table.merge(row)
+        words = joined(words, *pair)
+        assert [[table.symbols[s] for s in word] for word in table.words] == [w for w, _ in words]
+
+
+def collides(words, a, b):
+    """Whether the new symbol exists already, so that its counts add up."""
+    return any(a + b.removeprefix("##") in word for word, _ in words)
+
+
+def test_counts_stay_those_of_the_words():
+    words = Counter(wordpiece.WORD.findall(corpora.load("wiki")[:20_000]))
+    table = MergeTable(words)
+    for _ in range(100):
+        table.merge(table.best())
+    symbols, pairs = Counter(), Counter()
+    for word, weight in zip(table.words, table.weights):
+        for symbol in word:
+            symbols[symbol] += weight
+        for pair in zip(word, word[1:]):
+            pairs[pair] += weight
+    assert {n: c for n, c in enumerate(table.symbol_counts) if c} == symbols
+    assert {pair: table.count[row] for pair, row in table.rows.items() if table.count[row]} == pairs
+
+
+def test_the_vocabulary_has_the_size_that_was_asked_for(tokenizer):
+    assert tokenizer.vocab_size == 1500
+    assert tokenizer.special_tokens == {UNKNOWN: 1498, END_OF_TEXT: 1499}
+    assert len(set(tokenizer.tokens)) == 1500
+
+
+def test_training_ends_when_nothing_is_left_to_join():
+    tokenizer = WordPieceTokenizer.train("ab ab abc", 100)
+    assert set(tokenizer.tokens[:-2]) == {"a", "##b", "##c", "ab", "abc"}
+
+
+def test_greed_takes_the_longest_piece_and_gives_up_on_a_gap():
+    tokenizer = WordPieceTokenizer(["un", "##a", "##able", "##b", "##l", "##e", "u", "able"])
+    assert tokenizer.split("unable able") == ["un", "##able", "able"]
+    assert tokenizer.split("unab unx") == ["un", "##a", "##b", UNKNOWN]
+    assert tokenizer.split("##able") == [UNKNOWN, UNKNOWN, "able"]
+    assert tokenizer.split("un" + "a" * 98) == ["un", *["##a"] * 98]
+    assert tokenizer.split("un" + "a" * 99) == [UNKNOWN]
+
+
+def hugging_face(tokenizer):
+    reference = hf.Tokenizer(hf.models.WordPiece(tokenizer.ids, unk_token=UNKNOWN))
+    reference.pre_tokenizer = hf.pre_tokenizers.BertPreTokenizer()
+    return reference
+
+
+def test_hugging_face_cuts_all_of_wiki_the_same_way(tokenizer):
+    wiki = corpora.load("wiki")
+    ids = tokenizer.encode(wiki)
+    assert ids == hugging_face(tokenizer).encode(wiki, add_special_tokens=False).ids
+
+
+@settings(max_examples=500, deadline=None)
+@given(UNICODE)
+def test_hugging_face_agrees_on_any_text(tokenizer, text):
+    ids = tokenizer.encode(text, disallowed_special=())
+    assert ids == hugging_face(tokenizer).encode(text, add_special_tokens=False).ids
+
+
+def test_pieces_join_to_words():
+    tokenizer = WordPieceTokenizer(["the", "cat", "##s", "."])
+    assert tokenizer.decode(tokenizer.encode("the  cats.")) == "the cats."
+    assert tokenizer.decode([tokenizer.ids["##s"]]) == "##s"
+
+
+def test_saved_and_loaded_it_is_the_same(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "wordpiece.json")
+    assert WordPieceTokenizer.load(tmp_path / "wordpiece.json").tokens == tokenizer.tokens
+
+
+def test_words_with_rare_letters_are_not_learnt_from():
+    tokenizer = WordPieceTokenizer.train("aaa bbb aaa bbb aaaz", 20, max_letters=4)
+    assert not any("z" in token for token in tokenizer.tokens)
+    assert tokenizer.split("aaaz") == [UNKNOWN]
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "message"), [(" \n", 50, "without words"), ("abc", 4, "give at least 5")]
+)
+def test_training_says_what_is_missing(text, size, message):
+    with pytest.raises(ValueError, match=message):
+        WordPieceTokenizer.train(text, size)

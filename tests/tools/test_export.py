@@ -1,0 +1,295 @@
+"""The exporter: what it writes, and that each mistake gets a message that names file and cell."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+import export
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT = "#| default_exp one"
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """An empty course: a package, a folder for notebooks, and the settings of ruff."""
+    (tmp_path / "llmlib").mkdir()
+    (tmp_path / "llmlib" / "__init__.py").write_text('"""The package."""\n')
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def write(checkout, name, *cells):
+    notebook = new_notebook(cells=[new_markdown_cell("# A title"), *map(new_code_cell, cells)])
+    nbformat.write(notebook, checkout / "notebooks" / name)
+
+
+def run(checkout, *arguments):
+    return export.main([*arguments, "--root", str(checkout)])
+
+
+def module(checkout, *cells, name="one"):
+    write(checkout, "01_a.ipynb", *cells)
+    assert run(checkout) == 0
+    return (checkout / "llmlib" / f"{name}.py").read_text()
+
+
+def files(checkout):
+    return {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file()}
+
+
+def test_package_equals_what_the_notebooks_export():
+    assert "\n".join(change.diff() for change in export.find_changes(ROOT)) == ""
+
+
+def test_a_module_has_header_docstring_sorted_imports_and_cells_in_order(checkout):
+    text = module(
+        checkout,
+        "import time",
+        DEFAULT,
+        '#| export\n"""What it is for."""\nimport math\nfrom os import sep, getcwd',
+        "#| export\nLIMIT = 3",
+        "#| export\nfrom __future__ import annotations\nimport torch\nfrom os import curdir\n"
+        "def f(x: T):\n    return math.pi, torch, sep, getcwd, curdir, LIMIT\n\n\nT = int",
+        "f(time.time())",
+    )
+    assert text == (
+        "# From notebooks/01_a.ipynb: edit there, then run make export.\n"
+        '\n"""What it is for."""\n\n'
+        "from __future__ import annotations\n\n"
+        "import math\nfrom os import curdir, getcwd, sep\n\nimport torch\n\n"
+        "LIMIT = 3\n\n\n"
+        "def f(x: T):\n    return math.pi, torch, sep, getcwd, curdir, LIMIT\n\n\nT = int\n"
+    )
+    assert ast.get_docstring(ast.parse(text)) == "What it is for."
+
+
+def test_what_is_written_passes_ruff(checkout):
+    module(checkout, DEFAULT, "#| export\nimport math", "#| export\nx = {'a':math.pi,\n'b': 2}")
+    for command in (["check"], ["format", "--check"]):
+        subprocess.run([sys.executable, "-m", "ruff", *command, "llmlib"], cwd=checkout, check=True)
+
+
+def test_comments_travel_with_their_imports(checkout):
+    text = module(
+        checkout,
+        DEFAULT,
+        "#| export\n# Only for pi.\nimport math  # and no more",
+        "#| export\nX = math.pi  # kept",
+    )
+    assert "# Only for pi.\nimport math  # and no more\n" in text
+    assert "X = math.pi  # kept" in text
+
+
+def test_type_checking_and_optional_imports_stay_where_they_are(checkout):
+    cell = (
+        "#| export\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch\n"
+        "try:\n    import fast as impl\nexcept ImportError:\n    impl = None\n"
+        "def f(x: 'torch.Tensor'):\n    return impl\n"
+    )
+    text = module(checkout, DEFAULT, cell)
+    assert "if TYPE_CHECKING:\n    import torch\n" in text
+    assert "try:\n    import fast as impl\nexcept ImportError:\n    impl = None\n" in text
+
+
+def test_directives_within_strings_are_text(checkout):
+    text = module(
+        checkout,
+        DEFAULT,
+        'print("""\n#| export\n""")',
+        '#| export\nHELP = """\n#|exports\n%magic\n"""',
+    )
+    assert 'HELP = """\n#|exports\n%magic\n"""' in text
+
+
+def test_two_notebooks_and_a_named_module_share_what_they_import(checkout):
+    write(checkout, "01_a.ipynb", DEFAULT, "#| export\nimport math", "#| export\nA = math.e")
+    write(checkout, "02_b.ipynb", "#| export one\nimport math\nB = math.pi", "#| export two\nC = 1")
+    assert run(checkout) == 0
+    text = (checkout / "llmlib" / "one.py").read_text()
+    assert text.startswith("# From notebooks/01_a.ipynb, notebooks/02_b.ipynb: edit there")
+    assert text.count("import math") == 1 and text.index("A = ") < text.index("B = ")
+    assert "C = 1" in (checkout / "llmlib" / "two.py").read_text()
+
+
+def test_a_header_too_long_for_a_line_is_still_known(checkout):
+    for number in range(1, 6):
+        name = f"{number:02}_a_notebook_with_a_long_name.ipynb"
+        write(checkout, name, f"#| export one\nA{number} = 1")
+    assert run(checkout) == 0
+    assert run(checkout, "--check") == 0
+    assert export.is_exported(checkout / "llmlib" / "one.py")
+
+
+def test_only_what_changed_is_written(checkout, capsys):
+    module(checkout, DEFAULT, "#| export\nA = 1", "#| export two\nB = 1")
+    before = (checkout / "llmlib" / "two.py").stat().st_mtime_ns
+    capsys.readouterr()
+    module(checkout, DEFAULT, "#| export\nA = 2", "#| export two\nB = 1")
+    assert capsys.readouterr().out == "wrote llmlib/one.py\n"
+    assert (checkout / "llmlib" / "two.py").stat().st_mtime_ns == before
+    assert not list((checkout / "llmlib").glob("*.tmp"))
+
+
+def test_a_write_that_fails_leaves_the_old_module(checkout, monkeypatch):
+    module(checkout, DEFAULT, "#| export\nA = 1")
+    before = files(checkout)
+    write(checkout, "01_a.ipynb", DEFAULT, "#| export\nA = 2")
+
+    def fail(*paths):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        run(checkout)
+    package = checkout / "llmlib"
+    assert sorted(package.iterdir()) == sorted(path for path in before if path.parent == package)
+    assert (package / "one.py").read_bytes() == before[package / "one.py"]
+
+
+def test_check_shows_a_diff_and_writes_nothing(checkout, capsys):
+    module(checkout, DEFAULT, "#| export\nA = 1")
+    assert run(checkout, "--check") == 0
+    (checkout / "llmlib" / "one.py").write_text(
+        (checkout / "llmlib" / "one.py").read_text() + "#\n"
+    )
+    write(checkout, "02_b.ipynb", "#| export two\nB = 2")
+    before = files(checkout)
+    capsys.readouterr()
+    assert run(checkout, "--check") == 1
+    assert files(checkout) == before
+    shown = capsys.readouterr()
+    assert "--- llmlib/one.py" in shown.out and "+B = 2" in shown.out
+    assert "make export" in shown.err
+
+
+def test_a_stale_module_is_reported_then_deleted(checkout, capsys):
+    module(checkout, DEFAULT, "#| export\nA = 1")
+    (checkout / "notebooks" / "01_a.ipynb").unlink()
+    assert run(checkout, "--check") == 1
+    assert "no notebook exports it any more" in capsys.readouterr().out
+    assert (checkout / "llmlib" / "one.py").exists()
+    assert run(checkout) == 0
+    assert "deleted llmlib/one.py" in capsys.readouterr().out
+    assert not (checkout / "llmlib" / "one.py").exists()
+
+
+def test_what_was_written_by_hand_is_left_alone(checkout):
+    hand, inner = checkout / "llmlib" / "hand.py", checkout / "llmlib" / "exercises" / "a.py"
+    inner.parent.mkdir()
+    hand.write_text("# From notebooks/01_a.ipynb I took the idea.\n")
+    inner.write_text("# From notebooks/01_a.ipynb: edit there, then run make export.\n")
+    module(checkout, DEFAULT, "#| export\nA = 1")
+    assert hand.exists() and inner.exists()
+
+
+MISTAKES = {
+    "not_the_first_line": (["A = 1\n#| export"], "cell [2]", "first line"),
+    "after_a_comment": (["# Note\n#| export\nA = 1"], "cell [2]", "first line"),
+    "behind_code": (["A = 1  #| export"], "cell [2]", "first line"),
+    "two_directives": (["#| export\n#| export two\nA = 1"], "cell [2]", "first line", "only"),
+    "no_space": (["#|export\nA = 1"], "cell [2]", "`#|export`", "`#| export`"),
+    "plural": (["#| exports\nA = 1"], "cell [2]", "`#| exports`", "`#| export`"),
+    "capital": (["#| Export\nA = 1"], "cell [2]", "`#| Export`"),
+    "a_space_too_many": (["# | export\nA = 1"], "cell [2]", "`# | export`"),
+    "no_bar": (["#export\nA = 1"], "cell [2]", "`#export`"),
+    "misspelt_under_a_magic": (["%%time\n#|export\nit's"], "cell [2]", "`#|export`"),
+    "no_module_name": (["#| export a-b\nA = 1"], "cell [2]", "a-b", "module name"),
+    "a_keyword": (["#| export class\nA = 1"], "cell [2]", "class", "module name"),
+    "a_path": (["#| export ../evil\nA = 1"], "cell [2]", "../evil", "module name"),
+    "syntax_error": (["B = 1", "#| export\n\ndef f(:"], "cell [3]", "def f(:", "syntax", "line 3"),
+    "line_magic": (["#| export\n%matplotlib inline\nA = 1"], "cell [2]", "%matplotlib", "IPython"),
+    "shell": (["#| export\n!ls it's"], "cell [2]", "`!ls it's`", "IPython"),
+    "shell_assigned": (["#| export\nfiles = !ls"], "cell [2]", "files = !ls", "IPython"),
+    "question": (["#| export\nprint?"], "cell [2]", "`print?`", "IPython"),
+    "twice": (["#| export\ndef f(): ...", "#| export\ndef f(): ..."], "cell [3]", "f is", "twice"),
+    "twice_in_a_cell": (["#| export\nclass A: ...\nclass A: ..."], "cell [2]", "A is", "twice"),
+    "constant_twice": (["#| export\nA = 1", "#| export\nA += 1"], "cell [3]", "A is", "twice"),
+    "import_and_function": (
+        ["#| export\nfrom math import sqrt\nB = sqrt(2)", "#| export\ndef sqrt():\n    pass"],
+        "cell [3]", "sqrt", "twice",
+    ),
+    "two_imports_of_a_name": (
+        ["#| export\nimport math as m\nB = m.e", "#| export\nimport cmath as m\nC = m.e"],
+        "cell [3]", "m is", "twice",
+    ),
+    "patched": (
+        ["#| export\nclass A:\n    pass", "#| export\nA.f = lambda self: 1"],
+        "cell [3]", "A.f", "patched",
+    ),
+    "second_default": (["#| default_exp two"], "cell [2]", "second time", "one"),
+    "late_docstring": (["#| export\nA = 1", "#| export\n'Late.'"], "cell [3]", "docstring of one"),
+    "shared_line": (["#| export\nimport math; A = math.e"], "cell [2]", "`import math`", "own"),
+    "variable_of_the_notebook": (
+        ["alpha = 3", "#| export\ndef f():\n    return alpha"],
+        "cell [3]", "def f", "alpha", "neither defined", 'cell [2] "alpha = 3"', "not exported",
+    ),
+    "import_of_the_notebook": (
+        ["import torch", "#| export\nB = 1", "#| export\ndef f():\n    return torch"],
+        "cell [4]", "torch", "neither", "cell [2]",
+    ),
+    "under_docstring_and_decorator": (
+        ["#| export\n'A docstring.'", "#| export\nB = 1", "#| export\n@trace\ndef f(): ..."],
+        "cell [4]", "@trace", "trace is neither",
+    ),
+    "unused_import": (["#| export\nB = 1", "#| export\nimport math"], "cell [3]", "math", "uses"),
+    "untidy": (["#| export\nB = 1", "#| export\ndef f(l):\n    return l"], "cell [3]", "E741"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_each_mistake_names_the_cell_and_writes_nothing(checkout, capsys, mistake):
+    cells, *words = MISTAKES[mistake]
+    write(checkout, "03_x.ipynb", DEFAULT, *cells)
+    before = files(checkout)
+    for arguments in ([], ["--check"]):
+        assert run(checkout, *arguments) == 1
+        message = capsys.readouterr().err
+        assert message.startswith("notebooks/03_x.ipynb, ")
+        assert [word for word in words if word not in message] == []
+    assert files(checkout) == before
+
+
+def test_an_export_to_no_module_is_refused(checkout, capsys):
+    write(checkout, "01_a.ipynb", "#| export\nA = 1")
+    assert run(checkout) == 1
+    assert "#| default_exp NAME" in capsys.readouterr().err
+
+
+def test_a_name_defined_by_two_notebooks_names_both(checkout, capsys):
+    write(checkout, "01_a.ipynb", "#| export one\ndef f():\n    pass")
+    write(checkout, "02_b.ipynb", "#| export one\ndef f():\n    pass")
+    assert run(checkout) == 1
+    message = capsys.readouterr().err
+    assert "02_b.ipynb, cell [1]" in message and "01_a.ipynb, cell [1]" in message
+
+
+@pytest.mark.parametrize("name", ["plots", "exercises", "__init__"])
+def test_no_module_written_by_hand_is_overwritten(checkout, capsys, name):
+    (checkout / "llmlib" / "plots.py").write_text('"""By hand."""\n')
+    (checkout / "llmlib" / "exercises").mkdir()
+    write(checkout, "01_a.ipynb", f"#| export {name}\nA = 1")
+    before = files(checkout)
+    assert run(checkout) == 1
+    assert f"llmlib/{name} is written by hand" in capsys.readouterr().err
+    assert files(checkout) == before
+
+
+@pytest.mark.parametrize("text", ["", "<<<<<<< HEAD\n{}", "[]", '{"a": 1}', "\udcff"])
+def test_a_file_that_is_no_notebook_is_named(checkout, capsys, text):
+    (checkout / "notebooks" / "02_b.ipynb").write_bytes(text.encode(errors="surrogateescape"))
+    assert run(checkout) == 1
+    assert "notebooks/02_b.ipynb is not a notebook" in capsys.readouterr().err
+
+
+def test_a_folder_without_the_package_is_refused(tmp_path, capsys):
+    assert run(tmp_path) == 1
+    assert "no package llmlib" in capsys.readouterr().err
