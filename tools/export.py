@@ -1,13 +1,21 @@
 """Write the cells that start with `#| export` to the package: the notebook is the source.
 
-    python tools/export.py            write llmlib/*.py
+    python tools/export.py            write the exported modules of llmlib/
     python tools/export.py --check    write nothing; print a diff, exit with 1 if they differ
 
-`#| default_exp attention`, in a cell of its own near the top, names the module of a notebook;
-`#| export data` sends one cell elsewhere. A directive is the first line of its cell. In a module
-the docstring comes first (the string that opens its first exported cell), then the imports of all
-its cells, sorted and merged, then the cells in order. Modules written by hand are left alone: an
-exported one is known by the comment that it opens with.
+`#| default_exp model.attention`, in a separate cell near the top, names the module of a notebook,
+here llmlib/model/attention.py; `#| export data.batches` sends one cell elsewhere. A directive is
+the first line of its cell. A room (`model`) is a folder whose `__init__.py` is written by hand.
+
+A module starts with its docstring (the string that opens its first exported cell), then come the
+imports of all its cells, sorted and merged, then the cells in order. Modules written by hand are
+left alone: an exported one is recognized by its opening comment.
+
+A long class may take several cells of one notebook. The first one defines it; a later one starts
+with `class X(X):` and adds methods and attributes. In the notebook that is a subclass which takes
+over the name (running it twice is harmless); the package gets one class, since export appends the
+body to X. What would make the two differ is refused: super() in a later part, a name defined in two
+parts, a second base class, a decorated class that grows by more than ordinary methods.
 """
 
 import argparse
@@ -23,7 +31,17 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from cells import Cell, ExportError, Import, bound_names, find_directive, take_apart
+from cells import (
+    Cell,
+    ExportError,
+    Import,
+    base_names,
+    bound_names,
+    check_parts,
+    find_directive,
+    last_line,
+    take_apart,
+)
 from common import (
     ROOT,
     NotebookError,
@@ -43,11 +61,14 @@ class Module:
 
     def __init__(self, name: str):
         self.name = name
+        self.file = f"{PACKAGE}/{name.replace('.', '/')}.py"
         self.cells: list[Cell] = []
+        self.body = ""
+        self.origins: list[list[Cell]] = []  # where the statements come from, as `groups` has them
         self.names: dict[str, tuple[str, str]] = {}  # name -> the cell that binds it, import or ""
 
     def add(self, cell: Cell) -> None:
-        """Append a cell. Nothing is defined twice: the version one reads is the one that runs."""
+        """Append a cell. Raises ExportError if it defines a name for the second time."""
         if cell.docstring and self.cells:
             raise ExportError(
                 f"{cell.label}: the docstring of {self.name} has to open the first cell "
@@ -61,10 +82,48 @@ class Module:
                     f"{cell.label}: {name} is defined twice in {self.name}, first in "
                     f"{self.names[name][0]}: show every version, but export only the last"
                 )
+        for part, text in cell.continuations:
+            self.extend(cell, part, text)
         self.cells.append(cell)
+        self.body = "\n\n".join(filter(None, [self.body, cell.body]))
+        self.origins += [[cell] * len(group) for group in groups(cell.body)]
+
+    def extend(self, cell: Cell, part: ast.ClassDef, text: str) -> None:
+        """Append the body of `class X(X):` to the class X of an earlier cell."""
+        name, lines = part.name, self.body.split("\n")
+        classes = {
+            group[0].name: (group, origins)
+            for group, origins in zip(groups(self.body), self.origins)
+            if isinstance(group[0], ast.ClassDef)
+        }
+        if name not in classes:
+            raise ExportError(
+                f"{cell.label}: {name} continues a class, but no earlier cell exports its first "
+                f"part to {self.name}: export both to the same module, the first part first"
+            )
+        (first, *body), origins = classes[name]
+        check_parts(first, origins[0], part, cell)
+        members = {
+            member: origin.label
+            for statement, origin in zip(body, origins[1:])
+            for member in bound_names(statement, origin.label)
+        }
+        new = [member for node in part.body for member in bound_names(node, cell.label)]
+        if twice := [member for member in new if member in members]:
+            raise ExportError(
+                f"{cell.label}: {name}.{twice[0]} is defined twice, first in {members[twice[0]]}: "
+                "show every version, but export only the last"
+            )
+        if heirs := [heir for heir, (group, _) in classes.items() if name in base_names(group[0])]:
+            raise ExportError(
+                f"{cell.label}: {heirs[0]} inherits from {name}: finish {name} above it"
+            )
+        end = last_line(first, lines)
+        self.body = "\n".join([*lines[:end], "", text, *lines[end:]])
+        origins += [cell] * len(part.body)
 
     def render(self, root: Path, notebook_names: dict[str, str]) -> str:
-        """The text of the module, laid out and checked by ruff.
+        """Return the text of the module, laid out and checked by ruff.
 
         notebook_names: names bound in cells that are not exported, and those cells, for a hint.
         """
@@ -73,7 +132,7 @@ class Module:
             header(sources),
             self.cells[0].docstring,
             "\n".join(statement for cell in self.cells for statement in cell.imports),
-            *(cell.body for cell in self.cells),
+            self.body,
         ]
         text = "\n\n".join(part for part in parts if part) + "\n"
         text = self.ruff(root, text, "check", "--fix-only", "--select=I")
@@ -86,22 +145,24 @@ class Module:
         """Pass the module through ruff, with the settings of the checkout."""
         command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", "--quiet"]
         run = subprocess.run(
-            [*command, f"--stdin-filename={PACKAGE}/{self.name}.py", "-"],
+            [*command, f"--stdin-filename={self.file}", "-"],
             input=text.encode(),  # bytes: no newline is translated on the way
             capture_output=True,
             cwd=root,
         )
         if run.returncode > 1 or not run.stdout:
-            raise ExportError(f"ruff failed on {PACKAGE}/{self.name}.py: {run.stderr.decode()}")
+            raise ExportError(f"ruff failed on {self.file}: {run.stderr.decode()}")
         return run.stdout.decode()
 
     def explain(self, problem: dict, text: str, notebook_names: dict[str, str]) -> str:
-        """Say of what ruff found in the module where it stands in the notebooks, and the cure."""
+        """Say which cell causes a problem that ruff found in the module, and what to do."""
         code, message, row = problem["code"], problem["message"], problem["location"]["row"]
         quoted = re.search(r"`([^`]+)`", message)
         name = quoted[1].split(" as ")[-1] if quoted else ""
         label = self.cell_at(row, text, name).label
-        if code == "F821":
+        if code == "F821" and name in self.names:
+            message = f"{name} is used before {self.names[name][0]} defines it: move one of them"
+        elif code == "F821":
             message = f"{name} is neither defined in {self.name} nor imported in an exported cell"
             if name in notebook_names:
                 message += f"; it comes from {notebook_names[name]}, which is not exported"
@@ -112,7 +173,7 @@ class Module:
         return f"{label}: {message}"
 
     def cell_at(self, row: int, text: str, name: str) -> Cell:
-        """The cell that a line of the module comes from; for an import, the first that has it.
+        """Return the cell that a line of the module comes from; for an import, the first with it.
 
         Layout moves lines, but changes neither the number nor the order of the statements.
         """
@@ -120,21 +181,30 @@ class Module:
             for bound, origin in cell.names:
                 if origin and name in (bound, origin):
                     return cell
-        origins = [cell for cell in self.cells for _ in ast.parse(cell.body).body]
-        statements = ast.parse(text).body[bool(self.cells[0].docstring) :]
+        origins = [cell for group in self.origins for cell in group]
+        statements = groups(text)[bool(self.cells[0].docstring) :]
         starts = [
             min(part.lineno for part in [node, *getattr(node, "decorator_list", [])])
-            for node in statements
-            if not isinstance(node, Import)
+            for group in statements
+            for node in group
         ]
         before = [cell for start, cell in zip(starts, origins) if start <= row]
         return [*self.cells[:1], *before][-1]
 
 
-def collect(root: Path) -> dict[str, str]:
-    """Return the text of every module that the notebooks export: {"attention": text, ...}.
+def groups(text: str) -> list[list[ast.stmt]]:
+    """Return the statements of a module without the imports, a class followed by its body."""
+    return [
+        [node, *(node.body if isinstance(node, ast.ClassDef) else [])]
+        for node in ast.parse(text).body
+        if not isinstance(node, Import)
+    ]
 
-    Raises ExportError where a cell cannot be exported, NotebookError for a broken notebook.
+
+def collect(root: Path) -> dict[str, str]:
+    """Return the text of each exported module: {"llmlib/model/attention.py": text, ...}.
+
+    Raises ExportError if a cell cannot be exported, NotebookError for a broken notebook.
     """
     modules: dict[str, Module] = {}
     notebook_names: dict[str, str] = {}
@@ -155,16 +225,16 @@ def collect(root: Path) -> dict[str, str]:
             if not (name or default):
                 raise ExportError(
                     f"{cell.label}: export to which module? Name it with `#| default_exp NAME` "
-                    "in a cell of its own, or with `#| export NAME`"
+                    "in a separate cell, or with `#| export NAME`"
                 )
             name = name or default
-            refuse_handwritten(root / PACKAGE, name, cell.label)
+            check_target(root / PACKAGE, name, cell.label)
             modules.setdefault(name, Module(name)).add(cell)
-    return {name: module.render(root, notebook_names) for name, module in modules.items()}
+    return {module.file: module.render(root, notebook_names) for module in modules.values()}
 
 
 def names_of_notebook(source: str, label: str) -> set[str]:
-    """The names that a cell binds which is not exported; none where it is not plain Python."""
+    """Return the names bound in a cell that is not exported; nothing if it is not plain Python."""
     try:
         return {name for node in ast.parse(source).body for name in bound_names(node, label)}
     except (SyntaxError, ExportError):
@@ -172,13 +242,13 @@ def names_of_notebook(source: str, label: str) -> set[str]:
 
 
 def header(notebooks: Iterable[str]) -> str:
-    """The comment that opens an exported module, on two lines or more where one is too short."""
+    """Return the comment that opens an exported module, wrapped to fit the line length."""
     text = HEADER.format(", ".join(f"notebooks/{name}" for name in notebooks))
     return "\n".join(textwrap.wrap(text, width=88, subsequent_indent="# "))
 
 
 def is_exported(path: Path) -> bool:
-    """Whether a module opens with the comment that export writes."""
+    """Tell whether a module opens with the comment that export writes."""
     start, end = HEADER.split("{}")
     lines = path.read_text(encoding="utf-8").splitlines()
     comment = [line.removeprefix("# ") for line in takewhile(lambda line: line[:1] == "#", lines)]
@@ -186,38 +256,58 @@ def is_exported(path: Path) -> bool:
     return text.startswith(f"{start}notebooks/") and text.endswith(end)
 
 
-def refuse_handwritten(package: Path, name: str, label: str) -> None:
-    """Raise ExportError if a module of that name was written by hand."""
-    path = package / f"{name}.py"
-    if (package / name).is_dir() or (path.exists() and not is_exported(path)):
-        raise ExportError(
-            f"{label}: {PACKAGE}/{name} is written by hand, and export would overwrite it: "
-            "choose another name, or delete it if this cell replaces it"
+def is_handwritten(path: Path) -> bool:
+    """Tell whether a module exists that export has not written."""
+    return path.exists() and not is_exported(path)
+
+
+def check_target(package: Path, name: str, label: str) -> None:
+    """Raise ExportError if export cannot write a module of that name, or would overwrite one."""
+    path = package.joinpath(*name.split("."))
+    file = path.with_suffix(".py")
+    rooms = path.parents[: name.count(".")]
+    shadowed = [room for room in rooms if is_handwritten(room.with_suffix(".py"))]
+    missing = [room for room in rooms if not (room / "__init__.py").is_file()]
+    if shadowed or any(path.glob("*.py")):
+        both = shadowed[0] if shadowed else path
+        problem = "both a module and a room (a folder): choose another name for one of them"
+    elif missing:
+        both = missing[-1]
+        problem = "not a room yet: create its __init__.py, with a docstring that says what it holds"
+    elif is_handwritten(file):
+        both = path
+        problem = (
+            "written by hand, and export would overwrite it: choose another name, or delete it "
+            "if this cell replaces it"
         )
+    else:
+        return
+    raise ExportError(f"{label}: {both.relative_to(package.parent).as_posix()} is {problem}")
 
 
 @dataclass(frozen=True)
 class Change:
-    """A module that differs from the notebooks; `new` is None where they export it no more."""
+    """A module that differs from the notebooks; `new` is None if they no longer export it."""
 
-    path: Path
+    root: Path
+    name: str
     old: str
     new: str | None
 
     def diff(self) -> str:
-        """What export would change, as a unified diff."""
-        name = f"{PACKAGE}/{self.path.name}"
+        """Return what export would change, as a unified diff."""
         old, new = self.old.splitlines(), (self.new or "").splitlines()
         note = "  (no notebook exports it any more)" if self.new is None else ""
-        return "\n".join(difflib.unified_diff(old, new, name, f"notebooks{note}", lineterm=""))
+        return "\n".join(difflib.unified_diff(old, new, self.name, f"notebooks{note}", lineterm=""))
 
     def apply(self) -> str:
-        """Write or delete the module, and say so."""
+        """Write or delete the module; return a line that says so."""
+        path = self.root / self.name
         if self.new is None:
-            self.path.unlink()
-            return f"deleted {PACKAGE}/{self.path.name}: no notebook exports it any more"
-        replace_file(self.path, self.new)
-        return f"wrote {PACKAGE}/{self.path.name}"
+            path.unlink()
+            return f"deleted {self.name}: no notebook exports it any more"
+        replace_file(path, self.new)
+        return f"wrote {self.name}"
 
 
 def find_changes(root: Path) -> list[Change]:
@@ -226,11 +316,12 @@ def find_changes(root: Path) -> list[Change]:
     if not (package / "__init__.py").is_file():
         raise ExportError(f"there is no package {PACKAGE} in {root}")
     exported = collect(root)
+    files = {path.relative_to(root).as_posix(): path for path in package.rglob("*.py")}
+    stale = {name for name, path in files.items() if "/." not in name and is_exported(path)}
     changes = []
-    for path in sorted({*package.glob("*.py"), *(package / f"{name}.py" for name in exported)}):
-        old = path.read_bytes().decode() if path.exists() else ""
-        if path.stem in exported or is_exported(path):
-            changes.append(Change(path, old, exported.get(path.stem)))
+    for name in sorted({*stale, *exported}):
+        old = files[name].read_bytes().decode() if name in files else ""
+        changes.append(Change(root, name, old, exported.get(name)))
     return [change for change in changes if change.old != change.new]
 
 

@@ -39,7 +39,12 @@ def run(checkout, *arguments):
 def module(checkout, *cells, name="one"):
     write(checkout, "01_a.ipynb", *cells)
     assert run(checkout) == 0
-    return (checkout / "llmlib" / f"{name}.py").read_text()
+    return (checkout / "llmlib" / f"{name.replace('.', '/')}.py").read_text()
+
+
+def make_room(checkout, name):
+    (checkout / "llmlib" / name).mkdir()
+    (checkout / "llmlib" / name / "__init__.py").write_text('"""A room."""\n')
 
 
 def files(checkout):
@@ -183,12 +188,228 @@ def test_a_stale_module_is_reported_then_deleted(checkout, capsys):
 
 
 def test_what_was_written_by_hand_is_left_alone(checkout):
-    hand, inner = checkout / "llmlib" / "hand.py", checkout / "llmlib" / "exercises" / "a.py"
-    inner.parent.mkdir()
-    hand.write_text("# From notebooks/01_a.ipynb I took the idea.\n")
-    inner.write_text("# From notebooks/01_a.ipynb: edit there, then run make export.\n")
+    make_room(checkout, "room")
+    (checkout / "llmlib" / ".ipynb_checkpoints").mkdir()
+    kept = [checkout / "llmlib" / name for name in ("hand.py", "room/hand.py")]
+    for path in kept:
+        path.write_text("# From notebooks/01_a.ipynb I took the idea.\n")
+    kept += [checkout / "llmlib" / "room" / "__init__.py"]
+    kept += [checkout / "llmlib" / ".ipynb_checkpoints" / "one-checkpoint.py"]
+    kept[-1].write_text("# From notebooks/01_a.ipynb: edit there, then run make export.\n")
+    before = [path.read_text() for path in kept]
     module(checkout, DEFAULT, "#| export\nA = 1")
-    assert hand.exists() and inner.exists()
+    assert [path.read_text() for path in kept] == before
+
+
+def test_modules_in_rooms(checkout, capsys):
+    make_room(checkout, "model")
+    make_room(checkout, "model/parts")
+    cells = ["#| default_exp model.gpt", "#| export\nA = 1", "#| export model.parts.mlp\nB = 1"]
+    assert "A = 1" in module(checkout, *cells, "#| export one\nC = 1", name="model.gpt")
+    written = ["llmlib/model/gpt.py", "llmlib/model/parts/mlp.py", "llmlib/one.py"]
+    assert capsys.readouterr().out == "".join(f"wrote {name}\n" for name in written)
+    assert run(checkout, "--check") == 0
+    path = checkout / "llmlib" / "model" / "parts" / "mlp.py"
+    path.write_text(path.read_text().replace("B = 1", "B = 2"))
+    assert run(checkout, "--check") == 1
+    shown = capsys.readouterr().out
+    assert "--- llmlib/model/parts/mlp.py" in shown and "-B = 2\n+B = 1" in shown
+
+
+@pytest.mark.parametrize("without_init", [False, True])
+def test_stale_modules_in_rooms_are_reported_then_deleted(checkout, capsys, without_init):
+    make_room(checkout, "model")
+    module(checkout, "#| export model.gpt\nA = 1", "#| export model.mlp\nA = 1", name="model.gpt")
+    module(checkout, "#| export model.gpt\nA = 1", name="model.gpt")
+    assert "deleted llmlib/model/mlp.py" in capsys.readouterr().out
+    if without_init:
+        (checkout / "llmlib" / "model" / "__init__.py").unlink()
+    (checkout / "notebooks" / "01_a.ipynb").unlink()
+    assert run(checkout, "--check") == 1
+    assert "--- llmlib/model/gpt.py" in capsys.readouterr().out
+    assert run(checkout) == 0
+    assert capsys.readouterr().out.startswith("deleted llmlib/model/gpt.py")
+    assert [path.name for path in files(checkout / "llmlib" / "model")] == (
+        [] if without_init else ["__init__.py"]
+    )
+
+
+def test_a_module_becomes_a_room(checkout):
+    module(checkout, "#| export model\nA = 1", name="model")
+    make_room(checkout, "model")
+    module(checkout, "#| export model.gpt\nA = 1", name="model.gpt")
+    assert not (checkout / "llmlib" / "model.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("rooms", "cells", "message"),
+    [
+        ([], ["#| export model.gpt\nA = 1"], "llmlib/model is not a room yet: create its __init__"),
+        (["model"], ["#| export model.a.b\nA = 1"], "llmlib/model/a is not a room yet"),
+        (["model"], ["#| export model\nA = 1"], "llmlib/model is both a module and a room"),
+        (
+            ["model"],
+            ["#| export model.gpt\nA = 1", "#| export model\nA = 1"],
+            "llmlib/model is both a module and a room",
+        ),
+        (["hand"], ["#| export hand.gpt\nA = 1"], "llmlib/hand is both a module and a room"),
+        (
+            ["model"],
+            ["#| export model.__init__\nA = 1"],
+            "llmlib/model/__init__ is written by hand",
+        ),
+    ],
+)
+def test_a_target_that_is_not_a_module_of_a_room_is_refused(
+    checkout, capsys, rooms, cells, message
+):
+    (checkout / "llmlib" / "hand.py").write_text('"""By hand."""\n')
+    for room in rooms:
+        make_room(checkout, room)
+    write(checkout, "01_a.ipynb", *cells)
+    before = files(checkout)
+    assert run(checkout) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("notebooks/01_a.ipynb, cell [") and message in shown
+    assert files(checkout) == before
+
+
+PARTS = [
+    """#| export
+'''About tokenizers.'''
+class Base:
+    def __init__(self, text):
+        self.text = text
+
+
+class Tokenizer(Base):
+    '''Text to numbers.'''
+
+    def __init__(self, text):
+        super().__init__(text)
+        self.__secret = 3
+    # The methods follow.
+
+
+LATER = 1""",
+    """#| export
+import math
+
+# Only the length
+# is needed.
+class Tokenizer(Tokenizer):  # continued
+    limit: int = 100
+    ratio = limit / 10
+
+    # One number per character.
+    def encode(self):
+        text = '''
+#
+ b'''
+        return [math.floor(self.ratio), self.__secret, len(text), LATER]""",
+    """#| export
+class Tokenizer(Tokenizer):
+    # Both sides of a property.
+    @property
+    def size(self):
+        return len(self.text)
+
+    @size.setter
+    def size(self, value):
+        self.text = self.text[:value]
+
+    @staticmethod
+    def twice(x): return 2 * x
+
+    @classmethod
+    def of(cls, n): return cls("x" * n)
+    # The end.
+
+AFTER = Tokenizer.of(3).size
+
+
+class Heir(Tokenizer): ...""",
+]
+
+
+def test_a_class_in_several_cells_is_one_class_in_the_package(checkout):
+    text = module(checkout, DEFAULT, *PARTS)
+    tree = ast.parse(text)
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert [node.name for node in classes] == ["Base", "Tokenizer", "Heir"]
+    assert [getattr(node, "name", "") for node in classes[1].body] == (
+        ["", "__init__", "", "", "encode", "size", "size", "twice", "of"]
+    )
+    assert ast.get_docstring(classes[1]) == "Text to numbers."
+    assert (
+        "continued" not in text
+        and "\n#\n b" in text
+        and text.index("import math") < text.index("class Base")
+    )
+    order = [
+        "# The methods follow.",
+        "    # Only the length\n    # is needed.\n    limit: int",
+        "    # One",
+    ]
+    order += [
+        "    # Both sides",
+        "    # The end.\n\n\nLATER = 1\n\nAFTER = Tokenizer.of(3).size\n\n\nclass Heir",
+    ]
+    assert (where := [text.index(part) for part in order]) == sorted(where)
+
+
+def test_notebook_and_package_have_the_same_class(checkout):
+    package, notebook = {}, {}
+    exec(module(checkout, DEFAULT, *PARTS), package)
+    for cell in [PARTS[0], *PARTS[1:], *PARTS[1:]]:  # twice is harmless
+        exec(cell, notebook)
+    for names in (package, notebook):
+        tokenizer = names["Tokenizer"]("abcdef")
+        tokenizer.size = 4
+        assert tokenizer.encode() == [10, 3, 5, 1] and tokenizer.text == "abcd"
+        assert type(tokenizer).__name__ == "Tokenizer" and names["AFTER"] == 3
+        assert tokenizer.twice(4) == 8 and isinstance(tokenizer.of(2), names["Base"])
+
+
+def test_a_decorated_class_grows_by_ordinary_methods(checkout):
+    first = "#| export\nfrom dataclasses import dataclass\n@dataclass\nclass A:\n    x: int"
+    later = "#| export\nclass A(A):\n    def double(self):\n        return 2 * self.x"
+    exec(module(checkout, DEFAULT, first, later), names := {})
+    assert names["A"](x=2).double() == 4
+
+
+def test_a_problem_in_a_continued_class_is_found_in_its_cell(checkout, capsys):
+    for number, part in enumerate(
+        ["def f(self):\n        return alpha", "def g(self, x=beta): ..."]
+    ):
+        cells = [
+            "#| export\nclass A(A):\n    def h(self): ...",
+            f"#| export\nclass A(A):\n    {part}",
+        ]
+        write(checkout, "01_a.ipynb", DEFAULT, CLASS, "#| export\nB = 1", *cells[:: 1 - 2 * number])
+        assert run(checkout) == 1
+        assert f"cell [{5 - number}]" in capsys.readouterr().err
+
+
+def test_a_class_continues_only_in_its_module_and_notebook(checkout, capsys):
+    make_room(checkout, "room")
+    write(checkout, "01_a.ipynb", DEFAULT, CLASS, "#| export room.two\nclass A(A):\n    x = 1")
+    assert run(checkout) == 1
+    assert "no earlier cell exports its first part to room.two" in capsys.readouterr().err
+    write(checkout, "01_a.ipynb", DEFAULT, CLASS)
+    write(checkout, "02_b.ipynb", "#| export one\nclass A(A):\n    x = 1")
+    assert run(checkout) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("notebooks/02_b.ipynb, cell [1]")
+    assert "A is built in notebooks/01_a.ipynb, cell [2]" in message
+
+
+CLASS = "#| export\nclass A:\n    y = 1\n\n    def f(self): ..."
+
+
+def continued(body, first=CLASS, header="class A(A):"):
+    """Two cells: a class, and a second part with one line in its body."""
+    return [first, f"#| export\n{header}\n    {body}"]
 
 
 MISTAKES = {
@@ -204,6 +425,8 @@ MISTAKES = {
     "misspelt_under_a_magic": (["%%time\n#|export\nit's"], "cell [2]", "`#|export`"),
     "no_module_name": (["#| export a-b\nA = 1"], "cell [2]", "a-b", "module name"),
     "a_keyword": (["#| export class\nA = 1"], "cell [2]", "class", "module name"),
+    "an_empty_room": (["#| export model..gpt\nA = 1"], "cell [2]", "model..gpt", "ROOM.NAME"),
+    "a_room_keyword": (["#| default_exp class.gpt"], "cell [2]", "class.gpt", "module name"),
     "a_path": (["#| export ../evil\nA = 1"], "cell [2]", "../evil", "module name"),
     "syntax_error": (["B = 1", "#| export\n\ndef f(:"], "cell [3]", "def f(:", "syntax", "line 3"),
     "line_magic": (["#| export\n%matplotlib inline\nA = 1"], "cell [2]", "%matplotlib", "IPython"),
@@ -223,8 +446,62 @@ MISTAKES = {
     ),
     "patched": (
         ["#| export\nclass A:\n    pass", "#| export\nA.f = lambda self: 1"],
-        "cell [3]", "A.f", "patched",
+        "cell [3]", "A.f", "patched", "`class A(A):`",
     ),
+    "no_first_part": (continued("x = 1")[1:], "cell [2]", "no earlier cell", "one"),
+    "first_part_imported": (
+        continued("x = 1", "#| export\nfrom abc import ABC as A"), "cell [3]", "no earlier cell",
+    ),
+    "first_part_not_exported": (
+        ["class A: ...", *continued("x = 1")[1:]], "cell [3]", "A continues a class", "export both",
+    ),
+    "first_part_later": (continued("x = 1")[::-1], "cell [2]", "the first part first"),
+    "method_twice": (continued("def f(self): ..."), "cell [3]", "A.f", "twice", "cell [2]"),
+    "method_twice_later": (
+        [*continued("def g(self): ..."), continued("def g(self): ...")[1]],
+        "cell [4]", "A.g", "twice", "first in notebooks/03_x.ipynb, cell [3]",
+    ),
+    "method_twice_in_a_part": (
+        continued("def g(self): ...\n    def g(self): ..."), "cell [3]", "`g`", "F811",
+    ),
+    "attribute_twice": (continued("y = 2"), "cell [3]", "A.y", "twice", "cell [2]"),
+    "setter_apart": (
+        continued("@property\n    def p(self): ...")
+        + continued("@p.setter\n    def p(self, v): ...")[1:],
+        "cell [4]", "A.p", "twice",
+    ),
+    "another_base": (continued("x = 1", header="class A(dict):"), "cell [3]", "A is defined twice"),
+    "second_base": (continued("x = 1", header="class A(A, dict):"), "cell [3]", "second base"),
+    "metaclass": (continued("x = 1", header="class A(A, metaclass=T):"), "cell [3]", "keyword"),
+    "part_decorated": (continued("x = 1", header="@d\nclass A(A):"), "cell [3]", "decorator"),
+    "part_on_one_line": (["#| export\nclass A(A): x = 1"], "cell [2]", "line by itself"),
+    "part_with_two_spaces": (["#| export\nclass A(A):\n  x = 1"], "cell [2]", "four spaces"),
+    "first_part_on_one_line": (
+        continued("x = 1", "#| export\nclass A: ..."), "cell [3]", "body of A", "four spaces",
+    ),
+    "part_docstring": (continued("'More.'"), "cell [3]", "docstring", "first cell of A"),
+    "super": (continued("def g(self): super().g()"), "cell [3]", "super()", "Base.method(self)"),
+    "super_in_full": (
+        continued("x = 1", "#| export\nclass A(dict):\n    def f(self): super(A, self).f()"),
+        "cell [2]", "super()", "UP008",
+    ),
+    "eq": (continued("def __eq__(self, other): ..."), "cell [3]", "move __eq__", "first cell"),
+    "slots": (continued("__slots__ = ()"), "cell [3]", "move __slots__", "first cell"),
+    "field": (
+        continued("x: int = 1", "#| export\n@d\nclass A:\n    y = 1"), "cell [3]", "decorator of A",
+    ),
+    "protocol": (
+        continued("x = 1", "#| export\nclass A(Protocol):\n    y = 1"), "cell [3]", "Protocol",
+    ),
+    "subclass_between": (
+        [CLASS, "#| export\nclass B(A):\n    z = 1", continued("x = 1")[1]],
+        "cell [4]", "B inherits",
+    ),
+    "used_too_early": (
+        [CLASS, "#| export\nB = 1", continued("def g(self, x=B): ...")[1]],
+        "cell [4]", "B is used before", "cell [3]",
+    ),
+    "another_directive": (["#| method A\nx = 1"], "cell [2]", "`#| method A`", "`#| export`"),
     "second_default": (["#| default_exp two"], "cell [2]", "second time", "one"),
     "late_docstring": (["#| export\nA = 1", "#| export\n'Late.'"], "cell [3]", "docstring of one"),
     "shared_line": (["#| export\nimport math; A = math.e"], "cell [2]", "`import math`", "own"),
@@ -272,14 +549,15 @@ def test_a_name_defined_by_two_notebooks_names_both(checkout, capsys):
     assert "02_b.ipynb, cell [1]" in message and "01_a.ipynb, cell [1]" in message
 
 
-@pytest.mark.parametrize("name", ["plots", "exercises", "__init__"])
+@pytest.mark.parametrize("name", ["plots", "exercises.loss", "exercises.__init__", "__init__"])
 def test_no_module_written_by_hand_is_overwritten(checkout, capsys, name):
     (checkout / "llmlib" / "plots.py").write_text('"""By hand."""\n')
-    (checkout / "llmlib" / "exercises").mkdir()
+    make_room(checkout, "exercises")
+    (checkout / "llmlib" / "exercises" / "loss.py").write_text('"""By hand."""\n')
     write(checkout, "01_a.ipynb", f"#| export {name}\nA = 1")
     before = files(checkout)
     assert run(checkout) == 1
-    assert f"llmlib/{name} is written by hand" in capsys.readouterr().err
+    assert f"llmlib/{name.replace('.', '/')} is written by hand" in capsys.readouterr().err
     assert files(checkout) == before
 
 
