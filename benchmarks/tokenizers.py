@@ -20,7 +20,7 @@ sys.path.remove(str(Path(__file__).parent))  # or `import tokenizers` would find
 import tokenizers as hf
 
 from llmlib.data import corpora
-from llmlib.data.download import home
+from llmlib.files import home
 from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.formats import as_bytes
 from llmlib.tokenization.gpt2 import gpt2_encoding

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from llmlib import minimal, stories
-from llmlib.data.download import home
+from llmlib.files import home
 from llmlib.pretrained.gpt2 import load_pretrained, load_tokenizer
 from llmlib.tokenization.gpt2 import derive_encoder_json, gpt2_encoding
 

@@ -18,8 +18,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llmlib.data.download import DownloadError, fetch, home
+from llmlib.data.download import DownloadError, fetch
 from llmlib.data.wiki import make_wiki
+from llmlib.files import home
 
 # Of data/wiki.txt, the same on every machine: whoever changes how articles are cleaned changes it.
 WIKI_SHA256 = "07a0a45a557573a932c73879a34cea081bda56b98d8f07535ce3b14d8e334ae5"

@@ -51,21 +51,6 @@ class GiveUp(Exception):
     """This address is of no use: the file is not there, or is another one."""
 
 
-def home() -> Path:
-    """The folder that holds data/ and gpt2/: $LLMLIB_HOME, or the checkout that llmlib lies in.
-
-    Raises FileNotFoundError where they are not there.
-    """
-    chosen = os.environ.get("LLMLIB_HOME")
-    folder = Path(chosen).expanduser().resolve() if chosen else Path(__file__).resolve().parents[2]
-    if (folder / "data").is_dir() and (folder / "gpt2").is_dir():
-        return folder
-    where = f"LLMLIB_HOME is {chosen!r}, which" if chosen else f"llmlib lies in {folder}, which"
-    raise FileNotFoundError(
-        f"{where} does not hold data/ and gpt2/: set LLMLIB_HOME to your checkout of the course"
-    )
-
-
 def fetch(
     urls: str | Sequence[str],
     path: str | Path,

@@ -10,7 +10,8 @@ import os
 from difflib import get_close_matches
 from pathlib import Path
 
-from llmlib.data.download import fetch, home
+from llmlib.data.download import fetch
+from llmlib.files import home
 from llmlib.pretrained.tensor_bundle import TensorBundle
 from llmlib.tokenization.gpt2 import derive_encoder_json
 

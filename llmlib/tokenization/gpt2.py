@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tiktoken
 
-from llmlib.data.download import home
+from llmlib.files import home
 from llmlib.tokenization.base import END_OF_TEXT
 
 GPT2_FILES = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main"

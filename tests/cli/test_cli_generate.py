@@ -16,7 +16,7 @@ from llmlib.cli import generate as module
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.generate import TextStream, open_run
 from llmlib.data import corpora
-from llmlib.data.download import home
+from llmlib.files import home
 from llmlib.generation.inference import generate
 from llmlib.tokenization.gpt2 import gpt2_encoding
 

@@ -22,7 +22,8 @@ from pathlib import Path
 import pytest
 
 from llmlib.data import download
-from llmlib.data.download import DownloadError, fetch, home
+from llmlib.data.download import DownloadError, fetch
+from llmlib.files import home
 
 BODY = random.Random(1).randbytes(300_000)
 WRONG = random.Random(2).randbytes(300_000)

@@ -19,7 +19,8 @@ import pytest
 import tiktoken
 import torch
 
-from llmlib.data.download import DownloadError, home
+from llmlib.data.download import DownloadError
+from llmlib.files import home
 from llmlib.generation.generate import generate
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT

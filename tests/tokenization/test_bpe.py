@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlib.data import corpora
-from llmlib.data.download import home
+from llmlib.files import home
 from llmlib.tokenization import bpe, formats
 from llmlib.tokenization.bpe import BPETokenizer, merge_long, merge_short
 from llmlib.tokenization.bpe_trainer import (

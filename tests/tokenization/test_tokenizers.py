@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlib import stories
-from llmlib.data.download import home
+from llmlib.files import home
 from llmlib.tokenization import base, gpt2
 from llmlib.tokenization.base import END_OF_TEXT, UNKNOWN, split_special
 from llmlib.tokenization.gpt2 import derive_encoder_json, gpt2_encoding

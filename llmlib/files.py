@@ -1,0 +1,107 @@
+"""Files that are written whole or not at all, and the folder of the course.
+
+Written by hand, and the only place that writes beside and renames: whoever reads a file sees the
+old content or the new, never half of one, even when the process is killed or the disk runs full.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; when the block ends, it takes the place of `path`.
+
+    The content is on the disk before the name is. If the block raises, the old file stays as it is
+    and nothing is left beside it.
+    """
+    path = Path(path)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        flush(part)  # first the content, then the name: a rename must not overtake it
+        os.replace(part, path)
+        flush_folder(path.parent)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def making_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a new folder beside `path` to fill; when the block ends, it is renamed to `path`.
+
+    If the block raises, nothing is left. Raises FileExistsError if `path` is there already.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path} exists: remove it, or name another folder")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir()
+        yield part
+        for file in part.rglob("*"):
+            if file.is_file():
+                flush(file)
+        os.rename(part, path)
+        flush_folder(path.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text as UTF-8 with \\n at the end of lines, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: str | Path, content: object, indent: int | None = None) -> None:
+    """Write JSON, whole or not at all. Raises TypeError or ValueError for what JSON cannot say."""
+    write_text(path, json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False))
+
+
+def flush(path: Path) -> None:
+    """Wait until the disk has the content of a file."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until the disk has the names in a folder; Windows cannot do this, and need not."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def home() -> Path:
+    """Return the folder that holds data/ and gpt2/: $LLMLIB_HOME, or the checkout of llmlib.
+
+    Raises FileNotFoundError if it does not hold them.
+    """
+    chosen = os.environ.get("LLMLIB_HOME")
+    folder = Path(chosen).expanduser().resolve() if chosen else Path(__file__).resolve().parents[1]
+    if (folder / "data").is_dir() and (folder / "gpt2").is_dir():
+        return folder
+    where = f"LLMLIB_HOME is {chosen!r}, which" if chosen else f"llmlib lies in {folder}, which"
+    raise FileNotFoundError(
+        f"{where} does not hold data/ and gpt2/: set LLMLIB_HOME to your checkout of the course"
+    )
