@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tiktoken
 
-from llmlib.pretrained.tensor_bundle import blame, looks_like
+from llmlib.checks import blame, looks_like, read_json
 from llmlib.tokenization.base import END_OF_TEXT
 from llmlib.tokenization.formats import as_bytes, as_symbols, merges_of
 from llmlib.tokenization.gpt2 import gpt2_byte_symbols, gpt2_encoding
@@ -21,21 +21,8 @@ from llmlib.tokenization.gpt2 import gpt2_byte_symbols, gpt2_encoding
 PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
-def read_json(path: Path) -> dict:
-    """The object in a JSON file; BundleError, saying what is there instead, if there is none."""
-    with blame(path):
-        data = path.read_bytes()
-        try:
-            content = json.loads(data)
-        except (ValueError, RecursionError):
-            raise ValueError(f"it is no JSON{looks_like(data)}") from None
-        if not isinstance(content, dict):
-            raise ValueError("it holds no JSON object")
-        return content
-
-
 def make_encoding(name: str, vocabulary: Path, merges: Path) -> tiktoken.Encoding:
-    """A tokenizer from the file of ids and that of merges; BundleError where they do not agree."""
+    """A tokenizer from the file of ids and that of merges; FileError where they do not agree."""
     ids = read_json(vocabulary)
     with blame(merges):
         data = merges.read_bytes()
