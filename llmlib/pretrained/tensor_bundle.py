@@ -83,7 +83,7 @@ class Entry(NamedTuple):
 
 def read_field(fields: dict[int, list], number: int, kind: type = int) -> Any:
     """Return the value of a field, zero or empty if it is absent. Raises ValueError for several."""
-    return checks.message_field(number, fields.get(number, [kind()]), kind)[0]
+    return checks.message_field(number, fields.get(number, [kind()]), kind)
 
 
 def parse_header(message: bytes) -> int:
@@ -99,8 +99,7 @@ def parse_entry(message: bytes) -> Entry:
     """Return the Entry in a BundleEntryProto. Raises ValueError if it is malformed."""
     fields = parse_message(message)
     shape = parse_message(read_field(fields, 2, bytes))
-    checks.known_shape(unknown_rank=read_field(shape, 3))
-    dims = checks.message_field(2, shape.get(2, []), bytes, most=None)
+    dims = checks.dimensions(shape.get(2, []), unknown_rank=read_field(shape, 3))
     code = read_field(fields, 1)
     dtype = DTYPES.get(code, "string" if code == 7 else f"type {code}")
     if 7 in fields:  # slices: the numbers lie under other keys

@@ -453,7 +453,7 @@ def test_what_is_no_prefix_is_told_apart(sound, tmp_path):
         (entry() + write_field(1, 1), "field 1"),
         (entry(extra=write_field(7, b"")), "partitioned"),
         (write_field(2, write_field(3, 1)), "shape is unknown"),
-        (write_field(2, write_field(2, 7)), "field 2 is malformed"),
+        (write_field(2, write_field(2, 7)), "shape is malformed"),
         (write_field(1, b"text"), "field 1"),
         (write_field(1, 1) + b"\x0b", "wire type 3"),
         (b"\x12\xff\xff\xff\xff\x0f", "cut off"),
