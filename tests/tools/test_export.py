@@ -51,6 +51,7 @@ def files(checkout):
     return {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_package_equals_what_the_notebooks_export():
     assert "\n".join(change.diff() for change in export.find_changes(ROOT)) == ""
 
