@@ -59,8 +59,14 @@ def known_fields(cls: type[Any], given: Iterable[str]) -> None:
             raise TypeError(f"{cls.__name__} has no field {name!r}: {suggest(name, names)}")
 
 
+def require(fact: object, message: str) -> None:
+    """Raise ValueError with a message unless a fact holds."""
+    if not fact:
+        raise ValueError(message)
+
+
 def found(value: T | None, message: str) -> T:
-    """Return what a search gave. Raises ValueError with the message if that is None."""
+    """Return what a search gave. Raises ValueError with a message if that is None."""
     if value is None:
         raise ValueError(message)
     return value
@@ -175,12 +181,6 @@ def table_footer(data: bytes, size: int, magic: bytes) -> bytes:
     return data[-size:]
 
 
-def block_end(end: int, n_restarts: int) -> None:
-    """Raise ValueError unless a block has restarts, and a place where its entries end."""
-    if end < 0 or n_restarts == 0:
-        raise ValueError("a block in it has no proper end")
-
-
 def table_block(offset: int, is_sound: bool, compression: int) -> None:
     """Raise ValueError for a block whose crc differs, or that is compressed."""
     if not is_sound:
@@ -252,12 +252,6 @@ def dimensions(messages: list, unknown_rank: int) -> list[bytes]:
     return messages
 
 
-def shard(number: int, n_shards: int) -> None:
-    """Raise ValueError for a shard that a checkpoint does not have."""
-    if number >= n_shards:
-        raise ValueError(f"it should lie in shard {number} of {n_shards}")
-
-
 def tensor_place(entry: Any, file: Any) -> None:
     """Raise ValueError if an entry of a checkpoint contradicts itself, or the bytes of its file."""
     end = entry.offset + entry.size
@@ -277,18 +271,6 @@ def known_tensor(entries: Mapping[str, Any], name: str, file: Path) -> Any:
     if name not in entries:
         raise MissingTensor(file, f"it is not among the {len(entries)} tensors", name)
     return entries[name]
-
-
-def supported_dtype(entry: Any) -> None:
-    """Raise ValueError for an entry of a type that NumPy does not know."""
-    if entry.stored is None:
-        raise ValueError(f"tensors of type {entry.dtype} are not supported")
-
-
-def tensor_crc(is_sound: bool) -> None:
-    """Raise ValueError unless the crc of a tensor is the one that the index has."""
-    if not is_sound:
-        raise ValueError("it is damaged: its crc does not match")
 
 
 def tensor_names(names: Iterable[object]) -> list[str]:
@@ -484,12 +466,6 @@ def word_vector_file(path: Path, start: bytes, n_numbers: int, announced: int | 
         )
     if announced is None and n_numbers < 2:
         raise FileError(path, f"it does not hold word vectors: it begins with {start[:40]!r}")
-
-
-def equal_lengths(lengths: Collection[int]) -> None:
-    """Raise ValueError unless all lines of a file have equally many fields."""
-    if len(lengths) != 1:
-        raise ValueError(f"its lines hold {sorted(lengths)} fields, and not equally many")
 
 
 def sound_vectors(vectors: Any) -> Any:

@@ -57,7 +57,8 @@ def check_lines(path: Path, has_header: bool) -> None:
     """Raise ValueError unless all lines after the header have equally many fields."""
     with utils.open(path, "rb") as file:
         # gensim would spread a single number over all dimensions of its word
-        checks.equal_lengths({len(line.split()) for line in islice(file, has_header, None)})
+        lengths = {len(line.split()) for line in islice(file, has_header, None)}
+    checks.require(len(lengths) == 1, f"its lines hold {sorted(lengths)} fields, not equally many")
 
 
 MEGABYTES = {  # what gensim's downloader offers, by its names there, and how much has to be fetched

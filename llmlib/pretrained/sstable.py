@@ -39,7 +39,7 @@ def read_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield the keys and values of a block. Raises ValueError where they are malformed."""
     n_restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 * (n_restarts + 1)
-    checks.block_end(end, n_restarts)
+    checks.require(end >= 0 and n_restarts, "a block in it has no proper end")
     entries, at, key = block[:end], 0, b""
     while at < end:
         shared, at = read_varint(entries, at)

@@ -136,7 +136,7 @@ class TensorBundle(Mapping):
     def _read_entry(self, key: bytes, message: bytes) -> tuple[str, Entry]:
         with checks.blame(self.index, key.decode(errors="replace")):
             name, entry = key.decode(), parse_entry(message)
-            checks.shard(entry.shard, self.n_shards)
+            checks.whole_number("its shard", entry.shard, 0, self.n_shards - 1)
         with checks.blame(self.shard_path(entry.shard), name):
             checks.tensor_place(entry, self._map_shard(entry.shard))
         return name, entry
@@ -144,10 +144,11 @@ class TensorBundle(Mapping):
     def __getitem__(self, name: str) -> np.ndarray:
         entry = self.entry(name)
         with checks.blame(self.shard_path(entry.shard), name):
-            checks.supported_dtype(entry)
+            checks.one_of("its type", entry.dtype, DTYPES.values())
             octets = self._map_shard(entry.shard)[entry.offset : entry.offset + entry.size]
             if self.verify and name not in self._verified:
-                checks.tensor_crc(crc32c(octets) == entry.crc32c)
+                intact = crc32c(octets) == entry.crc32c
+                checks.require(intact, "it is damaged: its crc does not match")
                 self._verified.add(name)
             values = octets.view(entry.stored).reshape(entry.shape)  # (size,) bytes -> shape
         if entry.dtype == "bfloat16":  # the upper half of a float32

@@ -436,7 +436,7 @@ def test_what_is_no_prefix_is_told_apart(sound, tmp_path):
 @pytest.mark.parametrize(
     "message, told",
     [
-        (entry(code=7), "string"),
+        (entry(code=7), "its type is 'string'"),
         (entry(code=99), "type 99"),
         (entry(code=3), "crc"),
         (entry(dims=(3, 3)), "is not 24 bytes"),
@@ -448,7 +448,7 @@ def test_what_is_no_prefix_is_told_apart(sound, tmp_path):
         (entry(size=2**63, dims=(2**61,)), "but the file at byte"),
         (entry(offset=2**64 - 24), "but the file at byte"),
         (entry(offset=4), "crc"),
-        (entry(shard=1), "shard 1 of 1"),
+        (entry(shard=1), "its shard is 1: it must be an int from 0 to 0"),
         (entry(shard=2**64 - 1), "shard"),
         (entry() + write_field(1, 1), "field 1"),
         (entry(extra=write_field(7, b"")), "partitioned"),

@@ -220,7 +220,7 @@ REFUSALS = [
         lambda prefix: api.FIXTURES / "tensorflow" / "strings",
         "'text'",
         "string",
-        "supported",
+        "float32",
         file="strings",
     ),
     bundle_row(
@@ -228,7 +228,7 @@ REFUSALS = [
         lambda prefix: api.FIXTURES / "tensorflow" / "slices",
         "'whole'",
         "partitioned",
-        "supported",
+        "float32",
         file="slices",
     ),
     Refusal(
@@ -256,13 +256,13 @@ REFUSALS = [
             ((0, 0, 0, 0), []),
         ]
     ),
-    entry_row("of an unknown type", lambda: entry(code=99), "type 99", "supported"),
+    entry_row("of an unknown type", lambda: entry(code=99), "type 99", "float32"),
     entry_row("of another type", lambda: entry(code=3), "crc"),
     entry_row("of another shape", lambda: entry(dims=(3, 3)), "(3, 3)", "24"),
     entry_row("of an absurd shape", lambda: entry(dims=(2, 3, 2**62)), "absurd"),
     entry_row("of too many dimensions", lambda: entry(dims=(1,) * 63 + (2, 3)), "absurd"),
     entry_row("behind its file", lambda: entry(offset=2**40), "1627"),
-    entry_row("in another shard", lambda: entry(shard=1), "shard 1", "1"),
+    entry_row("in another shard", lambda: entry(shard=1), "shard", "1", "0"),
     entry_row("with a field twice", lambda: entry() + api.protobuf_field(1, 1), "field 1"),
     entry_row("with a text for a type", lambda: api.protobuf_field(1, b"text"), "field 1"),
     entry_row(
