@@ -61,6 +61,7 @@ def openai_name(name: str) -> str:
 
 def is_transposed(name: str) -> bool:
     """Tell whether both layouts store a parameter as (in, out), where nn.Linear has (out, in)."""
+    # not the two tables, wte and wpe: their rows are looked up, and not multiplied
     return name != "lm_head.weight" and openai_name(name).endswith("/w")
 
 
@@ -114,7 +115,7 @@ class OpenAIWeights:
         """Return a copy of a parameter, in float32 and as PyTorch has it."""
         array = self.bundle[openai_name(name)]
         array = array[0].T if is_transposed(name) else array  # (1, in, out) -> (out, in)
-        self.bundle.release()
+        self.bundle.release()  # what was read of a map counts as used memory
         return torch.from_numpy(np.array(array, np.float32, order="C"))
 
 
@@ -159,7 +160,7 @@ class HuggingFaceWeights:
 
     def read(self, name: str) -> torch.Tensor:
         """Return a copy of a parameter, in float32 and as PyTorch has it."""
-        with self.open() as file:
+        with self.open() as file:  # opened for each tensor, to let go of what was read
             tensor = file.get_tensor(self.stored(name, ())[0])
             tensor = tensor.T if is_transposed(name) else tensor  # (in, out) -> (out, in)
             return tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
@@ -182,7 +183,7 @@ def load_pretrained(name: str | Path, drop_rate: float = 0.0) -> GPT:
     for parameter_name, parameter in model.named_parameters():
         check_tensor(weights, parameter_name, tuple(parameter.shape))
         state[parameter_name] = weights.read(parameter_name)
-    model.load_state_dict(state, assign=True)
+    model.load_state_dict(state, assign=True)  # the tensors become the parameters: no copy
     return model.eval()
 
 
@@ -195,6 +196,7 @@ def check_tensor(weights: OpenAIWeights | HuggingFaceWeights, name: str, shape: 
 def check_sizes(weights: OpenAIWeights | HuggingFaceWeights) -> None:
     """Raise FileError unless a file has the vocabulary, positions and blocks of its config."""
     config = weights.config
+    # before a model is built, which an absurd number would keep busy for ever
     check_tensor(weights, "wte.weight", (config.vocab_size, config.emb_dim))
     check_tensor(weights, "wpe.weight", (config.context_length, config.emb_dim))
     numbers = (re.match(r"(?:model/|transformer\.)?h\.?(\d+)[./]", name) for name in weights.shapes)
@@ -272,6 +274,7 @@ def hugging_face_settings(
     end_id = encoding.eot_token if encoding else None
     ends = dict.fromkeys(("bos_token_id", "eos_token_id"), end_id)
     head = {"architectures": ["GPT2LMHeadModel"], "tie_word_embeddings": config.tie_weights}
+    # GPT-2 has one special token, which begins and ends a text
     tokens = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
     kind = {"tokenizer_class": "GPT2Tokenizer", "model_max_length": config.context_length}
     return {**FIXED, **sizes, **rates, **ends, **head}, {**kind, **tokens}

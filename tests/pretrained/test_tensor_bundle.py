@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import os
 import pickle
 import random
 import shutil
@@ -692,6 +693,13 @@ def test_a_writer_that_fails_half_way_leaves_the_old_files_whole(sound, monkeypa
         write_bundle(sound, {"a": np.ones(3)})
     assert file_bytes(sound) == before
     assert len(list(sound.parent.iterdir())) == 2
+
+
+def test_the_numbers_take_their_place_before_the_index_that_speaks_of_them(sound, monkeypatch):
+    taken, replace = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: taken.append(Path(b).name) or replace(a, b))
+    write_bundle(sound, {"a": np.ones(3)})
+    assert taken == [f"model.ckpt{DATA}", "model.ckpt.index"]
 
 
 def test_varints_and_separators():

@@ -72,6 +72,7 @@ PLACES = {
     "crc32c": "llmlib.pretrained.crc",
     "load_pretrained": "llmlib.pretrained.gpt2",
     "load_vocabulary": "llmlib.pretrained.gpt2:load_tokenizer",
+    "load_model": "llmlib.pretrained.models",
     "save_openai": "llmlib.pretrained.gpt2",
     "save_pretrained": "llmlib.pretrained.gpt2",
     "download_gpt2": "llmlib.pretrained.gpt2_files",

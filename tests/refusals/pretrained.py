@@ -184,10 +184,10 @@ def saved(tmp, save: str) -> None:
     getattr(api, save)(api.gpt(vocab_size=512), tmp / "new", api.load_vocabulary(api.NANO))
 
 
-def not_here(name):
+def not_here(name, door="load_pretrained"):
     def call(tmp):
         with api.home_in(tmp):
-            api.load_pretrained(name)
+            getattr(api, door)(name)
 
     return call
 
@@ -469,6 +469,25 @@ REFUSALS = [
         lambda tmp: api.download_gpt2("gpt2-124M", source="google"),
         ValueError,
         ["source", "'google'", "openai", "huggingface"],
+    ),
+    # ---- by the one resolver
+    Refusal(
+        "model at no path",
+        lambda tmp: api.load_model(tmp / "nothing"),
+        FileNotFoundError,
+        ["nothing", "run folder", "gpt2-124M", "gpt2/nano"],
+    ),
+    Refusal(
+        "model of a misspelt name",
+        lambda tmp: api.load_model("gpt2-124"),
+        FileNotFoundError,
+        ["gpt2-124", "did you mean 'gpt2-124M'"],
+    ),
+    Refusal(
+        "model not downloaded",
+        not_here("gpt2-774M", "load_model"),
+        FileNotFoundError,
+        ["gpt2-774M", "llmlib download gpt2-774M"],
     ),
     # ---- saved
     *(
