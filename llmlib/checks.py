@@ -273,7 +273,7 @@ def known_tensor(entries: Mapping[str, Any], name: str, file: Path) -> Any:
     return entries[name]
 
 
-def tensor_names(names: Iterable[object]) -> list[str]:
+def tensor_names(names: Iterable[str]) -> list[str]:
     """Return names in the order of their bytes. Raises ValueError for one that cannot be stored."""
     names = list(names)
     for name in names:

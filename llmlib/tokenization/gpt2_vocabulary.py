@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tiktoken
 
-from llmlib.checks import blame, looks_like, read_json
+from llmlib import checks
 from llmlib.tokenization.base import END_OF_TEXT
 from llmlib.tokenization.formats import as_bytes, as_symbols, merges_of
 from llmlib.tokenization.gpt2 import gpt2_byte_symbols, gpt2_encoding
@@ -23,17 +23,17 @@ PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\
 
 def make_encoding(name: str, vocabulary: Path, merges: Path) -> tiktoken.Encoding:
     """A tokenizer from the file of ids and that of merges; FileError where they do not agree."""
-    ids = read_json(vocabulary)
-    with blame(merges):
+    ids = checks.read_json(vocabulary)
+    with checks.blame(merges):
         data = merges.read_bytes()
         pairs = [line.split(" ") for line in data.decode().splitlines() if line[:8] != "#version"]
         tokens = [*gpt2_byte_symbols().values(), *("".join(pair) for pair in pairs)]
         known = {token: number for number, token in enumerate(tokens)}
         if any(len(pair) != 2 or not known.keys() >= {*pair} for pair in pairs):
-            raise ValueError(f"it holds no merges of a byte-level BPE{looks_like(data)}")
+            raise ValueError(f"it holds no merges of a byte-level BPE{checks.looks_like(data)}")
         if len(known) < len(tokens):
             raise ValueError("it makes a token twice")
-    with blame(vocabulary):
+    with checks.blame(vocabulary):
         if wrong := [token for token in tokens if ids.get(token) != known[token]]:
             given, right = ids.get(wrong[0]), known[wrong[0]]
             raise ValueError(f"the id of {wrong[0]!r} is {given}, by {merges.name} it is {right}")
