@@ -358,7 +358,7 @@ def row_for_each_word(words: Sequence[str], matrix: np.ndarray) -> None:
         raise ValueError("the matrix holds NaN or infinite numbers")
 
 
-def known_word(word: object, rows: Mapping[str, int]) -> int:
+def known_word(word: object, rows: Mapping[Any, int]) -> int:
     """Return the row of a word. Raises KeyError, with the nearest spelling, for an unknown one."""
     if not isinstance(word, str):
         raise TypeError(f"a word is a string, not {word!r}")

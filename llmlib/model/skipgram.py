@@ -92,11 +92,10 @@ def thin_out(
     documents: Sequence[Sequence[int]], keep: Tensor, generator: torch.Generator | None = None
 ) -> list[list[int]]:
     """Drop each occurrence of word id i with probability 1 - keep[i]."""
-    keep = keep.tolist()
-    thinned = []
+    shares, thinned = keep.tolist(), []
     for document in documents:
         draws = torch.rand(len(document), generator=generator).tolist()
-        thinned.append([i for i, draw in zip(document, draws) if draw < keep[i]])
+        thinned.append([i for i, draw in zip(document, draws) if draw < shares[i]])
     return thinned
 
 

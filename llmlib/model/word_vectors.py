@@ -113,7 +113,8 @@ def odd_one_out(vectors: KeyedVectors, words: Sequence[str]) -> str:
     Raises KeyError for an unknown word, and ValueError for fewer than three different words.
     """
     words = checks.three_words(words)
-    chosen = vectors.vectors[[find(vectors, word) for word in words]]  # (n, C)
+    rows = [find(vectors, word) for word in words]
+    chosen = torch.from_numpy(vectors.vectors[rows])  # (n, C)
     similar = cosine_similarity(chosen[:, None], chosen[None])  # (n, 1, C), (1, n, C) -> (n, n)
     return words[int(similar.sum(dim=1).argmin())]
 
@@ -153,8 +154,8 @@ def analogy_accuracy(
 
     Raises KeyError for an unknown word, and ValueError for no questions.
     """
-    questions = checks.questions(questions)
-    asked = torch.tensor([[find(vectors, word) for word in question] for question in questions])
+    words = checks.questions(questions)
+    asked = torch.tensor([[find(vectors, word) for word in question] for question in words])
     matrix = torch.from_numpy(vectors.vectors)
     right = 0
     at_once = max(1, 30_000_000 // len(matrix))  # a cosine for each question and word: 120 MB

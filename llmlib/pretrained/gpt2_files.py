@@ -7,6 +7,7 @@ size is compared, and the checkpoint's own crc of every tensor.
 """
 
 from pathlib import Path
+from typing import Any
 
 from llmlib import checks
 from llmlib.data.download import fetch
@@ -26,15 +27,16 @@ ADDRESSES = {
     ],
 }
 
-# Bytes and SHA-256, as far as they are known. All sizes share the vocabulary.
-VOCABULARY = {
+Facts = tuple[int | None, str | None]  # bytes and SHA-256, as far as they are known
+
+VOCABULARY: dict[str, Facts] = {  # all sizes share it
     "encoder.json": (
         1_042_301,
         "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
     ),
     "vocab.bpe": (456_318, "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"),
 }
-OPENAI = {
+OPENAI: dict[str, dict[str, Facts]] = {
     "gpt2-124M": {
         "checkpoint": (77, "dd1b025d2e155283f5e300ce95bf6d5b6bc0f7fe010db73daa6975eb896ab9cb"),
         "hparams.json": (90, "d9d56e4121c427164e0c55c6f03c08e1daf9002b9b672825112d19097b680318"),
@@ -54,7 +56,8 @@ OPENAI = {
     "gpt2-774M": {INDEX: (15_535, None), DATA: (3_096_120_320, None)},
     "gpt2-1558M": {INDEX: (20_724, None), DATA: (6_230_444_800, None)},
 }
-HUGGING_FACE = {  # repository, its revision, and model.safetensors
+# repository, its revision, and model.safetensors
+HUGGING_FACE: dict[str, tuple[str, str, Facts]] = {
     "gpt2-124M": (
         "gpt2",
         "607a30d783dfa663caf39e06633721c8d4cfcd7e",
@@ -124,7 +127,7 @@ def available_or_nano() -> Path:
     return real if is_complete(real) else real.with_name("nano")
 
 
-def download_gpt2(name: str, source: str = "openai", **settings: object) -> Path:
+def download_gpt2(name: str, source: str = "openai", **settings: Any) -> Path:
     """Bring one of OpenAI's models to its place, gpt2/124M and so on, and return that folder.
 
     name: "gpt2-124M", "gpt2-355M", "gpt2-774M" or "gpt2-1558M". source: "openai" for the seven
@@ -136,21 +139,21 @@ def download_gpt2(name: str, source: str = "openai", **settings: object) -> Path
     folder = place_of(name)
     checks.one_of("source", source, ADDRESSES)
 
-    def bring(file: str, size: int | None = None, sha256: str | None = None, **words: str) -> None:
+    def bring(file: str, facts: Facts, **words: str) -> None:
         urls = [address.format(file=file, **words) for address in ADDRESSES[source]]
-        fetch(urls, folder / file, sha256, size, **settings)
+        fetch(urls, folder / file, size=facts[0], sha256=facts[1], **settings)
 
     if source == "openai":
         for file in SEVEN:  # the largest last
-            bring(file, *(OPENAI[name] | VOCABULARY).get(file, ()), folder=folder.name)
+            bring(file, (OPENAI[name] | VOCABULARY).get(file, (None, None)), folder=folder.name)
         if OPENAI[name][DATA][1] is None:
             dict(TensorBundle(folder / "model.ckpt"))  # reads each tensor: compares its crc
     else:
         repository, revision, facts = HUGGING_FACE[name]
         words = {"repository": repository, "revision": revision}
-        bring("config.json", **words)
+        bring("config.json", (None, None), **words)
         merges = (home() / "gpt2" / "vocab.bpe").read_text(encoding="utf-8")  # the same, and ships
         write_text(folder / "merges.txt", merges)
         write_text(folder / "vocab.json", derive_encoder_json(merges))
-        bring("model.safetensors", *facts, **words)
+        bring("model.safetensors", facts, **words)
     return folder

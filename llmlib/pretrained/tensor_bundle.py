@@ -144,13 +144,14 @@ class TensorBundle(Mapping):
     def __getitem__(self, name: str) -> np.ndarray:
         entry = self.entry(name)
         with checks.blame(self.shard_path(entry.shard), name):
-            checks.one_of("its type", entry.dtype, DTYPES.values())
+            unsupported = f"tensors of type {entry.dtype} are not supported"
+            stored = checks.found(entry.stored, unsupported)
             octets = self._map_shard(entry.shard)[entry.offset : entry.offset + entry.size]
             if self.verify and name not in self._verified:
                 intact = crc32c(octets) == entry.crc32c
                 checks.require(intact, "it is damaged: its crc does not match")
                 self._verified.add(name)
-            values = octets.view(entry.stored).reshape(entry.shape)  # (size,) bytes -> shape
+            values = octets.view(stored).reshape(entry.shape)  # (size,) bytes -> shape
         if entry.dtype == "bfloat16":  # the upper half of a float32
             values = (values.astype(np.uint32) << 16).view(np.float32)
         elif not values.flags.aligned:
@@ -237,7 +238,7 @@ def write_bundle(prefix: str | Path, tensors: Mapping[str, Any]) -> None:
         with data_part.open("wb") as file:
             for name in names:
                 array, octets = as_octets(name, tensors[name])
-                file.write(octets)
+                file.write(octets.data)
                 entry = Entry(array.dtype.name, array.shape, 0, offset, len(octets), crc32c(octets))
                 entries.append((name.encode(), write_entry(entry)))
                 offset += len(octets)

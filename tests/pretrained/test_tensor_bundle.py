@@ -437,7 +437,7 @@ def test_what_is_no_prefix_is_told_apart(sound, tmp_path):
 @pytest.mark.parametrize(
     "message, told",
     [
-        (entry(code=7), "its type is 'string'"),
+        (entry(code=7), "tensors of type string are not supported"),
         (entry(code=99), "type 99"),
         (entry(code=3), "crc"),
         (entry(dims=(3, 3)), "is not 24 bytes"),

@@ -220,7 +220,7 @@ REFUSALS = [
         lambda prefix: api.FIXTURES / "tensorflow" / "strings",
         "'text'",
         "string",
-        "float32",
+        "supported",
         file="strings",
     ),
     bundle_row(
@@ -228,7 +228,7 @@ REFUSALS = [
         lambda prefix: api.FIXTURES / "tensorflow" / "slices",
         "'whole'",
         "partitioned",
-        "float32",
+        "supported",
         file="slices",
     ),
     Refusal(
@@ -256,7 +256,7 @@ REFUSALS = [
             ((0, 0, 0, 0), []),
         ]
     ),
-    entry_row("of an unknown type", lambda: entry(code=99), "type 99", "float32"),
+    entry_row("of an unknown type", lambda: entry(code=99), "type 99", "supported"),
     entry_row("of another type", lambda: entry(code=3), "crc"),
     entry_row("of another shape", lambda: entry(dims=(3, 3)), "(3, 3)", "24"),
     entry_row("of an absurd shape", lambda: entry(dims=(2, 3, 2**62)), "absurd"),
