@@ -174,6 +174,7 @@ def quantize(model: Any, format: str = "int8") -> Any:
     evaluation mode and without gradients; its token embedding has 16 bits a number, but for
     float32. Raises ValueError for an unknown format, a packed model or a weight that is not finite.
     """
+    checks.instance("model", model, nn.Module)
     checks.one_of("format", format, BYTES)
     replaced: dict[int, Any] = {}  # id of a module -> what stands in its place in the copy
     tied = model.lm_head is None and model.head_weight is not None

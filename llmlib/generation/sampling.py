@@ -58,6 +58,10 @@ class Sampling:
     min_p: float | None = None  # only those at least min_p times as likely as the likeliest
     repetition_penalty: float = 1.0  # above 1 makes tokens less likely that were there already
 
+    def __new__(cls, *args: object, **given: object) -> "Sampling":
+        checks.known_fields(cls, given)  # before the generated __init__ sees them: it gives no hint
+        return super().__new__(cls)
+
     def __post_init__(self):
         checks.sampling(self)
 
