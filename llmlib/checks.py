@@ -148,6 +148,15 @@ def model_input(
         )
 
 
+def language_model(model: Any) -> None:
+    """Raise TypeError unless a model has what the protocol of a language model asks."""
+    if not all(hasattr(model, name) for name in ("config", "features", "head", "head_weight")):
+        raise TypeError(
+            f"the model is a {type(model).__name__}: give one that has what "
+            "llmlib.model.protocol.LanguageModel lists, as a GPT has"
+        )
+
+
 def in_vocabulary(ids: torch.Tensor, vocab_size: int) -> None:
     """Raise ValueError for an id outside the vocabulary; ids on an accelerator pass unseen.
 
@@ -263,7 +272,9 @@ def single_prompt(ids: torch.Tensor, what: str) -> None:
 def generation(
     model: Any, ids: torch.Tensor, max_new_tokens: int, stop: int | None, slide: int | None
 ) -> None:
-    """Raise ValueError unless a model can continue ids (B, T)."""
+    """Raise TypeError or ValueError unless a model can continue ids (B, T)."""
+    if not callable(model):
+        raise TypeError(f"the model is a {type(model).__name__}: give a GPT, or a function of ids")
     whole_number("max_new_tokens", max_new_tokens, least=0)
     if stop is not None and (type(stop) is not int or stop < 0):
         raise ValueError(f"stop is {stop!r}: it must be a token id, or None")
