@@ -83,8 +83,7 @@ HUGGING_FACE: dict[str, tuple[str, str, Facts]] = {
 
 def place_of(name: str) -> Path:
     """Return the folder of a published model, such as gpt2/124M; ValueError for other names."""
-    if name not in OPENAI:
-        raise ValueError(f"there is no GPT-2 {name!r}: {checks.suggest(name, OPENAI)}")
+    checks.known_name("GPT-2", name, OPENAI)
     return home() / "gpt2" / name.removeprefix("gpt2-")
 
 

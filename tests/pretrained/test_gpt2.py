@@ -23,6 +23,8 @@ from llmlib.checks import FileError
 from llmlib.data.download import DownloadError
 from llmlib.files import home
 from llmlib.generation.generate import generate
+from llmlib.generation.quantization import quantize
+from llmlib.generation.sampling import Sampling
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.pretrained import gpt2, gpt2_files
@@ -265,6 +267,8 @@ def test_what_the_files_cannot_hold_is_refused_before_anything_is_written(tmp_pa
             save(nano, place, cl100k_like)
         with pytest.raises(ValueError, match=r"50,257 tokens, the model knows only 512"):
             save(nano, place, gpt2_encoding())
+        with pytest.raises(ValueError, match="save the one it was made from"):
+            save(quantize(nano, "int8"), place, encoding)
     with pytest.raises(ValueError, match="save_pretrained"):
         save_openai(random_gpt(tie_weights=False), place, encoding)
     with pytest.raises(TypeError, match=r"tiktoken\.Encoding"):
@@ -633,5 +637,5 @@ def test_the_command_says_where_the_model_is(server, empty_home, capsys):
 def test_the_real_gpt2_says_what_was_published(beginning, published):
     published = [int(i) for i in published.split()]
     model = load_pretrained("gpt2-124M")
-    said = generate(model, torch.tensor([beginning]), len(published), temperature=0)
-    assert said[0].tolist() == [*beginning, *published]
+    said = generate(model, torch.tensor([beginning]), len(published), Sampling(temperature=0))
+    assert said[0] == [*beginning, *published]
