@@ -26,8 +26,8 @@ from torch import nn
 
 from llmlib.cli.config import OPTIONS, convert, nearest
 from llmlib.cli.dataset import TokenData, read_about
-from llmlib.training.checkpoint import Checkpoint, flush_folder, load_checkpoint, save_checkpoint
-from llmlib.training.checkpoint import write_through as write_and_flush
+from llmlib.files import write_text
+from llmlib.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 try:
     import fcntl
@@ -91,11 +91,8 @@ class RunFolder:
     def write_config(self, settings: dict) -> None:
         """Replace config.yaml, whole at every moment."""
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
-        part = self.path / f"{CONFIG}.part"
         text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-        write_and_flush(part, lambda path: path.write_text(text, encoding="utf-8"))
-        os.replace(part, self.path / CONFIG)
-        flush_folder(self.path)
+        write_text(self.path / CONFIG, text)
 
     def read_config(self) -> dict:
         """The settings of the run; ValueError where there is none, or one that was spoiled."""
