@@ -347,8 +347,10 @@ def some_batches(n_read: int) -> None:
         raise ValueError("the loader gives no batches: there is nothing to train on")
 
 
-def some_targets(batches: Iterable[tuple], ignore_index: int) -> None:
-    """Raise ValueError for a batch from which nothing can be learned."""
+def some_targets(batches: Collection[tuple], ignore_index: int) -> None:
+    """Raise ValueError for a batch from which nothing can be learned, or for none at all."""
+    if not batches:
+        raise ValueError("there is no batch to learn from: give at least one")
     for _, ids, *_ in batches:
         if not (ids != ignore_index).any():
             raise ValueError(f"a batch has no targets: all of them are {ignore_index}")

@@ -70,7 +70,6 @@ TRAINING = [
     Option("grad_clip", float, 1.0, "longest gradient, or none"),
     Option("optimizer", str, "adamw", "adamw, or muon for the matrices", ("adamw", "muon")),
     Option("dtype", str, "float32", "of the large products", ("float32", "bfloat16")),
-    Option("aux_weights", float, 0.01, "of the losses that a model adds"),
 ]
 RUN = [
     Option("device", str, "auto", "auto, cpu, cuda, cuda:1, mps"),

@@ -119,7 +119,7 @@ def model_config(settings: SimpleNamespace, vocab_size: int) -> GPTConfig:
 
 def train_config(settings: SimpleNamespace) -> TrainConfig:
     """The configuration of the training."""
-    names = [field.name for field in fields(TrainConfig)]
+    names = [field.name for field in fields(TrainConfig) if hasattr(settings, field.name)]
     return TrainConfig(**{name: getattr(settings, name) for name in names})
 
 
