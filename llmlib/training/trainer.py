@@ -37,6 +37,23 @@ from llmlib.training.optimizers import (
 from llmlib.training.position import Position, random_states, restore_random_states
 
 
+def add_weighted(
+    loss: torch.Tensor, means: dict[str, torch.Tensor], weights: float | dict[str, float]
+) -> torch.Tensor:
+    """Return a loss plus others, weighted. Raises ValueError for one without a weight."""
+    checks.aux_names(means, weights)
+    for name, mean in means.items():
+        loss = loss + (weights[name] if isinstance(weights, dict) else weights) * mean
+    return loss
+
+
+def sum_over_processes(value: torch.Tensor, parallel: bool) -> torch.Tensor:
+    """Return the sum of a value in all processes, or the value if there is only this one."""
+    if parallel:
+        dist.all_reduce(value)
+    return value
+
+
 def accumulate(
     loss: nn.Module,
     batches: Sequence[Sequence[torch.Tensor | None]],
@@ -71,23 +88,6 @@ def accumulate(
     for name in sorted(aux):  # in the same order in all processes
         aux[name] = sum_over_processes(aux[name], parallel)
     return sum_over_processes(total, parallel) / n_tokens, n_tokens
-
-
-def add_weighted(
-    loss: torch.Tensor, means: dict[str, torch.Tensor], weights: float | dict[str, float]
-) -> torch.Tensor:
-    """Return a loss plus others, weighted. Raises ValueError for one without a weight."""
-    checks.aux_names(means, weights)
-    for name, mean in means.items():
-        loss = loss + (weights[name] if isinstance(weights, dict) else weights) * mean
-    return loss
-
-
-def sum_over_processes(value: torch.Tensor, parallel: bool) -> torch.Tensor:
-    """Return the sum of a value in all processes, or the value if there is only this one."""
-    if parallel:
-        dist.all_reduce(value)
-    return value
 
 
 @dataclass(frozen=True)
