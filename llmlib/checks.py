@@ -205,7 +205,7 @@ def ngram_documents(ids: Collection[np.ndarray], vocab_size: int) -> None:
     """Raise ValueError if no document has two tokens, or one has an id outside the vocabulary."""
     if max(map(len, ids), default=0) < 2:
         raise ValueError("there is nothing to count: no token follows another one")
-    in_vocabulary(max(document.max() for document in ids), vocab_size)
+    known_ids(max(document.max() for document in ids), vocab_size)
 
 
 def ngram_ids(ids: object, is_fitted: bool) -> None:
@@ -216,7 +216,7 @@ def ngram_ids(ids: object, is_fitted: bool) -> None:
         raise TypeError("ids must be a tensor (batch, tokens), for one sequence ids.unsqueeze(0)")
 
 
-def in_vocabulary(highest: int, vocab_size: int) -> None:
+def known_ids(highest: int, vocab_size: int) -> None:
     """Raise ValueError if the highest token id is not below vocab_size."""
     if highest >= vocab_size:
         raise ValueError(

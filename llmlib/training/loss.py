@@ -194,17 +194,15 @@ def positions_at_a_time(vocab_size: int, itemsize: int) -> int:
 
 
 def split_batch(
-    batch: Sequence[torch.Tensor],
-    device: torch.device | None = None,
-    name: str = "a batch",
+    batch: Sequence[torch.Tensor], name: str = "a batch"
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Return inputs, targets and segments (B, T) of a batch on a device; None without segments.
+    """Return inputs, targets and segments (B, T) of a batch; None without segments.
 
     Positions of segment -1 are padding, and their targets do not count. Raises TypeError unless a
     batch is (inputs, targets) or (inputs, targets, segments).
     """
     checks.batch(batch, name)
-    inputs, targets, *rest = (part if device is None else part.to(device) for part in batch)
+    inputs, targets, *rest = batch
     if not rest:
         return inputs, targets, None
     return inputs, targets.masked_fill(rest[0] < 0, IGNORED), rest[0]

@@ -326,3 +326,41 @@ def test_training_knows_no_model():
 
     reports = train(Recurrent(), [pack(DOCUMENTS[:3], 30)[:2]], TrainConfig(20, 1e-2))
     assert reports[-1].loss < reports[0].loss - 0.05
+
+
+def work_in_a_process(rank, store, queue):
+    """Accumulate over this process's share of the batches; the first one reports."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.FileStore(store, 2), rank=rank, world_size=2)
+    model, aux = Toy(ToyConfig(context_length=99)), {}
+    loss = DistributedDataParallel(NextTokenLoss(model))
+    result = accumulate(loss, SHARES[rank], 0.4, aux)
+    if rank == 0:
+        queue.put([[t.tolist() for t in (*result, aux["size"])], model.tokens.weight.grad.tolist()])
+    dist.destroy_process_group()
+
+
+SHARES = [
+    [split_batch(pack(DOCUMENTS[:1], 12)), split_batch(pack(DOCUMENTS[1:4], 40))],
+    [split_batch(pack(DOCUMENTS[4:8], 40)), split_batch(pack(DOCUMENTS[8:], 12))],
+]
+
+
+def test_losses_and_added_losses_are_divided_over_all_batches_of_two_processes(tmp_path):
+    context = torch.multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    processes = [
+        context.Process(target=work_in_a_process, args=(rank, str(tmp_path / "store"), queue))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    numbers, gradient = queue.get(timeout=100)
+    for process in processes:
+        process.join(timeout=20)
+    alone = Toy(ToyConfig(context_length=99))
+    loss, size, objective = by_hand(alone, SHARES[0] + SHARES[1], 0.4)
+    objective.backward()
+    n_tokens = sum(len(document) + 1 for document in DOCUMENTS)
+    assert numbers == pytest.approx([loss.item(), n_tokens, size.item()], abs=1e-5)
+    close(torch.tensor(gradient), alone.tokens.weight.grad)
