@@ -102,8 +102,8 @@ def logits(value: object) -> None:
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
         raise TypeError(
-            f"logits must be a tensor of floats, not {kind}: a model maps ids (B, T) to logits "
-            "(B, T, V)"
+            f"logits must be a tensor of floats, not {kind}: the model has to map ids (B, T) to "
+            "logits (B, T, V)"
         )
     if value.ndim < 2:
         raise ValueError(
