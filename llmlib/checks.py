@@ -9,9 +9,11 @@ import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 # --- values
 
@@ -60,6 +62,17 @@ def instance(name: str, value: object, kind: type) -> None:
     """Raise TypeError unless a value is of a kind."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+
+class KnownFields:
+    """Base of a dataclass: a keyword that it does not have is answered with the nearest one.
+
+    In __new__, which sees the keywords before the generated __init__ refuses them without a hint.
+    """
+
+    def __new__(cls: type[T], *args: object, **given: object) -> T:
+        known_fields(cls, given)
+        return object.__new__(cls)
 
 
 def suggest(name: str, allowed: Collection[str]) -> str:
