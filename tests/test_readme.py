@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from llmlib.__main__ import make_parser
-from llmlib.cli.config import read_config
+from llmlib.cli.arguments import make_parser
 from llmlib.cli.prepare import prepare
+from llmlib.cli.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,7 +44,7 @@ def test_every_command_has_flags_that_exist():
 def test_the_settings_it_shows_are_settings(tmp_path):
     (settings,) = code_blocks("yaml")
     (tmp_path / "run.yaml").write_text(settings)
-    assert read_config(tmp_path / "run.yaml")["learning_rate"] == 0.003
+    assert read_settings(tmp_path / "run.yaml")["learning_rate"] == 0.003
 
 
 def test_the_program_for_sharded_weights_runs(tmp_path):

@@ -21,7 +21,7 @@ from cli_helpers import (
     write_text,
 )
 
-from llmlib.cli import train as module
+from llmlib.cli.callbacks import Log
 from llmlib.training.checkpoint import load_checkpoint
 
 STEPS = ["--max-steps", 60, "--eval-every", 12, "--save-every", 2]
@@ -56,14 +56,14 @@ def test_killed_22_times_at_random_moments_nothing_is_lost(whole, tmp_path):
 def test_a_signal_saves_the_step_and_says_how_to_go_on(
     whole, tmp_path, monkeypatch, capsys, number
 ):
-    keep = module.Keeper.keep
+    log = Log.__call__
 
-    def keep_and_signal(self, report, stopped):
-        keep(self, report, stopped)
-        if report.step == 8:  # the next one ends it, on which no checkpoint falls
+    def log_and_signal(self, entry):
+        log(self, entry)
+        if entry["step"] == 9:  # on which no checkpoint falls
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(module.Keeper, "keep", keep_and_signal)
+    monkeypatch.setattr(Log, "__call__", log_and_signal)
     before = signal.getsignal(number)
     run = tmp_path / "run"
     assert llmlib("train", whole.parent / "text.txt", *TINY, *STEPS, "--out", run) == 130
@@ -72,7 +72,7 @@ def test_a_signal_saves_the_step_and_says_how_to_go_on(
     assert message == f"stopped and saved at step 9; go on with: llmlib train --resume {run}"
     assert [m["step"] for m in metrics(run)] == list(range(1, 10))
     assert load_checkpoint(run / "latest").step == 9
-    monkeypatch.setattr(module.Keeper, "keep", keep)
+    monkeypatch.undo()
     assert llmlib("train", "--resume", run) == 0
     assert losses(run) == losses(whole)
     assert_equal_weights(weights(run), weights(whole))
@@ -143,7 +143,7 @@ def test_a_full_disk_while_metrics_are_written(whole, tmp_path, capsys, monkeypa
     llmlib("train", whole.parent / "text.txt", *TINY, *STEPS, "--out", run, "--max-steps", 4)
     (run / "metrics.jsonl").rename(run / "kept")
     os.symlink("/dev/full", run / "metrics.jsonl")
-    monkeypatch.setattr("llmlib.cli.run_folder.RunFolder.mend", lambda *_: None)
+    monkeypatch.setattr("llmlib.cli.run_folder.RunFolder.cut_back", lambda *_: None)
     line = failure(capsys, "train", "--resume", run, "--max-steps", 6)
     assert "metrics.jsonl could not be written: No space left on device" in line
     assert load_checkpoint(run / "latest").step == 4
@@ -169,7 +169,7 @@ def test_a_damaged_or_foreign_checkpoint_is_named_and_kept(whole, tmp_path, caps
         (file, bytes(len(file.read_bytes())), "is damaged"),
         (manifest, b'{"format": "pt"}', "was not written by llmlib"),
         (manifest, b"\x80\x02}q\x00.", "is damaged"),
-        (run / "config.yaml", b"max_steps: [", "config.yaml is damaged"),
+        (run / "config.yaml", b"max_steps: [", "config.yaml cannot be read"),
         (run / "config.yaml", b"max_steps: 3", "is missing in it"),
         (run / "config.yaml", b"max_stepz: 3", "did you mean 'max_steps'?"),
     ]:
