@@ -8,6 +8,7 @@ Each function returns nothing, or the checked value, and raises TypeError or Val
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import fields
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 
@@ -40,7 +41,7 @@ def one_of(name: str, value: object, allowed: Collection[object]) -> None:
         raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(map(str, allowed))}")
 
 
-def known_fields(cls: type, given: Iterable[str]) -> None:
+def known_fields(cls: type[Any], given: Iterable[str]) -> None:
     """Raise TypeError, naming the nearest field, for a keyword that a dataclass does not have."""
     names = [field.name for field in fields(cls)]
     for name in given:

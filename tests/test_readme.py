@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -47,6 +48,7 @@ def test_the_settings_it_shows_are_settings(tmp_path):
     assert read_settings(tmp_path / "run.yaml")["learning_rate"] == 0.003
 
 
+@pytest.mark.slow
 def test_the_program_for_sharded_weights_runs(tmp_path):
     prepare(str(ROOT / "README.md"), tmp_path / "p", tokenizer="char")
     program = code_blocks("python")[1]

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common import ROOT, NotebookError, choose_notebooks, plain
+from common import ROOT, NotebookError, choose_notebooks, strip_colors
 from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -175,8 +175,8 @@ def run_all(page: Page, url: str, name: str) -> list[str]:
     indicator = page.locator(f"{PANEL} .jp-Notebook-ExecutionIndicator")
     expect(indicator).to_have_attribute("data-status", "idle", timeout=60_000)
     state = page.evaluate(STATE)
-    problems += [f"error: {plain(text)}" for text in state["errors"]]
-    problems += [f"stderr: {plain(text)}" for text in state["stderr"]]
+    problems += [f"error: {strip_colors(text)}" for text in state["errors"]]
+    problems += [f"stderr: {strip_colors(text)}" for text in state["stderr"]]
     return problems + find_undrawn(page)
 
 

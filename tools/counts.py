@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import NotebookError, code_cells, name_cell, read_notebook
+from common import EXPORTED, NotebookError, code_cells, name_cell, read_notebook
 from IPython.core.inputtransformer2 import TransformerManager
 
 LIMIT = 40  # lines of a function or a cell
@@ -124,7 +124,7 @@ def count_module(name: str, source: str) -> Row:
     sizes = [(len(code.intersection(lines)), function, len(lines)) for function, lines in functions]
     return {
         "modules": 1,
-        "exported": int(source.startswith("# From notebooks/")),  # export writes it
+        "exported": int(EXPORTED.match(source) is not None),
         "code": len(code),
         "tokens": tokens,
         "docstrings": len(docstrings),

@@ -16,18 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from common import (
-    ROOT,
-    NotebookError,
-    choose_notebooks,
-    code_cells,
-    read_notebook,
-    replace_file,
-)
+from common import ROOT, NotebookError, choose_notebooks, code_cells, read_notebook
 from execute import run_cells
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from tqdm import tqdm
+
+from llmlib.files import write_text
 
 
 @dataclass
@@ -58,8 +53,8 @@ def run(path: Path, notebook: NotebookNode, build: Path, bar: tqdm) -> Result:
         bar.write(result.error, file=sys.stderr)
     bar.update(bar_start + result.cells - bar.n)  # what a failure left out
     result.seconds = time.monotonic() - start
-    replace_file(build / path.name, nbformat.writes(notebook) + "\n")
-    replace_file(build / f"{path.stem}.html", to_html(notebook, path.stem))
+    write_text(build / path.name, nbformat.writes(notebook) + "\n")
+    write_text(build / f"{path.stem}.html", to_html(notebook, path.stem))
     return result
 
 

@@ -27,10 +27,9 @@ from common import (
     choose_notebooks,
     code_cells,
     name_cell,
-    plain,
     read_notebook,
-    replace_file,
     short,
+    strip_colors,
 )
 from ipykernel.kernelspec import make_ipkernel_cmd
 from jupyter_client.kernelspec import KernelSpec
@@ -38,6 +37,8 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
+
+from llmlib.files import write_text
 
 TIMEOUT = 1800  # seconds for one cell
 METADATA = {
@@ -85,7 +86,7 @@ def run_cells(
             try:
                 client.execute_cell(cell, index_of[id(cell)])
             except CellExecutionError as error:
-                reason = plain(f"{error.ename}: {error.evalue}")
+                reason = strip_colors(f"{error.ename}: {error.evalue}")
             except CellTimeoutError:
                 reason = f"it ran for more than {TIMEOUT} seconds"
             except DeadKernelError:
@@ -121,7 +122,9 @@ def normalise(notebook: NotebookNode, path: Path) -> None:
 def refuse_unfit(output: NotebookNode, label: str) -> None:
     """Raise NotebookError for an output that writes to stderr or shows a path of this machine."""
     if output.get("name") == "stderr":
-        raise NotebookError(f"{label}: it writes to stderr: {plain(output.text).strip()[:300]}")
+        raise NotebookError(
+            f"{label}: it writes to stderr: {strip_colors(output.text).strip()[:300]}"
+        )
     data = {kind: value for kind, value in output.items() if kind != "data"}
     data |= {k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}
     text = json.dumps(data, ensure_ascii=False)
@@ -163,7 +166,7 @@ def execute(path: Path) -> bool:
     text = nbformat.writes(notebook) + "\n"
     changed = text != path.read_text(encoding="utf-8")
     if changed:
-        replace_file(path, text)
+        write_text(path, text)
     return changed
 
 

@@ -33,6 +33,7 @@ def checkout(tmp_path):
 READ = "from pathlib import Path\nprint(Path('beside.txt').read_text())"
 
 
+@pytest.mark.slow
 def test_the_next_notebook_runs_after_a_failure_which_is_named(checkout, capsys):
     before = {path: path.read_bytes() for path in (checkout / "notebooks").iterdir()}
     assert course.main([], checkout) == 1
@@ -57,6 +58,7 @@ def test_a_number_that_matches_nothing_lists_the_choices(checkout, capsys):
     assert "01_a" in message and "02_b" in message
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends the signal of Ctrl-C")
 def test_ctrl_c_ends_cleanly(checkout):
     mark = checkout / "notebooks" / "started"
