@@ -1,9 +1,9 @@
 """The command line's parts: `python -m llmlib`, whose door is `llmlib.__main__`.
 
-Written by hand. One file per command, each to be read from the top down, and the parts they share.
+Written by hand. One file per command, to be read from the top down, and the parts they share.
 
     arguments     the flags of all commands, with help and examples
-    settings      the settings of a run: from flags, a file or a recipe; checked, with helpful errors
+    settings      the settings of a run: from flags, a file or a recipe, with helpful errors
     console       printing, for terminals and pipes of all kinds
 
     tokenizer     `llmlib tokenizer`

@@ -1,39 +1,14 @@
 """The flags of every command, with help and examples. Needs no torch, so that `--help` is quick.
 
-Written by hand.
+Written by hand. The docstring of each `…_flags` function is the help of its command: the first line
+says what it does, and the examples stand at the end.
 """
 
 import argparse
+import inspect
 from typing import Any
 
 from llmlib.cli.settings import DATA, GROUPS, Setting, did_you_mean
-
-EXAMPLES = {
-    "tokenizer": """examples:
-  llmlib tokenizer wiki --out wiki.json --vocab-size 8000
-  llmlib tokenizer my_book.txt --kind unigram --out my_book.json""",
-    "prepare": """examples:
-  llmlib prepare wiki --tokenizer gpt2 --out data/prepared/wiki
-  llmlib prepare my_book.txt --tokenizer my_book.json --out data/prepared/my_book""",
-    "train": """examples:
-  llmlib train stories --max-steps 4000 --dtype bfloat16
-  llmlib train my_book.txt --tokenizer char --n-layers 4 --emb-dim 128 --out runs/my_book
-  llmlib train data/prepared/wiki --preset gpt2-124M --context-length 256 --device auto
-  llmlib train --config configs/stories.yaml --learning-rate 3e-3
-  llmlib train --resume runs/my_book --max-steps 8000
-  torchrun --nproc_per_node=2 -m llmlib train stories""",
-    "generate": """examples:
-  llmlib generate --checkpoint runs/stories --prompt "Once upon a time" --n 3
-  llmlib generate --checkpoint runs/my_book --temperature 0.8 --top-k 50 --seed 1
-  llmlib generate --checkpoint gpt2-124M --prompt "The meaning of life is" --weights int8
-  llmlib generate --checkpoint gpt2/nano""",
-    "evaluate": """examples:
-  llmlib evaluate --checkpoint runs/stories
-  llmlib evaluate --checkpoint runs/my_book --text another_book.txt --json""",
-    "download": """examples:
-  llmlib download gpt2-124M
-  llmlib download gpt2-355M --source huggingface""",
-}
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,8 +18,8 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **settings)
 
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
-        """Answer an unknown flag with the nearest one; a subcommand's parser comes here too."""
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Answer an unknown flag with the nearest one; the parser of a command comes here too."""
         known, rest = super().parse_known_args(args, namespace)
         if rest:
             self.error(
@@ -63,24 +38,26 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="llmlib",
         description="Prepare texts, train GPTs on them, generate text, and evaluate models.",
-        epilog="\n".join(["examples:", *(text.split("\n")[1] for text in EXAMPLES.values())])
-        + "\n\n`llmlib train --help` and so on say more.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add_flags, about in {
-        tokenizer_flags: "Learn a tokenizer from a text, for prepare and train to use.",
-        prepare_flags: "Turn a text into token files that training maps into memory.",
-        train_flags: "Train a GPT; the run folder that it leaves can be resumed at any step.",
-        generate_flags: "Generate text with a model, token by token.",
-        evaluate_flags: "Measure a model: loss, perplexity, bits per byte.",
-        download_flags: "Fetch one of OpenAI's GPT-2 models, verified, into gpt2/.",
-    }.items():
+    first_examples = []
+    for add_flags in COMMANDS:
+        about, _, examples = inspect.cleandoc(add_flags.__doc__ or "").partition("\n\n")
         name = add_flags.__name__.removesuffix("_flags")
-        add_flags(commands.add_parser(name, help=about, description=about, epilog=EXAMPLES[name]))
+        add_flags(commands.add_parser(name, help=about, description=about, epilog=examples))
+        first_examples += examples.split("\n")[1:2]
+    more = "`llmlib train --help` and so on say more."
+    parser.epilog = "\n".join(["examples:", *first_examples, "", more])
     return parser
 
 
 def tokenizer_flags(parser: Parser) -> None:
+    """Learn a tokenizer from a text, for prepare and train to use.
+
+    examples:
+      llmlib tokenizer wiki --out wiki.json --vocab-size 8000
+      llmlib tokenizer my_book.txt --kind unigram --out my_book.json
+    """
     parser.add_argument("data", help="the name of a corpus, or a text file")
     parser.add_argument("--out", required=True, metavar="FILE", help="the new .json file")
     parser.add_argument("--kind", default="bpe", help="bpe, wordpiece, unigram, word, char [bpe]")
@@ -89,12 +66,28 @@ def tokenizer_flags(parser: Parser) -> None:
 
 
 def prepare_flags(parser: Parser) -> None:
+    """Turn a text into token files that training maps into memory.
+
+    examples:
+      llmlib prepare wiki --tokenizer gpt2 --out data/prepared/wiki
+      llmlib prepare my_book.txt --tokenizer my_book.json --out data/prepared/my_book
+    """
     parser.add_argument("data", help="the name of a corpus, or a text file")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="the new folder")
     add_settings(parser, "settings", DATA)
 
 
 def train_flags(parser: Parser) -> None:
+    """Train a GPT; the run folder that it leaves can be resumed at any step.
+
+    examples:
+      llmlib train stories --max-steps 4000 --dtype bfloat16
+      llmlib train my_book.txt --tokenizer char --n-layers 4 --emb-dim 128 --out runs/my_book
+      llmlib train data/prepared/wiki --preset gpt2-124M --context-length 256 --device auto
+      llmlib train --config configs/stories.yaml --learning-rate 3e-3
+      llmlib train --resume runs/my_book --max-steps 8000
+      torchrun --nproc_per_node=2 -m llmlib train stories
+    """
     about = "a corpus, a text file, or a folder that prepare made"
     parser.add_argument("data", nargs="?", default=argparse.SUPPRESS, help=about)
     parser.add_argument("--config", metavar="FILE", help="settings in YAML or TOML; flags win")
@@ -105,6 +98,14 @@ def train_flags(parser: Parser) -> None:
 
 
 def generate_flags(parser: Parser) -> None:
+    """Generate text with a model, token by token.
+
+    examples:
+      llmlib generate --checkpoint runs/stories --prompt "Once upon a time" --n 3
+      llmlib generate --checkpoint runs/my_book --temperature 0.8 --top-k 50 --seed 1
+      llmlib generate --checkpoint gpt2-124M --prompt "The meaning of life is" --weights int8
+      llmlib generate --checkpoint gpt2/nano
+    """
     add_checkpoint(parser)
     add = parser.add_argument
     add("--prompt", default="", help="the beginning [a new text]")
@@ -124,6 +125,12 @@ def generate_flags(parser: Parser) -> None:
 
 
 def evaluate_flags(parser: Parser) -> None:
+    """Measure a model: loss, perplexity, bits per byte.
+
+    examples:
+      llmlib evaluate --checkpoint runs/stories
+      llmlib evaluate --checkpoint runs/my_book --text another_book.txt --json
+    """
     add_checkpoint(parser)
     parser.add_argument("--text", metavar="FILE", help="a text [the run's validation part]")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="[16]")
@@ -131,14 +138,23 @@ def evaluate_flags(parser: Parser) -> None:
 
 
 def download_flags(parser: Parser) -> None:
+    """Fetch one of OpenAI's GPT-2 models, verified, into gpt2/.
+
+    examples:
+      llmlib download gpt2-124M
+      llmlib download gpt2-355M --source huggingface
+    """
     parser.add_argument("name", help="gpt2-124M, gpt2-355M, gpt2-774M, gpt2-1558M")
     parser.add_argument("--source", default="openai", help="openai, huggingface [openai]")
 
 
+COMMANDS = [tokenizer_flags, prepare_flags, train_flags, generate_flags, evaluate_flags]
+COMMANDS += [download_flags]
+
+
 def add_checkpoint(parser: Parser) -> None:
-    about = (
-        "a run folder (its best), RUN/latest, a folder with a GPT-2, or a name such as gpt2-124M"
-    )
+    """Add the flags of commands that use a trained model."""
+    about = "a run folder (its best), RUN/latest, a folder with a GPT-2, or a name like gpt2-124M"
     parser.add_argument("--checkpoint", required=True, metavar="MODEL", help=about)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps [auto]")
 

@@ -1,13 +1,15 @@
-"""What happens between the steps of a training run: it is measured, logged, drawn and saved.
+"""What happens between the steps of a training run: looks, the log with its curves, checkpoints.
 
-Written by hand. A step is described by one dict, the line that metrics.jsonl gets. The callbacks of
-a run get it one after another, and a look adds what it found. None of them draws from the random
-generators of the training: a run that looks more often takes the same steps.
+Written by hand. Each is a callback of the trainer, a function of it and the report of a step. None
+of them draws from the random generators of the training: a run that looks more often takes the same
+steps.
 """
 
 import json
+from dataclasses import asdict
 
 import torch
+from torch import nn
 
 from llmlib import stories
 from llmlib.cli.console import tell
@@ -16,91 +18,80 @@ from llmlib.cli.run_folder import METRICS, PLOT, SAMPLES, RunFolder
 from llmlib.evaluation.perplexity import evaluate
 from llmlib.files import replacing
 from llmlib.generation.generate import generate
-from llmlib.model.gpt import GPT
 from llmlib.training.trainer import StepReport, Trainer
 
 SHOWN = 5  # samples written down at each look; more may have been checked
 LONGEST = 200  # tokens of a sample
 
 
-def describe(report: StepReport) -> dict:
-    """Return what metrics.jsonl says about a step."""
-    return {
-        "step": report.step,
-        "loss": report.loss,
-        "learning_rate": report.learning_rate,
-        "grad_norm": report.grad_norm,
-        "n_tokens": report.n_tokens,
-        "tokens_per_second": round(report.tokens_per_second),
-    }
-
-
 class Look:
     """Now and then, and after the last step: the validation loss, and samples.
 
-    `above_floor` is the share by which the loss exceeds the lowest possible one; `grammatical` and
-    `consistent` are shares of the sampled stories.
+    found: what metrics.jsonl gets of the last step's look; empty if there was none. `above_floor`
+    is the share by which the loss exceeds the lowest possible one; `grammatical` and `consistent`
+    are shares of the sampled stories.
     """
 
-    def __init__(self, run: RunFolder, model: GPT, data: TokenData):
-        self.run, self.model, self.data, self.settings = run, model, data, run.settings
-        settings, context = run.settings, model.config.context_length
-        self.measure = data.measure(context, settings.batch_size, settings.eval_tokens)
+    def __init__(self, run: RunFolder, data: TokenData, context_length: int):
+        self.run, self.data, self.found = run, data, {}
+        settings = run.settings
+        self.measure = data.measure(context_length, settings.batch_size, settings.eval_tokens)
 
-    def __call__(self, entry: dict) -> None:
-        step, settings = entry["step"], self.settings
+    def __call__(self, trainer: Trainer, report: StepReport) -> None:
+        step, settings, floor = report.step, self.run.settings, self.measure.floor
+        self.found = {}
         if step % settings.eval_every and step != settings.max_steps:
             return
-        loss = evaluate(self.model, self.measure.batches).loss
-        entry["val_loss"] = loss
-        if self.measure.floor:
-            entry |= {"floor": self.measure.floor, "above_floor": loss / self.measure.floor - 1}
-        texts = write_samples(self.model, self.data, settings.n_samples, settings.seed + step)
+        loss = evaluate(trainer.model, self.measure.batches).loss
+        self.found["val_loss"] = loss
+        if floor:
+            self.found |= {"floor": floor, "above_floor": loss / floor - 1}
+        texts = write_samples(trainer.model, self.data, settings.n_samples, settings.seed + step)
         if self.data.about["corpus"] == "stories":
-            reports = [stories.check(text) for text in texts]
-            entry["grammatical"] = sum(report.grammatical for report in reports) / len(texts)
-            entry["consistent"] = sum(report.consistent for report in reports) / len(texts)
+            checked = [stories.check(text) for text in texts]
+            for name in ("grammatical", "consistent"):
+                self.found[name] = sum(getattr(each, name) for each in checked) / len(texts)
         shown = "\n\n".join(texts[:SHOWN])
         self.run.append(SAMPLES, f"=== step {step} ===\n\n{shown}\n\n")
-        tell(summary(entry))
+        tell(summary(report, self.found))
 
 
 class Log:
     """Every step: a line of metrics; after a look, the curves too."""
 
-    def __init__(self, run: RunFolder):
-        self.run = run
+    def __init__(self, run: RunFolder, look: Look):
+        self.run, self.look = run, look
 
-    def __call__(self, entry: dict) -> None:
-        self.run.append(METRICS, json.dumps(entry) + "\n")
-        if "val_loss" in entry:
+    def __call__(self, trainer: Trainer, report: StepReport) -> None:
+        entry = asdict(report)
+        entry |= entry.pop("aux", {})
+        entry["tokens_per_second"] = round(report.tokens_per_second)
+        del entry["seconds"]  # which the two others say
+        self.run.append(METRICS, json.dumps(entry | self.look.found) + "\n")
+        if self.look.found:
             draw(self.run)
 
 
 class Save:
-    """Checkpoints: "latest" now and then and after the last step, "best" after the best look."""
+    """Checkpoints: "best" after the best look, "latest" now and then and after the last step."""
 
-    def __init__(self, run: RunFolder, trainer: Trainer):
-        self.run, self.trainer = run, trainer
+    def __init__(self, run: RunFolder, look: Look):
+        self.run, self.look = run, look
         looks = [entry["val_loss"] for entry in run.metrics() if "val_loss" in entry]
         self.best = min(looks, default=float("inf"))
-        if trainer.step == 0:
-            self.save("latest")
 
-    def __call__(self, entry: dict) -> None:
-        loss, settings = entry.get("val_loss", float("inf")), self.run.settings
+    def __call__(self, trainer: Trainer, report: StepReport) -> None:
+        step, settings = report.step, self.run.settings
+        loss = self.look.found.get("val_loss", float("inf"))
         if loss < self.best:
             self.best = loss
-            self.save("best", val_loss=loss)
+            self.run.save("best", trainer, val_loss=loss)
         # after the best one: if it is killed between the two, the best is found once more
-        if entry["step"] % settings.save_every == 0 or entry["step"] == settings.max_steps:
-            self.save("latest")
-
-    def save(self, name: str, **notes: object) -> None:
-        self.run.save(name, self.trainer.model, self.trainer.state_dict(), notes)
+        if step % settings.save_every == 0 or step == settings.max_steps:
+            self.run.save("latest", trainer)
 
 
-def write_samples(model: GPT, data: TokenData, n: int, seed: int) -> list[str]:
+def write_samples(model: nn.Module, data: TokenData, n: int, seed: int) -> list[str]:
     """Let a model write n texts from their beginning."""
     device, end = next(model.parameters()).device, data.end_of_text
     rows = generate(
@@ -114,15 +105,14 @@ def write_samples(model: GPT, data: TokenData, n: int, seed: int) -> list[str]:
     return [data.tokenizer.decode(row[: row.index(end)] if end in row else row) for row in rows]
 
 
-def summary(entry: dict) -> str:
+def summary(report: StepReport, found: dict) -> str:
     """Return a line about a look, for people."""
-    parts = [f"step {entry['step']:,}", f"loss {entry['loss']:.3f}", f"val {entry['val_loss']:.3f}"]
-    if "floor" in entry:
-        parts.append(f"{entry['above_floor']:.1%} above the floor")
-    if "grammatical" in entry:
-        parts.append(f"{entry['grammatical']:.0%} grammatical")
-        parts.append(f"{entry['consistent']:.0%} consistent")
-    return ", ".join(parts)
+    line = f"step {report.step:,}, loss {report.loss:.3f}, val {found['val_loss']:.3f}"
+    if "floor" in found:
+        line += f", {found['above_floor']:.1%} above the floor"
+    if "grammatical" in found:
+        line += f", {found['grammatical']:.0%} grammatical, {found['consistent']:.0%} consistent"
+    return line
 
 
 def draw(run: RunFolder) -> None:
@@ -138,8 +128,8 @@ def draw(run: RunFolder) -> None:
         use_style()
         figure = Figure()
         axes = figure.subplots()
-        line = {"linewidth": 0.8, "alpha": 0.6}
-        axes.plot([e["step"] for e in entries], [e["loss"] for e in entries], label="train", **line)
+        steps, losses = [e["step"] for e in entries], [e["loss"] for e in entries]
+        axes.plot(steps, losses, linewidth=0.8, alpha=0.6, label="train")
         steps, losses = [e["step"] for e in looks], [e["val_loss"] for e in looks]
         axes.plot(steps, losses, marker="o", markersize=3, label="validation")
         if looks and "floor" in looks[-1]:

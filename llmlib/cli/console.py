@@ -3,6 +3,7 @@
 Written by hand. Needs no torch.
 """
 
+import io
 import os
 import sys
 
@@ -10,7 +11,7 @@ import sys
 def accept_any_text() -> None:
     """Let a terminal that cannot show a character print its code, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 

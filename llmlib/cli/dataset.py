@@ -1,4 +1,4 @@
-"""A folder of token files becomes batches: to train on, for one process of many, and to evaluate on.
+"""A folder of token files becomes batches, for training and evaluation, for one process of many.
 
 Written by hand. The token files are mapped into memory, not read. Stories are read one per row,
 other texts in windows. In an evaluation every token is a target exactly once, the last ones too, so
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Measure:
-    """Batches to evaluate a model on, and the least loss that is possible there, if it is known."""
+    """Batches to evaluate a model on, and the lowest possible loss on them, if it is known."""
 
     batches: list[Batch]
     floor: float | None  # nats per token
@@ -34,10 +35,10 @@ class Measure:
 class Share(Sampler):
     """One process's share of each batch of indices: every `world`-th one, starting at `rank`.
 
-    All processes draw the same order. Together they read what one process would read, each row once.
+    All processes draw the same order: together they read what one would read, each row once.
     """
 
-    def __init__(self, sampler: Sampler, rank: int, world: int):
+    def __init__(self, sampler: Any, rank: int, world: int):
         self.sampler, self.rank, self.world = sampler, rank, world  # Trainer looks for .sampler
 
     def __len__(self) -> int:
@@ -142,7 +143,8 @@ def cut_documents(ids: np.ndarray, end_of_text: int) -> list[np.ndarray]:
 
 def peek(loader: DataLoader, n_rows: int) -> Batch:
     """Return the first rows of a loader's data as a batch, without touching a random generator."""
-    return loader.dataset[list(range(min(n_rows, len(loader.dataset))))]
+    dataset: Any = loader.dataset  # one of ours, which takes a list of indices
+    return dataset[list(range(min(n_rows, len(dataset))))]
 
 
 def measure_documents(
@@ -165,6 +167,6 @@ def measure_text(
     inputs = np.full(n_rows * context_length, end_of_text)
     targets = np.full_like(inputs, -100)
     inputs[1 : len(ids)], targets[: len(ids)] = ids[:-1], ids
-    rows = [torch.from_numpy(part.reshape(n_rows, -1)) for part in (inputs, targets)]  # (rows, T)
+    x, y = (torch.from_numpy(part.reshape(n_rows, -1)) for part in (inputs, targets))  # (rows, T)
     starts = range(0, n_rows, batch_size)
-    return Measure([tuple(part[s : s + batch_size] for part in rows) for s in starts], None)
+    return Measure([(x[s : s + batch_size], y[s : s + batch_size]) for s in starts], None)

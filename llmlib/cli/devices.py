@@ -7,7 +7,7 @@ equals the CPU's.
 
 import copy
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ def accelerators() -> list[str]:
 
 
 def loss_on(device: str, model: nn.Module, batch: Batch) -> float:
-    """Return the loss of a batch in nats per token, by a copy of the model on a device, in float32."""
+    """Return the loss of a batch in nats per token, on a device, by a copy of a model in float32."""
     inputs, targets = (part.to(device) for part in batch)
     twin = copy.deepcopy(model).to(device).eval()
     with torch.no_grad():
@@ -76,7 +76,8 @@ def compiled(loss: nn.Module, batch: Batch) -> tuple[nn.Module, str]:
     which would be compiled again for each length of a batch. Compiling happens at the first call:
     so there is one here, on a batch, that leaves no trace.
     """
-    blocks = loss.model.h
+    model: Any = loss.model
+    blocks = model.h
     device = next(loss.parameters()).device
     inputs, targets = (part.to(device) for part in batch)
     devices = [device] if device.type == "cuda" else []

@@ -10,8 +10,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from llmlib import stories
 from llmlib.cli.dataset import Measure, cut_documents, measure_documents, measure_text
 from llmlib.cli.devices import choose_device
@@ -77,7 +75,7 @@ def measure_file(
     sizes = (end_of_text(tokenizer), context_length, batch_size)
     documents = cut_documents(ids, sizes[0])
     if told and max(map(len, documents)) < context_length:
-        return measure_documents(documents, *sizes, np.array(nats)), about
+        return measure_documents(documents, *sizes, nats), about
     return measure_text(ids, *sizes), about
 
 

@@ -22,10 +22,10 @@ from dataclasses import fields
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
-from torch import nn
 
 from llmlib import files
 from llmlib.cli.dataset import TokenData, read_about
@@ -35,12 +35,13 @@ from llmlib.data import corpora
 from llmlib.model.config import GPTConfig
 from llmlib.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from llmlib.training.config import TrainConfig
+from llmlib.training.trainer import Trainer
 
 CONFIG, METRICS, SAMPLES, PLOT = "config.yaml", "metrics.jsonl", "samples.txt", "loss.png"
 GROWING = (METRICS, SAMPLES)
 
 
-def new_run(given: Mapping[str, object]) -> "RunFolder":
+def new_run(given: Mapping[str, Any]) -> "RunFolder":
     """Start a run in a new folder: given["out"], or runs/NAME, with a number if that is taken.
 
     Raises ValueError for settings that are impossible, and for a folder that is not empty.
@@ -61,7 +62,7 @@ def new_run(given: Mapping[str, object]) -> "RunFolder":
     return run
 
 
-def resume_run(path: str | Path, given: Mapping[str, object]) -> "RunFolder":
+def resume_run(path: str | Path, given: Mapping[str, Any]) -> "RunFolder":
     """Open the folder of an earlier run to go on with it; given: settings that change.
 
     Raises ValueError for a change that would make it another run, and if the folder is in use.
@@ -248,11 +249,12 @@ class RunFolder:
         """Return a checkpoint of the run; raises as `load_checkpoint` does."""
         return load_checkpoint(self.path / name)
 
-    def save(self, name: str, model: nn.Module, training: dict, notes: dict) -> None:
+    def save(self, name: str, trainer: Trainer, **notes: object) -> None:
         """Save a checkpoint, "latest" or "best", once the files that it counts on are on disk."""
         sizes = {}
         for file in GROWING:
             with open(self.path / file, "ab") as opened:
                 os.fsync(opened.fileno())
                 sizes[file] = opened.tell()
-        save_checkpoint(self.path / name, model, training, {**notes, "files": sizes})
+        notes |= {"files": sizes}
+        save_checkpoint(self.path / name, trainer.model, trainer.state_dict(), notes)

@@ -103,11 +103,16 @@ RECIPE = {"tokenizer": "gpt2", "n_samples": 2}
 CHANGEABLE = {setting.name for setting in TRAINING + RUN} - {"batch_size", "optimizer"}
 
 
-WORDS = {bool: "true or false", tuple: "two numbers", str: "a text", int: "a whole number",
-         float: "a number"}  # fmt: skip
+WORDS: dict[type, str] = {
+    bool: "true or false",
+    tuple: "two numbers",
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+}
 
 
-def parse(kind: type, value: Any) -> object:
+def parse(kind: Any, value: Any) -> Any:
     """Return a value as a bool, a pair of numbers, a text or a number; raise if it is not one."""
     if kind is bool:
         return {"true": True, "false": False}[str(value).lower()]
@@ -130,8 +135,9 @@ def convert(setting: Setting, value: Any, where: str) -> object:
     may_be_none = setting.default is None or setting.name == "grad_clip"
     if may_be_none and (value is None or (setting.kind is not str and value in ("none", "null"))):
         return None
+    result = None
     try:
-        result: Any = parse(setting.kind, value)
+        result = parse(setting.kind, value)
         fits = setting.least is None or result >= setting.least
         fits &= not setting.choices or result in setting.choices
     except (ValueError, TypeError, KeyError, OverflowError):
@@ -149,7 +155,7 @@ def did_you_mean(name: str, allowed: Collection[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
-def read_settings(path: str | Path) -> dict[str, object]:
+def read_settings(path: str | Path) -> dict[str, Any]:
     """Return the settings in a YAML or TOML file, checked; dashes and underscores mean the same.
 
     Raises ValueError for an unknown setting, naming the nearest, and OSError for a missing file.
@@ -173,23 +179,23 @@ def read_settings(path: str | Path) -> dict[str, object]:
     return settings
 
 
-def check_flags(flags: Mapping[str, object]) -> dict[str, object]:
+def check_flags(flags: Mapping[str, object]) -> dict[str, Any]:
     """Return flags, as argparse read them, as settings of the right types."""
     return {name: convert(SETTINGS[name], value, SETTINGS[name].flag)
             for name, value in flags.items()}  # fmt: skip
 
 
-def settle(given: Mapping[str, object], corpus: str | None = None) -> SimpleNamespace:
+def settle(given: Mapping[str, Any], corpus: str | None = None) -> SimpleNamespace:
     """Return all settings of a new run: those given, and the recipe's or the table's for the rest.
 
     corpus: what a prepared folder holds.
     """
     defaults = {setting.name: setting.default for group in GROUPS.values() for setting in group}
     recipe = RECIPE | (STORY_RECIPE if "stories" in (given.get("data"), corpus) else {})
-    return SimpleNamespace(**defaults | recipe | given)
+    return SimpleNamespace(**{**defaults, **recipe, **given})
 
 
-def settle_again(stored: Mapping[str, object], given: Mapping[str, object]) -> SimpleNamespace:
+def settle_again(stored: Mapping[str, Any], given: Mapping[str, Any]) -> SimpleNamespace:
     """Return the settings of a resumed run: its own, with the changes that are possible.
 
     Raises ValueError for a change that would make it another run.
@@ -200,4 +206,4 @@ def settle_again(stored: Mapping[str, object], given: Mapping[str, object]) -> S
                 f"this run has {name} {stored.get(name)!r}, and cannot go on with {value!r}: "
                 "start a new run for that"
             )
-    return SimpleNamespace(**stored | given)
+    return SimpleNamespace(**{**stored, **given})

@@ -15,8 +15,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from llmlib.cli.callbacks import Log, Look, Save, describe
-from llmlib.cli.dataset import Batch, TokenData, peek
+from llmlib.cli.callbacks import Log, Look, Save
+from llmlib.cli.dataset import Batch, peek
 from llmlib.cli.devices import choose_device, compiled
 from llmlib.cli.processes import Processes
 from llmlib.cli.run_folder import RunFolder, model_config, new_run, resume_run, train_config
@@ -59,15 +59,19 @@ def train(run: RunFolder, processes: Processes) -> int:
         f"{run.path}: {model.num_parameters():,} parameters, {data.about['train']['n_tokens']:,} "
         f"tokens to train on\n{reason}"
     )
-    trainer = make_trainer(model, settings, first, processes)
-    if checkpoint:
+    callbacks: list = []
+    if processes.is_writer:
+        look = Look(run, data, model.config.context_length)
+        callbacks = [look, Log(run, look), Save(run, look)]
+    trainer = make_trainer(model, settings, first, callbacks, processes)
+    if checkpoint and checkpoint.training:
         trainer.load_state_dict(checkpoint.training)
     if processes.rank:  # dropout must differ between processes, or they would learn less
         torch.manual_seed(hash((settings.seed, processes.rank, trainer.step)) % 2**63)
     if trainer.step >= settings.max_steps:
         processes.say(f"all {trainer.step:,} steps are taken: give --max-steps to go on")
         return 0
-    return take_steps(run, data, trainer, loader, processes)
+    return take_steps(run, trainer, loader, processes)
 
 
 def move_to_device(model: GPT, name: str, first: Batch, processes: Processes) -> str:
@@ -81,7 +85,7 @@ def move_to_device(model: GPT, name: str, first: Batch, processes: Processes) ->
 
 
 def make_trainer(
-    model: GPT, settings: SimpleNamespace, first: Batch, processes: Processes
+    model: GPT, settings: SimpleNamespace, first: Batch, callbacks: list, processes: Processes
 ) -> Trainer:
     """Return the trainer of a model, compiled on request, and joined with other processes."""
 
@@ -91,33 +95,27 @@ def make_trainer(
             processes.say(word)
         return processes.wrap(loss)
 
-    trainer = Trainer(model, train_config(settings), wrap=wrap)
-    torch.manual_seed(settings.seed)  # compiling and making may have drawn
+    trainer = Trainer(model, train_config(settings), wrap=wrap, callbacks=callbacks)
+    torch.manual_seed(settings.seed)  # whatever was drawn before: the steps begin here
     return trainer
 
 
-def take_steps(
-    run: RunFolder, data: TokenData, trainer: Trainer, loader: DataLoader, processes: Processes
-) -> int:
-    """The loop: what happens between the steps is up to the callbacks of the one writer."""
-    last, callbacks = run.settings.max_steps, []
-    if processes.is_writer:
-        save = Save(run, trainer)
-        callbacks = [Look(run, trainer.model, data), Log(run), save]
-    hidden = None if callbacks else True  # None: the bar is shown in a terminal only
+def take_steps(run: RunFolder, trainer: Trainer, loader: DataLoader, processes: Processes) -> int:
+    """Run the loop, which is the trainer's, and stop it when that is asked for."""
+    last = run.settings.max_steps
+    if processes.is_writer and trainer.step == 0:
+        run.save("latest", trainer)
+    hidden = None if processes.is_writer else True  # None: the bar is shown in a terminal only
     bar = tqdm(total=last, initial=trainer.step, unit="step", disable=hidden)
     with StopRequest() as stop, bar:
         for report in trainer.run(loader):
-            entry = describe(report)
-            for callback in callbacks:
-                callback(entry)
             speed = f"{report.tokens_per_second:,.0f} tokens/s"
             bar.set_postfix_str(f"loss {report.loss:.3f}, {speed}", refresh=False)
             bar.update()
             # all processes stop together, or those that are left would wait for ever
             if processes.any(stop.made) and trainer.step < last:
-                if callbacks:
-                    save.save("latest")
+                if processes.is_writer:
+                    run.save("latest", trainer)
                 return stopped(f"stopped and saved at step {trainer.step:,}", run, processes)
     processes.say(f"done: llmlib generate --checkpoint {run.path}")
     return 0

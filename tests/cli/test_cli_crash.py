@@ -59,9 +59,9 @@ def test_a_signal_saves_the_step_and_says_how_to_go_on(
 ):
     log = Log.__call__
 
-    def log_and_signal(self, entry):
-        log(self, entry)
-        if entry["step"] == 9:  # on which no checkpoint falls
+    def log_and_signal(self, trainer, report):
+        log(self, trainer, report)
+        if report.step == 9:  # on which no checkpoint falls
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(Log, "__call__", log_and_signal)

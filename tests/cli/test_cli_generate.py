@@ -12,11 +12,11 @@ import torch
 from cli_helpers import TINY, failure, llmlib, write_text
 
 from llmlib import stories
-from llmlib.generation import streaming as module
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.run_folder import open_run
 from llmlib.data import corpora
 from llmlib.files import home
+from llmlib.generation import streaming as module
 from llmlib.generation.inference import generate
 from llmlib.generation.streaming import TextStream
 from llmlib.pretrained.models import load_model

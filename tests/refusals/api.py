@@ -466,7 +466,7 @@ def copy_run(folder: Path) -> Path:
 
 def lock_run(folder: Path):
     """Be another process that trains in a run folder; returns what to hold on to."""
-    run = import_module("llmlib.cli.run_folder").RunFolder(folder)
+    run = import_module("llmlib.cli.run_folder").open_run(folder)
     run.lock()
     return run
 
