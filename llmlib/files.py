@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -55,6 +55,27 @@ def making_folder(path: str | Path) -> Iterator[Path]:
         flush_folder(path.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def write_named_by_hash(
+    folder: Path, name: str, suffix: str, write: Callable[[Path], object]
+) -> tuple[Path, str]:
+    """Write a file whose name says what it holds; return its path and its SHA-256.
+
+    The path is folder/NAME-DIGITS.SUFFIX with the first 16 digits of the hash, so that new content
+    never takes the place of old content. `write` fills the path that it is given.
+    """
+    part = folder / f"{name}.{os.getpid()}.part"
+    try:
+        write(part)
+        flush(part)
+        digest = sha256(part)
+        path = folder / f"{name}-{digest[:16]}.{suffix}"
+        os.replace(part, path)
+        return path, digest
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

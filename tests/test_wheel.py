@@ -1,4 +1,4 @@
-"""The package works where the checkout is not: built, installed elsewhere, run in an empty folder."""
+"""The package works without the checkout: built, installed elsewhere, run in an empty folder."""
 
 import os
 import shutil
@@ -125,7 +125,7 @@ def test_the_small_gpt2_that_ships_writes(llmlib, name):
 
 
 def test_a_run_is_trained_resumed_and_written_with(llmlib):
-    small = "--stories 60 --preset story-tiny --n-samples 1 --device cpu --max-steps".split()
+    small = ["--stories", 60, "--preset", "story-tiny", "--n-samples", 1, "--max-steps"]
     llmlib("-m", "llmlib", "train", "stories", *small, 3)
     run = "runs/stories-story-tiny"
     llmlib("-m", "llmlib", "train", "--resume", run, "--max-steps", 4)

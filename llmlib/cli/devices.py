@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from llmlib.cli.dataset import Batch
-from llmlib.training.trainer import NextTokenLoss
+from llmlib.training.loss import NextTokenLoss
 
 TOLERANCE = 1e-3  # relative; float32 on two right devices differs by some 1e-6
 
@@ -32,11 +32,11 @@ def accelerators() -> list[str]:
 
 
 def loss_on(device: str, model: nn.Module, batch: Batch) -> float:
-    """Return the loss of a batch in nats per token, on a device, by a copy of a model in float32."""
+    """Return the loss of a batch in nats per token, by a copy of a model on a device."""
     inputs, targets = (part.to(device) for part in batch)
     twin = copy.deepcopy(model).to(device).eval()
     with torch.no_grad():
-        total = NextTokenLoss(twin)(inputs, targets)
+        total, _ = NextTokenLoss(twin)(inputs, targets)
     return total.item() / max(1, int((targets != -100).sum()))
 
 
@@ -85,7 +85,7 @@ def compiled(loss: nn.Module, batch: Batch) -> tuple[nn.Module, str]:
         for block in blocks:  # dynamic: compiled once for all T
             block.forward = torch.compile(block.forward, dynamic=True)
         with torch.random.fork_rng(devices):
-            loss(inputs, targets).backward()
+            loss(inputs, targets)[0].backward()
         return loss, "compiled"
     except Exception as error:  # whatever it is: training works without compiling
         for block in blocks:

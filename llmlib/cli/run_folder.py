@@ -122,7 +122,8 @@ def model_config(settings: SimpleNamespace, vocab_size: int) -> GPTConfig:
 
 def train_config(settings: SimpleNamespace) -> TrainConfig:
     """Return the configuration of the training."""
-    return TrainConfig(**{f.name: getattr(settings, f.name) for f in fields(TrainConfig)})
+    names = {field.name for field in fields(TrainConfig)} & vars(settings).keys()
+    return TrainConfig(**{name: getattr(settings, name) for name in names})
 
 
 class RunFolder:

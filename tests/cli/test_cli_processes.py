@@ -20,7 +20,8 @@ from llmlib.cli.processes import Processes
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.training.checkpoint import load_checkpoint
-from llmlib.training.trainer import NextTokenLoss, accumulate
+from llmlib.training.loss import NextTokenLoss
+from llmlib.training.trainer import accumulate
 
 # Dropout draws differently in each process, so that it is left out where runs are compared.
 FLAGS = {
