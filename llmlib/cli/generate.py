@@ -5,15 +5,17 @@ oldest quarter is dropped.
 """
 
 import sys
+from typing import Any
 
 import torch
 
+from llmlib import checks
 from llmlib.cli.devices import choose_device
-from llmlib.cli.prepare import count_unknown, encode_documents, end_of_text
-from llmlib.generation.inference import Decoder
-from llmlib.generation.quantization import check_format
+from llmlib.cli.prepare import count_unknown, encode_documents
+from llmlib.generation.generate import stream
+from llmlib.generation.quantization import BYTES, quantize
 from llmlib.generation.sampling import Sampling
-from llmlib.generation.streaming import stream_text
+from llmlib.generation.streaming import TextStream, pieces
 from llmlib.pretrained.models import load_model
 
 
@@ -26,42 +28,33 @@ def generate_command(
     n: int,
     weights: str,
     until: list[str],
-    **sampling: float | None,
+    **sampling: Any,
 ) -> int:
     """Do what the command line asks for; an empty line stands between texts."""
-    if n < 1:
-        raise ValueError(f"n is {n}: it must be at least 1")
-    check_format(weights)
-    Sampling(**sampling)  # says what is wrong with the settings before a model is read
+    checks.whole_number("n", n)
+    checks.one_of("weights", weights, BYTES)
+    settings = Sampling(**sampling)  # says what is wrong with them before a model is read
     model, tokenizer = load_model(checkpoint)
-    context_length = model.config.context_length
-    ids = encode_documents(tokenizer, [prompt])  # with <|endoftext|> behind it
+    *ids, end = encode_documents(tokenizer, [prompt]).tolist()  # with <|endoftext|> behind it
     if unknown := count_unknown(tokenizer, ids):
-        print(f"{unknown} of {len(ids) - 1} tokens of the prompt are unknown", file=sys.stderr)
-    rows = torch.from_numpy(ids.astype("int64"))[None, -context_length:]  # (1, T)
-    place, reason = choose_device(device, model, (rows, rows))
+        print(f"{unknown} of {len(ids)} tokens of the prompt are unknown", file=sys.stderr)
+    context_length = model.config.context_length
+    rows = torch.tensor([[end, *ids]])  # (1, T): every text begins after <|endoftext|>
+    place, reason = choose_device(device, model, (rows[:, -context_length:],) * 2)
     print(f"device {place}: {reason}", file=sys.stderr)
-    model = Decoder(model.to(place), weights)
-    generator = torch.Generator().manual_seed(seed)
+    model = quantize(model.to(place), weights)
+    options: dict[str, Any] = {"stop": end, "slide": max(1, context_length // 4)}
+    options["generator"] = torch.Generator().manual_seed(seed)
     for number in range(n):
         show("\n" * (number > 0) + prompt)
-        pieces = stream_text(
-            model,
-            tokenizer,
-            prompt,
-            max_new_tokens,
-            end_of_text=end_of_text(tokenizer),
-            stops=until,
-            generator=generator,
-            slide=max(1, context_length // 4),
-            **sampling,
-        )
-        for piece in pieces:
+        tokens = stream(model, rows.to(place), max_new_tokens, settings, **options)
+        for piece in pieces(tokens, TextStream(tokenizer, ids, until), end):
             show(piece)
         show("\n")
     return 0
 
 
 def show(text: str) -> None:
+    """Write to stdout, and let it be seen at once."""
     sys.stdout.write(text)
     sys.stdout.flush()

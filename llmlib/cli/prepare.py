@@ -8,6 +8,7 @@ the least that each story of val.npy can cost any model. `<|endoftext|>` follows
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -166,7 +167,7 @@ def encode_documents(tokenizer, documents: Sequence[str], label: str = "") -> np
     return np.concatenate([np.asarray(piece, dtype=dtype) for piece in pieces])
 
 
-def count_unknown(tokenizer, ids: np.ndarray) -> int:
+def count_unknown(tokenizer: Any, ids: Sequence[int] | np.ndarray) -> int:
     """Return how many ids stand for text that the tokenizer does not know."""
     special = getattr(tokenizer, "special_tokens", {})
-    return int((ids == special[UNKNOWN]).sum()) if UNKNOWN in special else 0
+    return int(np.count_nonzero(np.asarray(ids) == special.get(UNKNOWN, -1)))

@@ -12,12 +12,13 @@ import torch
 from cli_helpers import TINY, failure, llmlib, write_text
 
 from llmlib import stories
+from llmlib.cli import generate as module
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.run_folder import open_run
 from llmlib.data import corpora
 from llmlib.files import home
-from llmlib.generation import streaming as module
-from llmlib.generation.inference import generate
+from llmlib.generation.generate import generate
+from llmlib.generation.sampling import Sampling
 from llmlib.generation.streaming import TextStream
 from llmlib.pretrained.models import load_model
 from llmlib.tokenization.gpt2 import gpt2_encoding
@@ -51,8 +52,7 @@ def test_it_writes_what_generate_gives(run, capsys):
         model,
         torch.tensor([ids]),
         30,
-        temperature=0.8,
-        top_k=9,
+        Sampling(temperature=0.8, top_k=9),
         stop=data.end_of_text,
         generator=torch.Generator().manual_seed(7),
         slide=model.config.context_length // 4,
