@@ -94,15 +94,10 @@ class Save:
 def write_samples(model: nn.Module, data: TokenData, n: int, seed: int) -> list[str]:
     """Let a model write n texts from their beginning."""
     device, end = next(model.parameters()).device, data.end_of_text
-    rows = generate(
-        model,
-        torch.full((n, 1), end, device=device),
-        min(LONGEST, model.config.context_length - 1),
-        stop=end,
-        generator=torch.Generator(device).manual_seed(seed),
-    )
-    rows = [row[1:] for row in rows]
-    return [data.tokenizer.decode(row[: row.index(end)] if end in row else row) for row in rows]
+    longest = min(LONGEST, model.config.context_length - 1)
+    generator = torch.Generator(device).manual_seed(seed)
+    rows = generate(model, [[end]] * n, longest, stop=end, generator=generator)
+    return [data.tokenizer.decode([token for token in row if token != end]) for row in rows]
 
 
 def summary(report: StepReport, found: dict) -> str:

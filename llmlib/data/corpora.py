@@ -20,7 +20,7 @@ from pathlib import Path
 
 from llmlib.data.download import DownloadError, fetch
 from llmlib.data.wiki import make_wiki
-from llmlib.files import home
+from llmlib.files import home, shipped
 
 # Of data/wiki.txt, the same on every machine: whoever changes how articles are cleaned changes it.
 WIKI_SHA256 = "07a0a45a557573a932c73879a34cea081bda56b98d8f07535ce3b14d8e334ae5"
@@ -96,7 +96,7 @@ def available() -> list[Corpus]:
     for corpus in CORPORA:
         here, size = True, corpus.size
         if corpus.file:
-            place = data / corpus.file
+            place = shipped(f"data/{corpus.file}")
             here = place.is_file()
             size = size or (place.stat().st_size if here else None)
         elif corpus.name == "wiki":
@@ -148,7 +148,7 @@ def documents(name: str | Path) -> list[str]:
     if name == "python-docs":
         return python_docs()
     if name == "stories":
-        return read_text(home() / "data" / "stories.txt").splitlines()
+        return read_text(shipped("data/stories.txt")).splitlines()
     for corpus in CORPORA:
         if corpus.name == name:
             return [read_text(downloaded(corpus))]
