@@ -7,13 +7,13 @@ steps.
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import torch
-from torch import nn
 
 from llmlib import stories
 from llmlib.cli.console import tell
-from llmlib.cli.dataset import TokenData
+from llmlib.cli.dataset import Measure, TokenData
 from llmlib.cli.run_folder import METRICS, PLOT, SAMPLES, RunFolder
 from llmlib.evaluation.perplexity import evaluate
 from llmlib.files import replacing
@@ -32,21 +32,24 @@ class Look:
     are shares of the sampled stories.
     """
 
-    def __init__(self, run: RunFolder, data: TokenData, context_length: int):
+    def __init__(self, run: RunFolder, data: TokenData):
         self.run, self.data, self.found = run, data, {}
-        settings = run.settings
-        self.measure = data.measure(context_length, settings.batch_size, settings.eval_tokens)
+        self.measure: Measure | None = None  # made at the first look: nothing delays the first step
 
     def __call__(self, trainer: Trainer, report: StepReport) -> None:
-        step, settings, floor = report.step, self.run.settings, self.measure.floor
+        step, settings = report.step, self.run.settings
         self.found = {}
         if step % settings.eval_every and step != settings.max_steps:
             return
-        loss = evaluate(trainer.model, self.measure.batches).loss
+        model: Any = trainer.model
+        if self.measure is None:
+            sizes = (model.config.context_length, settings.batch_size, settings.eval_tokens)
+            self.measure = self.data.measure(*sizes)
+        loss, floor = evaluate(model, self.measure.batches).loss, self.measure.floor
         self.found["val_loss"] = loss
         if floor:
             self.found |= {"floor": floor, "above_floor": loss / floor - 1}
-        texts = write_samples(trainer.model, self.data, settings.n_samples, settings.seed + step)
+        texts = write_samples(model, self.data, settings.n_samples, settings.seed + step)
         if self.data.about["corpus"] == "stories":
             checked = [stories.check(text) for text in texts]
             for name in ("grammatical", "consistent"):
@@ -91,7 +94,7 @@ class Save:
             self.run.save("latest", trainer)
 
 
-def write_samples(model: nn.Module, data: TokenData, n: int, seed: int) -> list[str]:
+def write_samples(model: Any, data: TokenData, n: int, seed: int) -> list[str]:
     """Let a model write n texts from their beginning."""
     device, end = next(model.parameters()).device, data.end_of_text
     longest = min(LONGEST, model.config.context_length - 1)

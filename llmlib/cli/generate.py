@@ -40,7 +40,8 @@ def generate_command(
         print(f"{unknown} of {len(ids)} tokens of the prompt are unknown", file=sys.stderr)
     context_length = model.config.context_length
     rows = torch.tensor([[end, *ids]])  # (1, T): every text begins after <|endoftext|>
-    place, reason = choose_device(device, model, (rows[:, -context_length:],) * 2)
+    readable = rows[:, -context_length:]
+    place, reason = choose_device(device, model, (readable, readable))
     print(f"device {place}: {reason}", file=sys.stderr)
     model = quantize(model.to(place), weights)
     options: dict[str, Any] = {"stop": end, "slide": max(1, context_length // 4)}

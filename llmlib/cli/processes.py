@@ -5,6 +5,7 @@ Rank 0 is the only writer: it alone makes folders, saves, evaluates and prints.
 """
 
 import os
+import signal
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -92,3 +93,25 @@ class Processes:
     def wrap(self, loss: nn.Module) -> nn.Module:
         """Return the loss with gradients that are the mean over all processes."""
         return DistributedDataParallel(loss) if self.world > 1 else loss
+
+
+class StopRequest:
+    """Notes Ctrl-C (SIGINT) and SIGTERM, so that a step is not left half taken.
+
+    A second one ends the process at once, with the last checkpoint on disk.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __enter__(self) -> "StopRequest":
+        self.made = False
+        self.before = {number: signal.signal(number, self.note) for number in self.SIGNALS}
+        return self
+
+    def note(self, *_: object) -> None:
+        self.made = True
+        self.__exit__()
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

@@ -5,7 +5,6 @@ callbacks, loop. A run that is stopped, killed or crashes at any moment goes on 
 checkpoint as if nothing had happened, bit for bit.
 """
 
-import signal
 import sys
 from functools import partial
 from types import SimpleNamespace
@@ -16,9 +15,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from llmlib.cli.callbacks import Log, Look, Save
-from llmlib.cli.dataset import Batch, peek
+from llmlib.cli.dataset import Batch, TokenData, peek
 from llmlib.cli.devices import choose_device, compiled
-from llmlib.cli.processes import Processes
+from llmlib.cli.processes import Processes, StopRequest
 from llmlib.cli.run_folder import RunFolder, model_config, new_run, resume_run, train_config
 from llmlib.cli.settings import check_flags, read_settings
 from llmlib.model.gpt import GPT
@@ -53,17 +52,11 @@ def train(run: RunFolder, processes: Processes) -> int:
         checkpoint.load_into(model)
     sizes = (model.config.context_length, settings.batch_size)
     loader = data.train_loader(*sizes, settings.seed, processes.rank, processes.world)
-    first = peek(loader, settings.batch_size)
-    reason = move_to_device(model, settings.device, first, processes)
+    trainer = make_trainer(model, settings, peek(loader, settings.batch_size), processes)
     processes.say(
         f"{run.path}: {model.num_parameters():,} parameters, {data.about['train']['n_tokens']:,} "
-        f"tokens to train on\n{reason}"
+        f"tokens to train on"
     )
-    callbacks: list = []
-    if processes.is_writer:
-        look = Look(run, data, model.config.context_length)
-        callbacks = [look, Log(run, look), Save(run, look)]
-    trainer = make_trainer(model, settings, first, callbacks, processes)
     if checkpoint and checkpoint.training:
         trainer.load_state_dict(checkpoint.training)
     if processes.rank:  # dropout must differ between processes, or they would learn less
@@ -71,23 +64,22 @@ def train(run: RunFolder, processes: Processes) -> int:
     if trainer.step >= settings.max_steps:
         processes.say(f"all {trainer.step:,} steps are taken: give --max-steps to go on")
         return 0
-    return take_steps(run, trainer, loader, processes)
+    return take_steps(run, data, trainer, loader, processes)
 
 
-def move_to_device(model: GPT, name: str, first: Batch, processes: Processes) -> str:
-    """Move a model to the device that all processes can use, and say which and why."""
-    device, reason = choose_device(name, model, first, processes.local_rank)
+def make_trainer(
+    model: GPT, settings: SimpleNamespace, first: Batch, processes: Processes
+) -> Trainer:
+    """Return the trainer of a model, on its device, compiled on request, joined with others.
+
+    first: a batch to try a device and compiling with.
+    """
+    device, reason = choose_device(settings.device, model, first, processes.local_rank)
     if processes.any(device.type == "cpu") and device.type != "cpu":
         device, reason = torch.device("cpu"), "another process needs it"
     model.to(device)
     where = f" in each of {processes.world} processes" if processes.world > 1 else ""
-    return f"device {device}{where}: {reason}"
-
-
-def make_trainer(
-    model: GPT, settings: SimpleNamespace, first: Batch, callbacks: list, processes: Processes
-) -> Trainer:
-    """Return the trainer of a model, compiled on request, and joined with other processes."""
+    processes.say(f"device {device}{where}: {reason}")
 
     def wrap(loss: nn.Module) -> nn.Module:
         if settings.compile:
@@ -95,16 +87,21 @@ def make_trainer(
             processes.say(word)
         return processes.wrap(loss)
 
-    trainer = Trainer(model, train_config(settings), wrap=wrap, callbacks=callbacks)
+    trainer = Trainer(model, train_config(settings), wrap=wrap)
     torch.manual_seed(settings.seed)  # whatever was drawn before: the steps begin here
     return trainer
 
 
-def take_steps(run: RunFolder, trainer: Trainer, loader: DataLoader, processes: Processes) -> int:
-    """Run the loop, which is the trainer's, and stop it when that is asked for."""
+def take_steps(
+    run: RunFolder, data: TokenData, trainer: Trainer, loader: DataLoader, processes: Processes
+) -> int:
+    """Run the trainer's loop, with the callbacks of the one writer, until its end or a request."""
     last = run.settings.max_steps
-    if processes.is_writer and trainer.step == 0:
-        run.save("latest", trainer)
+    if processes.is_writer:
+        look = Look(run, data)
+        trainer.callbacks = [look, Log(run, look), Save(run, look)]
+        if trainer.step == 0:
+            run.save("latest", trainer)
     hidden = None if processes.is_writer else True  # None: the bar is shown in a terminal only
     bar = tqdm(total=last, initial=trainer.step, unit="step", disable=hidden)
     with StopRequest() as stop, bar:
@@ -128,25 +125,3 @@ def stopped(what: str, run: RunFolder, processes: Processes) -> int:
             f"{what}; go on with: {processes.command()} train --resume {run.path}", file=sys.stderr
         )
     return 130
-
-
-class StopRequest:
-    """Notes Ctrl-C (SIGINT) and SIGTERM, so that a step is not left half taken.
-
-    A second one ends the process at once, with the last checkpoint on disk.
-    """
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __enter__(self) -> "StopRequest":
-        self.made = False
-        self.before = {number: signal.signal(number, self.note) for number in self.SIGNALS}
-        return self
-
-    def note(self, *_: object) -> None:
-        self.made = True
-        self.__exit__()
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
