@@ -9,7 +9,7 @@ users at once, who come and go, with a cache in pages (Kwon and others 2023).
 Shapes: B rows in a batch, T tokens each, V = vocab_size.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,13 +24,15 @@ Prompts = torch.Tensor | Sequence[Sequence[int]]  # ids (B, T), or lists of uneq
 
 
 @contextmanager
-def evaluating(model: Callable) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
     """Inside, compute no gradients and no dropout; afterwards, a model in training trains on."""
     training = getattr(model, "training", False)
     if training:
         model.eval()
+    # inference mode is faster; what a function keeps from it could not be used in training
+    fast = hasattr(model, "new_cache")
     try:
-        with torch.no_grad():
+        with torch.inference_mode() if fast else torch.no_grad():
             yield
     finally:
         if training:

@@ -149,14 +149,16 @@ class PackedLinear(nn.Module):
         super().__init__()
         checks.one_of("format", format, BYTES)
         self.out_features, self.in_features = weight.shape
-        self.format, self.has_bias, self.float_output = format, bias is not None, float_output
+        self.format, self.has_bias = format, bias is not None
         self.nbytes = weight.numel() * BYTES[format]
-        self.product = pack(weight, bias, format)  # deepcopy shares it: it never changes
+        product = pack(weight, bias, format)  # deepcopy shares it, as it never changes
+        self.product = (lambda x: product(x).float()) if float_output else product
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map x (..., I) to (..., O)."""
-        out = self.product(x)
-        return out.float() if self.float_output else out
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Map x (..., I) to (..., O), past the hooks of nn.Module: a step has fifty such calls."""
+        return self.product(x)
+
+    forward = __call__
 
     def extra_repr(self) -> str:
         """Return what `print` shows in the brackets."""
@@ -192,6 +194,8 @@ def quantize(model: Any, format: str = "int8") -> Any:
     packed = deepcopy(model, replaced)  # it copies only what is not replaced
     if tied:
         packed.lm_head = PackedLinear(model.head_weight, None, format, float_output=True)
+    for module in packed.modules():  # nn.Module finds its parts in three dicts, at each token
+        vars(module).update(module._modules | module._parameters)
     return packed.eval().requires_grad_(False)
 
 

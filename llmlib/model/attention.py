@@ -34,9 +34,10 @@ def attend(
     (B, n_heads, T, S), True where a query may look. Without one it is causal: query and key number
     i belong to the same token; a single query sees all keys. drop_rate: share of weights dropped.
     """
-    if q.dtype is torch.bfloat16 and q.device.type == "cpu" and q.shape[-2] > 1:
+    several = q.shape[-2] > 1
+    if several and q.dtype is torch.bfloat16 and q.device.type == "cpu":
         return attend_bfloat16(q, k, v, mask, drop_rate)
-    causal = mask is None and q.shape[-2] > 1
+    causal = several and mask is None
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, dropout_p=drop_rate, is_causal=causal
     )
@@ -108,7 +109,8 @@ class CausalAttention(nn.Module):
         checks.vectors(x, self.emb_dim, self.context_length)
         B, T, C = x.shape
         qkv = self.c_attn(x).view(B, T, 3, self.n_heads, C // self.n_heads)  # (B, T, 3C) cut up
-        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))  # (B, n_heads, T, head_dim)
+        q, k, v = qkv.unbind(2)  # each (B, T, n_heads, head_dim) -> (B, n_heads, T, head_dim)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         mask = None
         if cache is not None:
             k, v, mask = cache.update(self.layer, k, v)  # (B, n_heads, S, head_dim)
@@ -122,5 +124,7 @@ class CausalAttention(nn.Module):
         else:
             heads = attend(q, k, v, mask, drop_rate)
         out = heads.transpose(1, 2).reshape(B, T, C)  # (B, n_heads, T, head_dim) -> (B, T, C)
-        out = F.dropout(self.c_proj(out), drop_rate)
+        out = self.c_proj(out)
+        if drop_rate:  # a call that does nothing would still cost time at each token of a text
+            out = F.dropout(out, drop_rate)
         return (out, weights) if return_weights else out

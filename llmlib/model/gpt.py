@@ -31,12 +31,13 @@ class FeedForward(nn.Module):
         super().__init__()
         self.c_fc = nn.Linear(config.emb_dim, 4 * config.emb_dim)
         self.c_proj = nn.Linear(4 * config.emb_dim, config.emb_dim)
-        self.drop = nn.Dropout(config.drop_rate)
+        self.drop_rate = config.drop_rate
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map x (B, T, C) to (B, T, C)."""
         hidden = F.gelu(self.c_fc(x), approximate="tanh")  # (B, T, C) -> (B, T, 4C)
-        return self.drop(self.c_proj(hidden))
+        out = self.c_proj(hidden)
+        return F.dropout(out, self.drop_rate) if self.training else out
 
 
 class Block(nn.Module):
