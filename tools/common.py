@@ -88,7 +88,7 @@ def ruff(folder: str, settings: Path, *arguments: str) -> str:
 
     Raises NotebookError if it cannot: problems that `ruff check` finds are no failure.
     """
-    command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", "--quiet", "."]
+    command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", "."]
     command += ["--config", str(settings / "pyproject.toml")]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8")
     if done.returncode > 1:

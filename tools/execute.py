@@ -134,14 +134,14 @@ def refuse_unfit(output: NotebookNode, label: str) -> None:
 
 
 def local_folders() -> list[str]:
-    """The folders whose names differ from one machine to the next."""
+    """Return the folders whose names differ from one machine to the next."""
     folders = {ROOT, Path.home(), Path(sys.prefix), Path(tempfile.gettempdir())}
     named = [str(folder) for folder in folders if len(folder.parts) > 1]  # a home may be just /
     return sorted(named, key=len, reverse=True)
 
 
 def strip_png(image: bytes) -> bytes:
-    """A PNG without its comments: matplotlib writes its version there, which would change the file.
+    """Return a PNG without its comments: matplotlib writes its version there.
 
     Source: the PNG specification, section 5: 8 bytes, then chunks of length, type, data, checksum.
     """
@@ -173,7 +173,7 @@ def execute(path: Path) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description="Run notebooks in place and store their outputs.")
-    parser.add_argument("notebook", nargs="*", help="a number such as 03, or a path; all if none")
+    parser.add_argument("notebook", nargs="*", help="a number such as 03, or a path (default: all)")
     options = parser.parse_args(arguments)
     folder = ROOT / "notebooks"
     try:

@@ -194,18 +194,23 @@ def fetch(urls: object, path: Path, **settings: object):
 
 
 def answer(code: int = 200, body: bytes = b"", url: str = "https://a.org/f", **headers: str):
-    """What a server answers; header names with _ for -."""
-    response = requests.Response()
-    response.status_code, response.reason, response.url = code, "Reason", url
-    response.raw = io.BytesIO(body)
-    response.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
-    return response
+    """A function that makes what a server answers; header names with _ for -."""
+
+    def make() -> requests.Response:
+        response = requests.Response()
+        response.status_code, response.reason, response.url = code, "Reason", url
+        response.raw = io.BytesIO(body)
+        response.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
+        return response
+
+    return make
 
 
 @contextlib.contextmanager
 def network(*answers: object):
     """Let requests get these answers, or raise these errors, one after another."""
-    with mock.patch("requests.get", side_effect=list(answers)):
+    made = [answer if isinstance(answer, Exception) else answer() for answer in answers]
+    with mock.patch("requests.get", side_effect=made):
         yield
 
 
