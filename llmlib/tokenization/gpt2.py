@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tiktoken
 
-from llmlib.files import home
+from llmlib.files import shipped
 from llmlib.tokenization.base import END_OF_TEXT
 
 GPT2_FILES = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main"
@@ -52,7 +52,7 @@ def gpt2_encoding() -> tiktoken.Encoding:
     TIKTOKEN_CACHE_DIR is neither read nor written. Raises ValueError where `vocab.bpe` is not
     OpenAI's file, to the byte.
     """
-    source = home() / "gpt2" / "vocab.bpe"
+    source = shipped("gpt2/vocab.bpe")
     vocab_bpe = source.read_bytes()
     if (
         hashlib.sha256(vocab_bpe).hexdigest()
