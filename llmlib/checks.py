@@ -102,8 +102,8 @@ def logits(value: object) -> None:
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
         raise TypeError(
-            f"logits must be a tensor of floats, not {kind}: a model maps ids (B, T) to logits "
-            "(B, T, V)"
+            f"logits must be a tensor of floats, not {kind}: the model has to map ids (B, T) to "
+            "logits (B, T, V)"
         )
     if value.ndim < 2:
         raise ValueError(
@@ -217,7 +217,7 @@ def ngram_documents(ids: Collection[np.ndarray], vocab_size: int) -> None:
     """Raise ValueError if no document has two tokens, or one has an id outside the vocabulary."""
     if max(map(len, ids), default=0) < 2:
         raise ValueError("there is nothing to count: no token follows another one")
-    in_vocabulary(max(document.max() for document in ids), vocab_size)
+    known_ids(max(document.max() for document in ids), vocab_size)
 
 
 def ngram_ids(ids: object, is_fitted: bool) -> None:
@@ -228,7 +228,7 @@ def ngram_ids(ids: object, is_fitted: bool) -> None:
         raise TypeError("ids must be a tensor (batch, tokens), for one sequence ids.unsqueeze(0)")
 
 
-def in_vocabulary(highest: int, vocab_size: int) -> None:
+def known_ids(highest: int, vocab_size: int) -> None:
     """Raise ValueError if the highest token id is not below vocab_size."""
     if highest >= vocab_size:
         raise ValueError(
@@ -282,12 +282,6 @@ def document_batches(n_documents: int, batch_size: int, drop_last: bool) -> None
 
 
 # --- training
-
-
-def instance(name: str, value: object, kind: type) -> None:
-    """Raise TypeError unless a value is an instance of a class."""
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
 
 
 def train_config(config: Any) -> None:

@@ -73,12 +73,14 @@ def evaluate(
     """
     checks.evaluation(model, max_batches)
     parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    device = parameter.device if parameter is not None else None  # None: as it is
     total, n_tokens, number = 0.0, 0, 0  # in Python's floats, which have double precision
     with evaluating(model):
         for number, batch in enumerate(islice(batches, max_batches), 1):
-            # counts live on the CPU, and so does what has no parameters
-            device = parameter.device if parameter is not None else None
-            inputs, targets, segments = split_batch(batch, device, name=f"batch {number}")
+            parts = split_batch(batch, name=f"batch {number}")
+            inputs, targets, segments = (
+                part if part is None else part.to(device) for part in parts
+            )
             loss = next_token_loss(model, inputs, targets, segments).item()
             total += checks.measured_loss(loss, number, lambda ids=inputs: model(ids))
             n_tokens += int((targets != IGNORED).sum())

@@ -12,15 +12,12 @@ Shapes: B rows in a batch, T tokens in each, N = B * T positions, V = vocab_size
 feature vector.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from llmlib import checks
@@ -194,17 +191,15 @@ def positions_at_a_time(vocab_size: int, itemsize: int) -> int:
 
 
 def split_batch(
-    batch: Sequence[torch.Tensor],
-    device: torch.device | None = None,
-    name: str = "a batch",
+    batch: Sequence[torch.Tensor], name: str = "a batch"
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Return inputs, targets and segments (B, T) of a batch on a device; None without segments.
+    """Return inputs, targets and segments (B, T) of a batch; None without segments.
 
     Positions of segment -1 are padding, and their targets do not count. Raises TypeError unless a
     batch is (inputs, targets) or (inputs, targets, segments).
     """
     checks.batch(batch, name)
-    inputs, targets, *rest = (part if device is None else part.to(device) for part in batch)
+    inputs, targets, *rest = batch
     if not rest:
         return inputs, targets, None
     return inputs, targets.masked_fill(rest[0] < 0, IGNORED), rest[0]
@@ -233,28 +228,6 @@ def next_token_loss(
     return checkpointed_cross_entropy(features, model.head, targets, chunk_size, reduction="sum")
 
 
-class AttentionOnCPU(TorchFunctionMode):
-    """Inside this context, attention under autocast is computed in the way that suits a CPU.
-
-    PyTorch's fused kernel gains nothing from bfloat16 there. For texts of up to 512 tokens the two
-    products and the softmax one by one are about twice as fast, since each product by itself does
-    gain; longer ones, whose T² weights would not fit a cache, go to the fused kernel in float32.
-    """
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **kwargs)
-        (*rest, T, head_dim), plain = args[0].shape, {"dropout_p": 0.0, "is_causal": True}
-        with torch.autocast("cpu", enabled=False):
-            if T > 512 or kwargs != plain:
-                return func(*(tensor.float() for tensor in args), **kwargs)
-            q, k, v = (tensor.bfloat16().reshape(-1, T, head_dim) for tensor in args)
-            future = torch.full((T, T), -math.inf, dtype=q.dtype, device=q.device).triu(1)
-            scores = torch.baddbmm(future, q, k.mT, alpha=1 / math.sqrt(head_dim))
-            return (scores.softmax(dim=-1) @ v).view(*rest, T, head_dim)
-
-
 class NextTokenLoss(nn.Module):
     """The loss of a model, summed over the targets of a batch: what the loop differentiates.
 
@@ -276,9 +249,6 @@ class NextTokenLoss(nn.Module):
         written to a dict of the caller, because DistributedDataParallel copies its arguments.
         """
         aux: Aux = {}
-        low, kind = self.dtype == "bfloat16", inputs.device.type
-        with (
-            torch.autocast(kind, torch.bfloat16, enabled=low),
-            AttentionOnCPU() if low and kind == "cpu" else nullcontext(),
-        ):
+        low = self.dtype == "bfloat16"
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=low):
             return next_token_loss(self.model, inputs, targets, segments, aux), aux

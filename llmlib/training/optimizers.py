@@ -27,14 +27,16 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     checks.trained_parameters(trained)
     hidden = hidden_matrices(model) if config.optimizer == "muon" else []
+    # compared as objects: `in` would compare the numbers of tensors
     rest = [p for p in trained if all(p is not other for other in hidden)]
     groups = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
+    groups = [group for group in groups if group["params"]]  # torch refuses an empty list
     optimizers: list[torch.optim.Optimizer] = []
     if groups:
+        # fused: one pass over memory for each tensor, where the plain loop makes a dozen
         settings = {"lr": config.learning_rate, "betas": config.betas, "fused": True}
         optimizers.append(torch.optim.AdamW(groups, **settings))
     if hidden:
@@ -64,6 +66,7 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
     checks.step_number(step)
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
+    # from the end of the warm-up to the last step; at least 1 where there is no room between them
     length = max(1, config.max_steps - 1 - config.warmup_steps)
     progress = min(1.0, (step - config.warmup_steps) / length)
     lowest = config.final_fraction * config.learning_rate
@@ -95,6 +98,7 @@ def load_optimizer_state(
     values: dict[int, dict[str, torch.Tensor]] = {id(p): {} for p in parameters.values()}
     for full_name, tensor in tensors.items():
         name, _, key = full_name.rpartition(".")
+        # all are checked before the first one is put back
         checks.optimizer_tensor(key, name, tensor, parameters.get(name))
         values[id(parameters[name])][key] = tensor.to(parameters[name].device)
     for optimizer in optimizers:

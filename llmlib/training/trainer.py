@@ -37,6 +37,23 @@ from llmlib.training.optimizers import (
 from llmlib.training.position import Position, random_states, restore_random_states
 
 
+def add_weighted(
+    loss: torch.Tensor, means: dict[str, torch.Tensor], weights: float | dict[str, float]
+) -> torch.Tensor:
+    """Return a loss plus others, weighted. Raises ValueError for one without a weight."""
+    checks.aux_names(means, weights)
+    for name, mean in means.items():
+        loss = loss + (weights[name] if isinstance(weights, dict) else weights) * mean
+    return loss
+
+
+def sum_over_processes(value: torch.Tensor, parallel: bool) -> torch.Tensor:
+    """Return the sum of a value in all processes, or the value if there is only this one."""
+    if parallel:
+        dist.all_reduce(value)
+    return value
+
+
 def accumulate(
     loss: nn.Module,
     batches: Sequence[Sequence[torch.Tensor | None]],
@@ -53,6 +70,7 @@ def accumulate(
     the mean of each, which counts by its share of the targets. aux: a dict that gets these means.
     """
     aux = {} if aux is None else aux
+    # known before the first gradient, since batches are ids and take no memory
     counts = torch.stack([(batch[1] != IGNORED).sum() for batch in batches])
     parallel = isinstance(loss, DistributedDataParallel)
     n_tokens = sum_over_processes(counts.sum(), parallel)
@@ -63,6 +81,7 @@ def accumulate(
         wait = parallel and number < len(batches)  # the processes talk once a step, at its end
         with loss.no_sync() if wait else nullcontext():
             summed, added = loss(*batch)
+            # a batch of half of the targets decides half of the mean, as it does for the loss
             means = {name: count * value / max(n, 1) for name, (value, n) in added.items()}
             (scale * add_weighted(summed, means, aux_weights)).backward()
         total += summed.detach()
@@ -71,23 +90,6 @@ def accumulate(
     for name in sorted(aux):  # in the same order in all processes
         aux[name] = sum_over_processes(aux[name], parallel)
     return sum_over_processes(total, parallel) / n_tokens, n_tokens
-
-
-def add_weighted(
-    loss: torch.Tensor, means: dict[str, torch.Tensor], weights: float | dict[str, float]
-) -> torch.Tensor:
-    """Return a loss plus others, weighted. Raises ValueError for one without a weight."""
-    checks.aux_names(means, weights)
-    for name, mean in means.items():
-        loss = loss + (weights[name] if isinstance(weights, dict) else weights) * mean
-    return loss
-
-
-def sum_over_processes(value: torch.Tensor, parallel: bool) -> torch.Tensor:
-    """Return the sum of a value in all processes, or the value if there is only this one."""
-    if parallel:
-        dist.all_reduce(value)
-    return value
 
 
 @dataclass(frozen=True)
@@ -145,17 +147,21 @@ class Trainer:
         finite, and TypeError or ValueError for batches that `split_batch` or the loss refuses.
         """
         start = time.perf_counter()
-        self.model.train()
+        self.model.train()  # in each step: the caller may have evaluated in between
         parameters, rate = list(self.parameters.values()), learning_rate_at(self.step, self.config)
-        split = [split_batch(batch, parameters[0].device) for batch in batches]
-        checks.some_targets(split, IGNORED)
+        parts = [split_batch(batch) for batch in batches]
+        checks.some_targets(parts, IGNORED)  # where they are: an accelerator would have to be asked
+        device = parameters[0].device
+        parts = [tuple(p if p is None else p.to(device) for p in batch) for batch in parts]
         aux: dict[str, torch.Tensor] = {}
-        loss, n_tokens = accumulate(self.loss, split, self.config.aux_weights, aux)
+        loss, n_tokens = accumulate(self.loss, parts, self.config.aux_weights, aux)
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        # the first look at a number: only here does Python wait for an accelerator
         if loss.isfinite() and norm.isfinite():
             self.update(rate, norm)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
+        # after the gradients are gone, so that the next step can be tried with a clean slate
         checks.finite_step(self.step + 1, loss.item(), norm.item())
         self.step += 1
         seconds, means = time.perf_counter() - start, {name: aux[name].item() for name in aux}
@@ -178,7 +184,7 @@ class Trainer:
         training continues where it was. Raises as `Position.batches` and `take_step` do.
         """
         batches = self.position.batches(loader)
-        was_training = self.model.training
+        was_training = self.model.training  # left as it was, also if the caller leaves the loop
         try:
             while self.step < self.config.max_steps:
                 report = self.take_step(islice(batches, self.config.accumulation_steps))

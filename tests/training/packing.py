@@ -1,43 +1,38 @@
-"""A toy model of the protocol with all that later notebooks bring, and documents packed in rows.
+"""The toy of all tests with a packed head, and documents packed in rows.
 
-One attention layer; a head with a bias and a soft-cap, whose weights are stored as int8 with a
-scale for each row and a trained adapter beside them; a loss of its own on the features.
+Its head has weights stored as int8 with a scale for each row, a trained adapter beside them, a bias
+and a soft-cap, so that no single matrix says what it does.
 """
 
 from dataclasses import dataclass
 
 import torch
+import toy
 from torch import nn
 
 
 @dataclass(frozen=True)
-class ToyConfig:
+class ToyConfig(toy.ToyConfig):
     vocab_size: int = 13
     context_length: int = 32
     emb_dim: int = 8
     softcap: float | None = 5.0
-    aux_name: str | None = "size"
+    aux_name: str | None = "gate"
 
 
-class Toy(nn.Module):
-    """Token ids (B, T) to logits (B, T, V); segments separate documents, and -1 is padding."""
+class Toy(toy.Toy):
+    """Token ids (B, T) to logits (B, T, V), as the protocol has it."""
 
     def __init__(self, config=ToyConfig(), seed=0):
-        super().__init__()
-        self.config = config
+        super().__init__(config, seed)
+        del self.lm_head
         V, C = config.vocab_size, config.emb_dim
         torch.manual_seed(seed)
-        self.tokens, self.positions = nn.Embedding(V, C), nn.Embedding(config.context_length, C)
-        self.qkv = nn.Linear(C, 3 * C)
         self.adapter = nn.Parameter(0.3 * torch.randn(V, C))
         self.bias = nn.Parameter(torch.randn(V))
         self.register_buffer("packed", torch.randint(-127, 128, (V, C), dtype=torch.int8))
         self.register_buffer("scale", torch.rand(V, 1) / 127)
         self.largest_head_call = 0
-
-    @property
-    def head_weight(self):
-        return None
 
     def head(self, features):
         self.largest_head_call = max(self.largest_head_call, features[..., 0].numel())
@@ -46,25 +41,8 @@ class Toy(nn.Module):
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def features(self, ids, cache=None, *, segments=None, aux=None):
-        if segments is None:
-            segments = torch.zeros_like(ids)
-        T = ids.shape[1]
-        # positions start again in each document: the distance to the first token of the same one
-        same = segments[:, :, None] == segments[:, None, :]  # (B, T, T)
-        starts = same.int().argmax(dim=-1)  # (B, T)
-        x = self.tokens(ids) + self.positions(torch.arange(T, device=ids.device) - starts)
-        q, k, v = self.qkv(x).split(x.shape[-1], dim=-1)
-        allowed = same & torch.ones(T, T, dtype=torch.bool, device=ids.device).tril()
-        scores = (q @ k.mT).masked_fill(~allowed, -torch.inf)  # each token sees itself at least
-        x = x + scores.softmax(dim=-1) @ v
-        if aux is not None and self.config.aux_name:
-            real = segments >= 0
-            size = (x.square().sum(dim=-1) * real).sum()
-            aux[self.config.aux_name] = size, int(real.sum())
-        return x
-
-    def forward(self, ids, cache=None, *, segments=None, aux=None):
-        return self.head(self.features(ids, cache, segments=segments, aux=aux))
+        named = self.config.aux_name is not None
+        return super().features(ids, cache, segments=segments, aux=aux if named else None)
 
 
 def pack(documents, length, end=0):

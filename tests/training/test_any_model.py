@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from packing import Toy, ToyConfig, pack, rows
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
-from toy import Toy, ToyConfig, pack, rows
 
 from llmlib.evaluation.perplexity import evaluate
 from llmlib.training import loss as loss_module
@@ -132,7 +132,10 @@ def test_a_head_in_chunks_follows_autocast(low):
 
 def test_muon_leaves_embeddings_and_a_head_of_any_kind_to_adamw():
     model = Toy(ToyConfig(emb_dim=16))
-    assert hidden_matrices(model) == [model.qkv.weight]
+    ours = {id(matrix) for matrix in hidden_matrices(model)}
+    names = {name for name, p in model.named_parameters() if id(p) in ours}
+    inner = {name for name, p in model.named_parameters() if name.startswith(("att", "gates"))}
+    assert names == {name for name in inner if name.endswith("weight")}
 
 
 # Packed documents ---------------------------------------------------------------------------------
@@ -142,7 +145,7 @@ def test_packed_documents_give_the_loss_and_gradients_of_separate_rows():
     packed, separate = Toy(), Toy()
     batches = [split_batch(batch) for batch in rows(DOCUMENTS[:4])]
     together = split_batch(pack(DOCUMENTS[:4], 32))
-    weights = {"size": 0.3}
+    weights = {"gate": 0.3}
     a = accumulate(NextTokenLoss(packed), [together], weights)
     b = accumulate(NextTokenLoss(separate), batches, weights)
     close(a, b)
@@ -202,12 +205,12 @@ def by_hand(model, batches, weight):
     for inputs, targets, segments in batches:
         aux = {}
         total = total + next_token_loss(model, inputs, targets, segments, aux)
-        size, n_sizes = size + aux["size"][0], n_sizes + aux["size"][1]
+        size, n_sizes = size + aux["gate"][0], n_sizes + aux["gate"][1]
         n_tokens += (targets != -100).sum()
     return total / n_tokens, size / n_sizes, total / n_tokens + weight * size / n_sizes
 
 
-@pytest.mark.parametrize("weights", [0.5, {"size": 0.5}])
+@pytest.mark.parametrize("weights", [0.5, {"gate": 0.5}])
 @pytest.mark.parametrize("sizes", [(9,), (1, 8), (2, 2, 5)])
 def test_added_losses_are_divided_over_all_batches_of_a_step(weights, sizes):
     ends = torch.tensor(sizes).cumsum(0).tolist()
@@ -218,7 +221,7 @@ def test_added_losses_are_divided_over_all_batches_of_a_step(weights, sizes):
     plain, size, objective = by_hand(expected, batches, 0.5)
     objective.backward()
     close(loss, plain)  # what is reported is the loss per token alone
-    close(aux["size"], size)
+    close(aux["gate"], size)
     close(gradients(ours), gradients(expected))
 
 
@@ -228,21 +231,21 @@ def test_a_weight_of_zero_changes_nothing_and_is_logged():
     reports = train(watched, [pack(DOCUMENTS[:3], 30)], config)
     others = train(silent, [pack(DOCUMENTS[:3], 30)], config)
     assert [r.loss for r in reports] == [r.loss for r in others]
-    assert all(r.aux["size"] > 0 for r in reports) and others[0].aux == {}
+    assert all(r.aux["gate"] > 0 for r in reports) and others[0].aux == {}
 
 
 def test_a_weight_pulls_the_added_loss_down():
     means = {}
     for weight in (0.0, 1.0):
-        config = TrainConfig(30, 1e-2, warmup_steps=0, aux_weights={"size": weight})
-        means[weight] = train(Toy(), [pack(DOCUMENTS[:3], 30)], config)[-1].aux["size"]
+        config = TrainConfig(30, 1e-2, warmup_steps=0, aux_weights={"gate": weight})
+        means[weight] = train(Toy(), [pack(DOCUMENTS[:3], 30)], config)[-1].aux["gate"]
     assert means[1.0] < 0.8 * means[0.0]
 
 
 def test_an_added_loss_without_a_weight_is_refused_before_anything_changes():
     model = Toy()
     config = TrainConfig(3, aux_weights={"balance": 0.1})
-    with pytest.raises(ValueError, match=r"adds a loss 'size', but aux_weights names balance"):
+    with pytest.raises(ValueError, match=r"adds a loss 'gate', but aux_weights names balance"):
         train(model, [pack(DOCUMENTS[:3], 30)], config)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), Toy().parameters()))
 
@@ -326,3 +329,41 @@ def test_training_knows_no_model():
 
     reports = train(Recurrent(), [pack(DOCUMENTS[:3], 30)[:2]], TrainConfig(20, 1e-2))
     assert reports[-1].loss < reports[0].loss - 0.05
+
+
+def work_in_a_process(rank, store, queue):
+    """Accumulate over this process's share of the batches; the first one reports."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.FileStore(store, 2), rank=rank, world_size=2)
+    model, aux = Toy(ToyConfig(context_length=99)), {}
+    loss = DistributedDataParallel(NextTokenLoss(model))
+    result = accumulate(loss, SHARES[rank], 0.4, aux)
+    if rank == 0:
+        queue.put([[t.tolist() for t in (*result, aux["gate"])], model.tokens.weight.grad.tolist()])
+    dist.destroy_process_group()
+
+
+SHARES = [
+    [split_batch(pack(DOCUMENTS[:1], 12)), split_batch(pack(DOCUMENTS[1:4], 40))],
+    [split_batch(pack(DOCUMENTS[4:8], 40)), split_batch(pack(DOCUMENTS[8:], 12))],
+]
+
+
+def test_losses_and_added_losses_are_divided_over_all_batches_of_two_processes(tmp_path):
+    context = torch.multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    processes = [
+        context.Process(target=work_in_a_process, args=(rank, str(tmp_path / "store"), queue))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    numbers, gradient = queue.get(timeout=100)
+    for process in processes:
+        process.join(timeout=20)
+    alone = Toy(ToyConfig(context_length=99))
+    loss, size, objective = by_hand(alone, SHARES[0] + SHARES[1], 0.4)
+    objective.backward()
+    n_tokens = sum(len(document) + 1 for document in DOCUMENTS)
+    assert numbers == pytest.approx([loss.item(), n_tokens, size.item()], abs=1e-5)
+    close(torch.tensor(gradient), alone.tokens.weight.grad)
