@@ -156,7 +156,9 @@ def measure_documents(
         drop_last=False,
     )  # fmt: skip
     n_tokens = sum(len(ids) + 1 for ids in documents)
-    return Measure(list(loader), float(sum(nats)) / n_tokens)
+    # not list(loader): a DataLoader draws a seed from torch's generator, which training reads from
+    batches = [loader.dataset[indices] for indices in loader.sampler]
+    return Measure(batches, float(sum(nats)) / n_tokens)
 
 
 def measure_text(

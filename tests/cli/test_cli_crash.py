@@ -113,6 +113,26 @@ def test_a_metrics_file_with_half_and_double_lines_is_mended(whole, tmp_path):
     assert "half a samp" not in (run / "samples.txt").read_text()
 
 
+def test_a_look_at_stories_draws_nothing_that_training_would_have_drawn(tmp_path):
+    """Dropout after a resume is that of a run that never stopped, whatever was looked at."""
+    arguments = ["train", "stories", "--stories", 60, "--preset", "story-tiny", "--n-samples", 1]
+    arguments += ["--drop-rate", 0.1, "--max-steps", 12, "--eval-every", 4, "--save-every", 2]
+    assert llmlib(*arguments, "--out", tmp_path / "whole") == 0
+    log = Log.__call__
+
+    def log_and_stop(self, trainer, report):
+        log(self, trainer, report)
+        if report.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Log, "__call__", log_and_stop)
+        assert llmlib(*arguments, "--out", tmp_path / "run") == 130
+    assert llmlib("train", "--resume", tmp_path / "run") == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    assert_equal_weights(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+
+
 def test_a_run_without_its_metrics_goes_on(whole, tmp_path):
     run = tmp_path / "run"
     llmlib("train", whole.parent / "text.txt", *TINY, *STEPS, "--out", run, "--max-steps", 4)
