@@ -15,10 +15,14 @@ The functions here speak of the default world; `World(rules, words)` makes anoth
 """
 
 import random
-from functools import cache
+from collections.abc import Iterable
+from functools import cache, lru_cache
+
+import numpy as np
 
 from llmlib.stories.grammar import RULES, WORDS
 from llmlib.stories.text import join_words, split_words
+from llmlib.stories.tokens import Encoder, NextTokens
 from llmlib.stories.world import Report, Story, World
 
 __all__ = [
@@ -31,6 +35,7 @@ __all__ = [
     "entropy",
     "join_words",
     "log_prob",
+    "next_tokens",
     "next_words",
     "sample",
     "split_words",
@@ -63,6 +68,22 @@ def log_prob(text: str, prefix: bool = False) -> float:
 
 def next_words(beginning: str) -> dict[str, float]:
     return world().next_words(beginning)
+
+
+def next_tokens(ids: Iterable[int], tokenizer: Encoder) -> np.ndarray:
+    """Return the true distribution of the token after ids, as an array (vocab_size,) of float64.
+
+    ids: the beginning of a story as `tokenizer.encode` gives it, with `<|endoftext|>` in front or
+    without; it may end in the middle of a word. The end of a story counts as `<|endoftext|>`, and
+    the probabilities sum to 1; where the tokenizer has no such token, what is missing from 1 is the
+    probability that the story ends here. Raises ValueError for ids that no story begins with.
+    """
+    return _next_tokens(tokenizer)(ids)
+
+
+@lru_cache(maxsize=8)
+def _next_tokens(tokenizer: Encoder) -> NextTokens:
+    return NextTokens(world(), tokenizer)
 
 
 def check(text: str) -> Report:

@@ -32,13 +32,21 @@ def join_words(tokens: Iterable[str]) -> str:
         raise TypeError("join_words takes a list of tokens, not a str: split_words makes one")
     pieces, quoted, glued = [], False, True
     for token in tokens:
-        closing = token == '"' and quoted
-        if not (glued or closing or token in {".", ",", "!", "?", ":", ";"}):
+        if needs_space(token, quoted, glued):
             pieces.append(" ")
         pieces.append(token)
         quoted ^= token == '"'
-        glued = token == '"' and not closing
+        glued = token == '"' and quoted
     return "".join(pieces)
+
+
+def needs_space(token: str, quoted: bool, glued: bool) -> bool:
+    """Tell whether a space precedes a token.
+
+    quoted: an odd number of quotation marks precedes it. glued: it begins the text, or what is
+    quoted.
+    """
+    return not (glued or token in ".,!?:;" or (token == '"' and quoted))
 
 
 def token_spans(text: str) -> list[tuple[int, int]]:
