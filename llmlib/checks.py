@@ -138,10 +138,10 @@ def read_json(path: Path) -> dict[str, Any]:
 # --- tokenization
 
 
-def text(value: object) -> None:
+def text(value: object, role: str = "encode takes a string") -> None:
     """Raise TypeError unless a value is a string."""
     if not isinstance(value, str):
-        raise TypeError(f"encode takes a string, not {type(value).__name__}")
+        raise TypeError(f"{role}, not {type(value).__name__}")
 
 
 def no_special_tokens(text: str, refused: Iterable[str]) -> None:
@@ -203,7 +203,7 @@ def unknown_ids(vocab_size: int) -> Iterator[None]:
     """Turn the failed lookup of a token id into a ValueError that names it."""
     try:
         yield
-    except (KeyError, OverflowError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise unknown_id(*error.args[:1], vocab_size) from None
 
 
@@ -255,13 +255,6 @@ def nothing_skipped(pieces: list[str], text: str, pattern: str) -> None:
         raise ValueError(
             rf"the pattern {pattern!r} skips a part of the text: add |\s+|\S at its end"
         )
-
-
-def texts(values: Iterable[object]) -> None:
-    """Raise TypeError unless all values are strings."""
-    for value in values:
-        if not isinstance(value, str):
-            raise TypeError(f"texts hold a {type(value).__name__}: give strings")
 
 
 def special_token_names(tokens: object) -> None:
@@ -326,10 +319,12 @@ def known_format(path: Path, formats: Collection[str]) -> None:
         raise ValueError(f"{path}: give a name that ends in .json or .tiktoken, or a folder")
 
 
-def file_hash(path: Path, found: str, expected: str, cure: str) -> None:
-    """Raise ValueError for a file that differs from the published one."""
+def gpt2_vocabulary(path: Path, found: str, expected: str) -> None:
+    """Raise ValueError for a vocab.bpe whose SHA-256 is not that of OpenAI's file."""
     if found != expected:
-        raise ValueError(f"{path} is not the published file: {cure}")
+        raise ValueError(
+            f"{path} is not GPT-2's vocabulary: restore it with `git checkout gpt2/vocab.bpe`"
+        )
 
 
 def gpt2_pattern(pattern: str) -> None:
@@ -356,16 +351,75 @@ def same_merges(found: list, given: list) -> None:
         )
 
 
-def merge_order(found: Mapping[bytes, int], expected: Mapping[bytes, int]) -> None:
+def exists(path: Path) -> None:
+    """Raise FileNotFoundError if there is no file or folder at a path."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {path}: give the path of a tokenizer")
+
+
+def byte_tokenizer(tokenizer: object) -> None:
+    """Raise TypeError for a tokenizer that is not a byte-level BPE of ours."""
+    if not hasattr(tokenizer, "vocabulary"):
+        raise TypeError(
+            f"a {type(tokenizer).__name__} does not fit GPT-2's files: give a BPETokenizer or a "
+            "TiktokenTokenizer(encoding)"
+        )
+
+
+def known_class(name: object, allowed: Iterable[str | None]) -> None:
+    """Raise ValueError unless a class of tokenizers is among the allowed ones."""
+    if name not in (names := list(allowed)):
+        raise ValueError(f"it holds a {name}: there are {', '.join(filter(None, names))}")
+
+
+def ends_documents(special: Collection[str], source: object) -> None:
+    """Raise ValueError for a tokenizer without `<|endoftext|>`."""
+    if "<|endoftext|>" not in special:
+        raise ValueError(
+            f"{source} has no <|endoftext|>, which has to stand between documents: learn a "
+            "tokenizer with `llmlib tokenizer`"
+        )
+
+
+def file_in_folder(path: Path, found: Sequence[Path], names: Sequence[str]) -> Path:
+    """Return the first file found in a folder, or a path that is not a folder.
+
+    Raises FileNotFoundError if there is none.
+    """
+    if not path.is_dir():
+        return path
+    if not found:
+        raise FileNotFoundError(f"{path} holds no vocabulary: that takes {' or '.join(names)}")
+    return found[0]
+
+
+def merge_order(found: Mapping[bytes, int], expected: Mapping[bytes, int], merges: str) -> None:
     """Raise ValueError unless ids are those of 256 bytes, followed by the merges in order."""
     for token, number in expected.items():
         if found.get(token) != number:
-            raise ValueError(
-                f"the id of {token.decode(errors='replace')!r} is {found.get(token)}, by the "
-                f"merges it is {number}"
-            )
+            name, given = token.decode(errors="replace"), found.get(token)
+            raise ValueError(f"the id of {name!r} is {given}, by {merges} it is {number}")
     if len(found) > len(expected):
-        raise ValueError(f"{len(found) - len(expected)} tokens are the result of no merge")
+        raise ValueError(f"{len(found) - len(expected)} tokens come from no merge in {merges}")
+
+
+def special_tokens_last(special: Mapping[str, int], n_tokens: int, merges: str) -> None:
+    """Raise ValueError for special tokens that do not follow all others, `<|endoftext|>` first."""
+    places = [*range(n_tokens, n_tokens + len(special))]
+    if special and [*special.items()] != [*zip(["<|endoftext|>", *[*special][1:]], places)]:
+        raise ValueError(
+            f"after {n_tokens:,} tokens from {merges} the special ones should follow, "
+            f"<|endoftext|> first, and not {[*special][:3]}"
+        )
+
+
+def known_parts(merges: Iterable[Sequence[str]], known: Collection[str]) -> None:
+    """Raise ValueError for a merge of parts that are neither bytes nor merged themselves."""
+    for rank, parts in enumerate(merges):
+        if not all(part in known for part in parts):
+            raise ValueError(
+                f"merge {rank} of {' and '.join(map(repr, parts))} is of unknown parts"
+            )
 
 
 def mergeable(rank: int, limit: int, token: bytes) -> None:

@@ -14,7 +14,7 @@ import torch
 from llmlib.cli.config import nearest
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.devices import choose_device
-from llmlib.cli.prepare import count_unknown, encode_documents, end_of_text
+from llmlib.cli.prepare import count_unknown, encode_documents
 from llmlib.generation.inference import Decoder, stream
 from llmlib.generation.quantization import check_format
 from llmlib.generation.sampling import Sampling
@@ -22,6 +22,7 @@ from llmlib.generation.streaming import TextStream
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.pretrained.gpt2 import load_pretrained, load_tokenizer
+from llmlib.tokenization.base import END_OF_TEXT
 from llmlib.training.checkpoint import Checkpoint, load_checkpoint
 
 
@@ -46,7 +47,7 @@ def generate_command(
     rows = torch.from_numpy(ids)[None]  # (1, T)
     place, reason = choose_device(device, model, (rows[:, -model.config.context_length :],) * 2)
     print(f"device {place}: {reason}", file=sys.stderr)  # what is written alone goes to stdout
-    decoder, end = Decoder(model.to(place), weights), end_of_text(tokenizer)
+    decoder, end = Decoder(model.to(place), weights), tokenizer.special_tokens[END_OF_TEXT]
     generator = torch.Generator().manual_seed(seed)
     write = sys.stdout.write
     for number in range(n):

@@ -18,11 +18,12 @@ from tqdm import tqdm
 
 from llmlib import stories
 from llmlib.cli.config import DATA, RECIPE, STORY_RECIPE, check_flags, nearest
-from llmlib.cli.tokenizer import KINDS, kind_of, load_file
+from llmlib.cli.tokenizer import load_file
 from llmlib.data import corpora
 from llmlib.data.batches import split
-from llmlib.tokenization.base import END_OF_TEXT, UNKNOWN
-from llmlib.tokenization.gpt2 import gpt2_encoding
+from llmlib.tokenization import folders
+from llmlib.tokenization.base import END_OF_TEXT, UNKNOWN, Tokenizer
+from llmlib.tokenization.folders import KINDS, kind_of
 
 FORMAT, VERSION = "llmlib data", 1
 
@@ -70,8 +71,8 @@ def prepare(
         "corpus": data if data in {corpus.name for corpus in corpora.CORPORA} else Path(data).name,
         "rows": "documents" if nats is not None else "windows",
         "tokenizer": tokenizer if tokenizer == "gpt2" else kind_of(encoder),
-        "vocab_size": vocab_size(encoder),
-        "end_of_text": end_of_text(encoder),
+        "vocab_size": encoder.vocab_size,
+        "end_of_text": encoder.special_tokens[END_OF_TEXT],
     }
     beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     try:
@@ -134,10 +135,10 @@ def cut(text: str, val_fraction: float) -> tuple[str, str]:
     return text[:place], text[place:]
 
 
-def make_tokenizer(kind: str, documents: Sequence[str], max_vocab: int | None):
-    """A tokenizer of a kind, that knows what stands in the documents; or the one in a file."""
+def make_tokenizer(kind: str, documents: Sequence[str], max_vocab: int | None) -> Tokenizer:
+    """Return a tokenizer of a kind, learned from the documents, or the one in a file."""
     if kind == "gpt2":
-        return gpt2_encoding()
+        return folders.load_tokenizer(kind)
     if kind in KINDS:
         return KINDS[kind].from_text("\n".join(documents), max_vocab)
     if not Path(kind).exists():
@@ -149,27 +150,15 @@ def make_tokenizer(kind: str, documents: Sequence[str], max_vocab: int | None):
     return load_file(kind)
 
 
-def load_tokenizer(folder: Path, kind: str):
-    """The tokenizer of a prepared folder; ValueError or OSError where it is damaged or missing."""
-    return gpt2_encoding() if kind == "gpt2" else KINDS[kind].load(folder / "tokenizer.json")
+def load_tokenizer(folder: Path, kind: str) -> Tokenizer:
+    """Return the tokenizer of a prepared folder. Raises ValueError or OSError if it is damaged."""
+    return folders.load_tokenizer(kind if kind == "gpt2" else folder / "tokenizer.json")
 
 
-def vocab_size(tokenizer) -> int:
-    """The number of ids of one of our tokenizers, or of tiktoken's."""
-    return tokenizer.vocab_size if hasattr(tokenizer, "vocab_size") else tokenizer.n_vocab
-
-
-def end_of_text(tokenizer) -> int:
-    """The id of `<|endoftext|>`."""
-    if hasattr(tokenizer, "special_tokens"):
-        return tokenizer.special_tokens[END_OF_TEXT]
-    return tokenizer.eot_token
-
-
-def encode_documents(tokenizer, documents: Sequence[str], label: str = "") -> np.ndarray:
+def encode_documents(tokenizer: Tokenizer, documents: Sequence[str], label: str = "") -> np.ndarray:
     """The ids of documents one after another, each with `<|endoftext|>` behind it."""
-    end = np.array([end_of_text(tokenizer)])
-    dtype = np.uint16 if vocab_size(tokenizer) <= 2**16 else np.uint32
+    end = np.array([tokenizer.special_tokens[END_OF_TEXT]])
+    dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
     pieces = []
     for text in tqdm(documents, desc=label, disable=None if label else True, leave=False):
         # a special token that stands in somebody's text is text, not a command
@@ -177,7 +166,7 @@ def encode_documents(tokenizer, documents: Sequence[str], label: str = "") -> np
     return np.concatenate([np.asarray(piece, dtype=dtype) for piece in pieces])
 
 
-def count_unknown(tokenizer, ids: np.ndarray) -> int:
-    """How many ids stand for a piece of text that the tokenizer does not know."""
-    special = getattr(tokenizer, "special_tokens", {})
+def count_unknown(tokenizer: Tokenizer, ids: np.ndarray) -> int:
+    """Count the ids that stand for a piece of text that the tokenizer does not know."""
+    special = tokenizer.special_tokens
     return int((ids == special[UNKNOWN]).sum()) if UNKNOWN in special else 0

@@ -54,7 +54,7 @@ def gpt2_encoding() -> tiktoken.Encoding:
     source = home() / "gpt2" / "vocab.bpe"
     merges = source.read_bytes()
     digest = hashlib.sha256(merges).hexdigest()
-    checks.file_hash(source, digest, GPT2_SHA256, "restore it with `git checkout gpt2/vocab.bpe`")
+    checks.gpt2_vocabulary(source, digest, GPT2_SHA256)
     contents = {"vocab.bpe": merges, "encoder.json": derive_encoder_json(merges.decode()).encode()}
     before = os.environ.get("TIKTOKEN_CACHE_DIR")
     with tempfile.TemporaryDirectory() as folder:

@@ -5,9 +5,10 @@ import json
 import pytest
 import tokenizers as hf
 
-from llmlib.cli.tokenizer import KINDS, kind_of, load_file, tokenizer_command
+from llmlib.cli.tokenizer import load_file, tokenizer_command
 from llmlib.tokenization.base import END_OF_TEXT
 from llmlib.tokenization.bpe import BPETokenizer
+from llmlib.tokenization.folders import KINDS, kind_of
 
 TEXT = "The naïve fox 🦊 said: \"It's 1969, isn't it?\"\n\n" * 20
 
@@ -22,7 +23,7 @@ def text_file(tmp_path):
 def test_each_kind_is_learned_written_and_read_again(tmp_path, text_file, capsys, kind):
     out = tmp_path / "my.json"
     assert tokenizer_command(text_file, str(out), kind=kind) == 0
-    assert "bytes a token" in capsys.readouterr().out
+    assert "bytes per token" in capsys.readouterr().out
     tokenizer = load_file(out)
     assert kind_of(tokenizer) == kind
     ids = tokenizer.encode(TEXT)
@@ -51,7 +52,7 @@ def test_a_bpe_is_written_in_the_format_its_name_asks_for(tmp_path, text_file, n
         ({"vocab_size": 100}, "too small"),
         ({"kind": "char", "pattern": "gpt4"}, "has no pattern"),
         ({"kind": "word", "out": "a.tiktoken"}, "written to a .json file"),
-        ({"pattern": "gpt4", "out": "folder"}, "can not say how a text is split"),
+        ({"pattern": "gpt4", "out": "folder"}, "cannot say how a text is split"),
         ({"out": "none/there.json"}, "is no folder"),
         ({"out": "text.txt"}, "exists"),
     ],
