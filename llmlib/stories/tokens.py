@@ -61,7 +61,7 @@ class NextTokens:
     Raises ValueError for a tokenizer that joins across spaces.
     """
 
-    def __init__(self, world: World, tokenizer: Encoder, max_nodes: int = 2000):
+    def __init__(self, world: World, tokenizer: Encoder, max_nodes: int = 10_000):
         self.world, self.tokenizer, self.max_nodes = world, tokenizer, max_nodes
         self.end = tokenizer.special_tokens.get(END_OF_TEXT)
         self.root, self.n_nodes = Node([*world.steps(world.start)]), 0
