@@ -6,6 +6,7 @@ Each function returns nothing, or the checked value, and raises TypeError or Val
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -502,3 +503,73 @@ def divisible(documents: Sequence[str], val_fraction: float) -> None:
             f"{n_distinct} different documents cannot be divided: give at least two, "
             "for example the paragraphs of a text, text.split('\\n\\n')"
         )
+
+
+def download(
+    urls: Sequence[object],
+    sha256: str | None,
+    size: int | None,
+    timeout: float,
+    tries: int,
+    pause: float,
+) -> None:
+    """Raise TypeError or ValueError for arguments of `fetch` that make no sense."""
+    if not urls:
+        raise ValueError("no address to download from: give at least one URL")
+    for url in urls:
+        if not isinstance(url, str):
+            raise TypeError(f"a URL is a string, not {url!r}")
+        if not re.match(r"https?://[^/]", url, re.IGNORECASE):
+            raise ValueError(f"{url!r} is not an address: it has to begin with https:// or http://")
+    if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise ValueError(f"sha256 is {sha256!r}: it must be 64 hexadecimal digits")
+    if size is not None:
+        whole_number("size", size, least=0)
+    whole_number("tries", tries)
+    number("timeout", timeout, lambda x: x >= 0.001, "of at least 0.001 seconds")
+    number("pause", pause, lambda x: x >= 0, "of at least 0 seconds")
+
+
+def corpus(name: object, known: Collection[str]) -> None:
+    """Raise TypeError or ValueError for a name that is neither a corpus nor a file."""
+    if not isinstance(name, (str, Path)):
+        raise TypeError(f"a corpus is a name or a path, not {name!r}")
+    is_path = Path(name).exists() or not re.fullmatch(r"[\w -]*", str(name))
+    if name == "" or not (name in known or is_path):
+        near = get_close_matches(str(name).lower(), known, n=1)
+        raise ValueError(
+            f"no corpus {str(name)!r}{f', did you mean {near[0]!r}' if near else ''}: "
+            f"there are {', '.join(known)}, and the path of any text file works too"
+        )
+
+
+def text_path(path: Path) -> None:
+    """Raise IsADirectoryError for a folder, and FileNotFoundError for a missing file."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the path of one text file")
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no file {path}: check the path, which starts from {Path.cwd()}; a file that ships "
+            "with the course comes back with git checkout"
+        )
+
+
+@contextmanager
+def utf8_file(path: Path) -> Iterator[None]:
+    """Turn the failed decoding of a file into a ValueError that says what to do."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8: byte {error.start:,} is {error.object[error.start]:#04x}. Save "
+            'it as UTF-8 in an editor, or read it with path.read_text(encoding="...") if you know '
+            "its encoding (latin-1, cp1252 and utf-16 are common) and write it back"
+        ) from None
+
+
+def text_content(path: Path, text: str) -> None:
+    """Raise ValueError for a text with zeros in it, or with nothing but white space."""
+    if "\0" in text:
+        raise ValueError(f"{path} is not text: character {text.index(chr(0)):,} is a zero")
+    if not text.strip():
+        raise ValueError(f"{path} is empty: there is nothing to learn from")
