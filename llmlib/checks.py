@@ -139,16 +139,17 @@ def read_json(path: Path) -> dict[str, Any]:
 # --- tokenization
 
 
-def text(value: object, role: str = "encode takes a string") -> None:
-    """Raise TypeError unless a value is a string."""
+def text(value: object, role: str) -> None:
+    """Raise TypeError unless a value is a string, with what needs one in words."""
     if not isinstance(value, str):
         raise TypeError(f"{role}, not {type(value).__name__}")
 
 
-def no_special_tokens(text: str, refused: Iterable[str]) -> None:
-    """Raise ValueError if a text contains one of the special tokens."""
+def no_special_tokens(value: str, refused: Iterable[str]) -> None:
+    """Raise TypeError unless a value is a text, and ValueError if it holds a special token."""
+    text(value, "encode takes a string")
     for token in sorted(refused):
-        if token in text:
+        if token in value:
             raise ValueError(
                 f"the text contains the special token {token!r}: pass allowed_special="
                 f"{{{token!r}}} to encode it as such, or disallowed_special=() as plain text"
@@ -173,17 +174,23 @@ def piece_scores(pieces: object) -> None:
         raise TypeError("pieces must be a table piece -> log-probability (a finite float)")
 
 
-def not_empty(counts: Mapping[str, int]) -> None:
-    """Raise ValueError if a text to learn from has no pieces."""
+def learnable(
+    counts: Mapping[str, int],
+    vocab_size: int | None,
+    least: int,
+    needed: str,
+    parameter: str | None = None,
+) -> None:
+    """Raise ValueError for a text without pieces, and for too few ids.
+
+    needed: what takes `least` ids, in words; parameter: what else can be made smaller.
+    """
     if not counts:
         raise ValueError("a vocabulary cannot be made from an empty text")
-
-
-def vocab_size(size: int, least: int, needed: str, hint: str = "") -> None:
-    """Raise ValueError for fewer ids than what a tokenizer needs, in words."""
-    if index(size) < least:
+    if vocab_size is not None and index(vocab_size) < least:
+        hint = f", or a smaller {parameter}" if parameter else ""
         raise ValueError(
-            f"vocab_size {size} is too small for {needed}: give at least {least}{hint}"
+            f"vocab_size {vocab_size} is too small for {needed}: give at least {least}{hint}"
         )
 
 
@@ -352,12 +359,6 @@ def same_merges(found: list, given: list) -> None:
         )
 
 
-def exists(path: Path) -> None:
-    """Raise FileNotFoundError if there is no file or folder at a path."""
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file or folder {path}: give the path of a tokenizer")
-
-
 def byte_tokenizer(tokenizer: object) -> None:
     """Raise TypeError for a tokenizer that is not a byte-level BPE of ours."""
     if not hasattr(tokenizer, "vocabulary"):
@@ -367,10 +368,10 @@ def byte_tokenizer(tokenizer: object) -> None:
         )
 
 
-def known_class(name: object, allowed: Iterable[str | None]) -> None:
-    """Raise ValueError unless a class of tokenizers is among the allowed ones."""
+def known_class(path: Path, name: object, allowed: Iterable[str | None]) -> None:
+    """Raise FileError unless the class of tokenizers in a file is among the allowed ones."""
     if name not in (names := list(allowed)):
-        raise ValueError(f"it holds a {name}: there are {', '.join(filter(None, names))}")
+        raise FileError(path, f"it holds a {name}: there are {', '.join(filter(None, names))}")
 
 
 def ends_documents(special: Collection[str], source: object) -> None:
@@ -382,34 +383,38 @@ def ends_documents(special: Collection[str], source: object) -> None:
         )
 
 
-def file_in_folder(path: Path, found: Sequence[Path], names: Sequence[str]) -> Path:
-    """Return the first file found in a folder, or a path that is not a folder.
+def tokenizer_place(path: Path, found: Sequence[Path], names: Sequence[str]) -> Path:
+    """Return the first file found in a folder, or a path that is a file.
 
-    Raises FileNotFoundError if there is none.
+    Raises FileNotFoundError if there is neither.
     """
-    if not path.is_dir():
-        return path
-    if not found:
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {path}: give the path of a tokenizer")
+    if path.is_dir() and not found:
         raise FileNotFoundError(f"{path} holds no vocabulary: that takes {' or '.join(names)}")
-    return found[0]
+    return found[0] if found else path
 
 
-def merge_order(found: Mapping[bytes, int], expected: Mapping[bytes, int], merges: str) -> None:
-    """Raise ValueError unless ids are those of 256 bytes, followed by the merges in order."""
+def merge_order(
+    found: Mapping[bytes, int],
+    expected: Mapping[bytes, int],
+    special: Mapping[str, int],
+    merges: str,
+) -> None:
+    """Raise ValueError unless ids are in order: 256 bytes, merged pairs, special tokens.
+
+    Of the special ones, `<|endoftext|>` is the first.
+    """
     for token, number in expected.items():
         if found.get(token) != number:
             name, given = token.decode(errors="replace"), found.get(token)
             raise ValueError(f"the id of {name!r} is {given}, by {merges} it is {number}")
     if len(found) > len(expected):
         raise ValueError(f"{len(found) - len(expected)} tokens come from no merge in {merges}")
-
-
-def special_tokens_last(special: Mapping[str, int], n_tokens: int, merges: str) -> None:
-    """Raise ValueError for special tokens that do not follow all others, `<|endoftext|>` first."""
-    places = [*range(n_tokens, n_tokens + len(special))]
+    places = [*range(len(found), len(found) + len(special))]
     if special and [*special.items()] != [*zip(["<|endoftext|>", *[*special][1:]], places)]:
         raise ValueError(
-            f"after {n_tokens:,} tokens from {merges} the special ones should follow, "
+            f"after {len(found):,} tokens from {merges} the special ones should follow, "
             f"<|endoftext|> first, and not {[*special][:3]}"
         )
 

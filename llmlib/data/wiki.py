@@ -47,7 +47,7 @@ def make_wiki() -> list[str]:
 
 
 def prose(markup: str) -> str:
-    """Return the paragraphs of an article in wiki markup as plain text, blank lines between them."""
+    """Return the paragraphs of an article in wiki markup as plain text."""
     text = re.sub(r"(?s)<!--.*?-->", "", markup)
     text = re.sub(r"(?si)<ref[^<>]*/>|<ref.*?</ref\s*>", "", text)
     text = re.sub(rf"(?si)<({UNSAYABLE})\b.*?</\1\s*>", GAP, text)

@@ -303,7 +303,8 @@ def check_fits(model: GPT, tokenizer: ByteTokenizer | None) -> tuple[str, str] |
     checks.byte_tokenizer(tokenizer)
     content = tokenizer.vocabulary()
     files = gpt2_files(content)
-    checks.merge_order(content.tokens, vocabulary_of(content.merges), "the merges")
+    expected = vocabulary_of(content.merges)
+    checks.merge_order(content.tokens, expected, content.special_tokens, "the merges")
     checks.ends_documents(content.special_tokens, "the tokenizer")
     if tokenizer.vocab_size > model.config.vocab_size:
         raise ValueError(

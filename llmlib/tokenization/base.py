@@ -31,7 +31,6 @@ def split_special(
     Of two special tokens that begin at the same place, the longer one counts. Raises ValueError for
     a disallowed one in the text; "all" means all, or all that are not allowed.
     """
-    checks.text(text)
     special_tokens = set(special_tokens)
     allowed = special_tokens & set(special_tokens if allowed_special == "all" else allowed_special)
     disallowed = set(special_tokens if disallowed_special == "all" else disallowed_special)
@@ -162,12 +161,10 @@ class VocabularyTokenizer(BaseTokenizer):
         Raises ValueError for a text without any piece and for a vocab_size below 3.
         """
         counts = Counter(cls.split(text))
-        checks.not_empty(counts)
+        checks.learnable(counts, vocab_size, 3, "a piece and 2 special tokens")
+        n_pieces = None if vocab_size is None else vocab_size - 2
         by_frequency = sorted(counts, key=lambda piece: (-counts[piece], piece))
-        if vocab_size is not None:
-            checks.vocab_size(vocab_size, 3, "a piece and 2 special tokens")
-            by_frequency = by_frequency[: vocab_size - 2]
-        return cls(sorted(by_frequency))
+        return cls(sorted(by_frequency[:n_pieces]))
 
     def token_to_id(self, token: str) -> int | None:
         """Return the id of a token, special or not; None if there is no such token."""

@@ -235,9 +235,8 @@ class BPETokenizer(ByteTokenizer):
         special_tokens = list(number_special(special_tokens, 0))
         n_fixed = 256 + len(special_tokens)
         needed = f"256 bytes and {len(special_tokens)} special tokens"
-        checks.vocab_size(vocab_size, n_fixed, needed)
         counts = count_pieces(texts, pattern, special_tokens)
-        checks.not_empty(counts)
+        checks.learnable(counts, vocab_size, n_fixed, needed)
         with checks.whole_characters():
             merges = learn_merges(counts, vocab_size - n_fixed, ties)
         return cls(merges, special_tokens, pattern=pattern)

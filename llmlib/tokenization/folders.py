@@ -4,7 +4,6 @@ Written by hand, above all other files of this room. Each tokenizer writes itsel
 out: tokenizer.json files of Hugging Face that are not byte-level BPE.
 """
 
-import json
 from pathlib import Path
 
 from llmlib import checks
@@ -51,7 +50,6 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
     classes = {cls.__name__: cls for cls in KINDS.values()} | {None: BPETokenizer}
     name = None  # Hugging Face's files name no class of ours
     if path.suffix == ".json":
-        with checks.tokenizer_file(path, "a tokenizer"):
-            name = dict(json.loads(path.read_text(encoding="utf-8"))).get("tokenizer")
-            checks.known_class(name, classes)
+        name = checks.read_json(path).get("tokenizer")
+        checks.known_class(path, name, classes)
     return classes[name].load(path)

@@ -107,8 +107,7 @@ def read_gpt2(merges_file: Path) -> Vocabulary:
     checks.known_parts(pairs, known)
     encoder_file = ids_file(merges_file)
     if encoder_file.exists():
-        with checks.tokenizer_file(encoder_file, "a table of token ids"):
-            content = dict(json.loads(encoder_file.read_text(encoding="utf-8")))
+        content = checks.read_json(encoder_file)
     else:
         content = json.loads(derive_encoder_json("\n".join(["#version", *lines, ""])))
     tokens, special_tokens = separate(content, content.keys() - known)
@@ -205,10 +204,9 @@ def find(path: str | Path) -> Path:
     Raises FileNotFoundError if nothing is there, or a folder holds no tokenizer.
     """
     path = Path(path)
-    checks.exists(path)
     names = ("tokenizer.json", "vocab.bpe", "merges.txt")
     found = [path / name for name in names if (path / name).exists()]
-    return checks.file_in_folder(path, found, names)
+    return checks.tokenizer_place(path, found, names)
 
 
 def load(path: str | Path) -> Vocabulary:

@@ -46,8 +46,8 @@ class TiktokenTokenizer(ByteTokenizer):
         path = formats.find(path)
         found = formats.load(path)
         with checks.tokenizer_file(formats.ids_file(path), "a vocabulary in order"):
-            checks.merge_order(found.tokens, formats.vocabulary_of(found.merges), path.name)
-            checks.special_tokens_last(found.special_tokens, len(found.tokens), path.name)
+            expected = formats.vocabulary_of(found.merges)
+            checks.merge_order(found.tokens, expected, found.special_tokens, path.name)
         pattern = PATTERNS.get(found.pattern, found.pattern)
         ranks, special = found.tokens, found.special_tokens
         name = path.parent.name

@@ -283,12 +283,10 @@ class UnigramTokenizer(VocabularyTokenizer):
         for text in [texts] if isinstance(texts, str) else texts:
             words.update(WORD.findall(text))
             counts.update(text)
-        checks.not_empty(words)
         common = {character for character, _ in counts.most_common(max_characters)}
         n_fixed = len(BYTES) + 2
         needed = f"256 bytes, {len(common)} characters and 2 special tokens"
-        hint = ", or a smaller max_characters"
-        checks.vocab_size(vocab_size, n_fixed + len(common), needed, hint)
+        checks.learnable(words, vocab_size, n_fixed + len(common), needed, "max_characters")
         used = {w: n for w, n in words.items() if len(w) <= LONGEST_WORD and common.issuperset(w)}
         pieces, _ = train_pieces(used, vocab_size - n_fixed, seed_size=seed_size or 10 * vocab_size)
         return cls(pieces)

@@ -168,13 +168,12 @@ class WordPieceTokenizer(VocabularyTokenizer):
         words = Counter()
         for text in [texts] if isinstance(texts, str) else texts:
             words.update(WORD.findall(text))
-        checks.not_empty(words)
         counts = Counter()
         for word, n in words.items():
             counts.update(dict.fromkeys(letters(word), n))
         alphabet = sorted(counts, key=lambda letter: (-counts[letter], letter))[:max_letters]
         needed = f"{len(alphabet)} letters and 2 special tokens"
-        checks.vocab_size(vocab_size, len(alphabet) + 2, needed, ", or a smaller max_letters")
+        checks.learnable(words, vocab_size, len(alphabet) + 2, needed, "max_letters")
         known = set(alphabet)
         table = MergeTable({w: n for w, n in words.items() if known.issuperset(letters(w))})
         tokens = dict.fromkeys(sorted(alphabet))

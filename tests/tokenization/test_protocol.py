@@ -204,8 +204,8 @@ def test_tiktoken_writes_what_our_bpe_writes(tmp_path, form, pattern):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.json", "", "a.json: it is not a tokenizer"),
-        ("a.json", "[1, 2]", "a.json: it is not a tokenizer"),
+        ("a.json", "", "a.json: it is not JSON"),
+        ("a.json", "[1, 2]", "a.json: it is not a JSON object"),
         ("a.json", "<html>", "It is a page that a server sent in its place"),
         (
             "a.json",
