@@ -321,10 +321,12 @@ def same_kind(found: object, expected: str) -> None:
         raise ValueError(f"it holds a {found}: load it with {found}.load")
 
 
-def known_format(path: Path, formats: Collection[str]) -> None:
-    """Raise ValueError for a file name whose ending names no format."""
+def known_format(path: Path, formats: Collection[str], pattern: str) -> None:
+    """Raise ValueError for a file name whose ending names no format, or one without the pattern."""
     if path.suffix not in formats:
         raise ValueError(f"{path}: give a name that ends in .json or .tiktoken, or a folder")
+    if path.suffix == "":
+        gpt2_pattern(pattern)
 
 
 def gpt2_vocabulary(path: Path, found: str, expected: str) -> None:

@@ -302,6 +302,7 @@ def check_fits(model: GPT, tokenizer: ByteTokenizer | None) -> tuple[str, str] |
         return None
     checks.byte_tokenizer(tokenizer)
     content = tokenizer.vocabulary()
+    checks.gpt2_pattern(content.pattern)
     files = gpt2_files(content)
     expected = vocabulary_of(content.merges)
     checks.merge_order(content.tokens, expected, content.special_tokens, "the merges")

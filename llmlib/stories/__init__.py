@@ -1,16 +1,15 @@
 """A small world of children's stories whose probabilities are known exactly.
 
-Written by hand. One grammar (`llmlib.stories.grammar`, to be read and changed) is used in three
-ways:
+Written by hand. One grammar (`llmlib.stories.grammar`, made to be read and changed) has three uses:
 
-    tell    a story, at random; every choice in it is uniform, so its probability is exact
+    tell    a story at random; every choice in it is uniform, so its probability is exact
     score   any text: `log_prob`, and `next_words`, the true distribution of the word that follows
     check   any text: is it grammatical, and do its pronouns, owners, objects and counts stay true?
 
-so that what a language model learns of this world can be held against the truth: `entropy` is the
-floor of its loss, `next_words` what it should predict, `check` what its stories are worth.
+So we can compare what a language model learns with the truth: `entropy` is the floor of its loss,
+`next_words` and `next_tokens` are what it should predict, and `check` marks the stories it tells.
 
-The functions here speak of the default world; `World(rules, words)` makes another one.
+These functions use the default world; `World(rules, words)` makes another one.
 `python -m llmlib.stories > data/stories.txt` writes the sample that ships with the course.
 """
 
@@ -49,12 +48,12 @@ SAMPLE_SIZE, SAMPLE_SEED = 1000, 2024  # data/stories.txt
 
 @cache
 def world() -> World:
-    """The default world."""
+    """Return the default world."""
     return World()
 
 
 def tell(rng: random.Random) -> Story:
-    """`World.tell` of the default world; so are the functions below."""
+    """Tell a story of the default world. For this and the functions below see `World`."""
     return world().tell(rng)
 
 
@@ -95,5 +94,5 @@ def entropy() -> float:
 
 
 def sample() -> str:
-    """The text of data/stories.txt: a story a line."""
+    """Return the text of data/stories.txt: a story per line."""
     return "".join(f"{story.text}\n" for story in tell_many(SAMPLE_SIZE, SAMPLE_SEED))
