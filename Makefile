@@ -1,4 +1,4 @@
-# make course · make test · make lab · make export      each makes .venv first, if it is missing
+# make check · make test · make course · make lab      each makes .venv first, if it is missing
 PYTHON ?= python3
 PY := .venv/bin/python
 NB ?=
@@ -6,16 +6,18 @@ NB ?=
 # On a busy machine, threads that spin while they wait cost more than they gain.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help course test lab export execute test-browser clean
+.PHONY: help lint types drift check test course lab export execute test-browser hooks clean
 
 help:
-	@echo "make course [NB=03]  run every notebook (or one) into build/, then print a table"
-	@echo "make test            ruff, drift check, unit tests, and every notebook against its stored outputs"
-	@echo "make lab             open JupyterLab on the notebooks"
-	@echo "make export          write llmlib/ from the notebooks' '#| export' cells"
-	@echo "make execute [NB=03] run notebooks in place and store their outputs"
-	@echo "make test-browser    Run All in a real JupyterLab in headless Chromium"
-	@echo "make clean           remove build/ and .venv/"
+	@echo "make course [NB=03]       run every notebook (or one) into build/, then print a table"
+	@echo "make lab                  open JupyterLab on the notebooks"
+	@echo "make export               write llmlib/ from the notebooks' '#| export' cells"
+	@echo "make execute [NB=03]      run notebooks in place and store their outputs"
+	@echo "make check                the quick part: lint, types, drift, unit tests except the slow ones"
+	@echo "make test                 everything: also the slow tests, and every notebook against its outputs"
+	@echo "make test-browser [NB=03] Run All in a real JupyterLab in headless Chromium"
+	@echo "make hooks                run 'make lint types drift' before each commit, by pre-commit"
+	@echo "make clean                remove build/ and .venv/"
 
 .venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else "Python %d.%d was found, this course runs on 3.10 to 3.13: try make PYTHON=python3.12" % v)'
@@ -23,14 +25,24 @@ help:
 	$(PY) -m pip install --quiet -r requirements.txt
 	@touch $@
 
-course: .venv/installed
-	$(PY) tools/course.py $(NB)
-
-test: .venv/installed
+lint: .venv/installed
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+
+types: .venv/installed
+	$(PY) -m ty check
+
+drift: .venv/installed
 	$(PY) tools/export.py --check
+
+check: lint types drift
+	$(PY) -m pytest -n 2 -m "not slow" tests
+
+test: lint types drift
 	$(PY) -m pytest -n 2
+
+course: .venv/installed
+	$(PY) tools/course.py $(NB)
 
 lab: .venv/installed
 	$(PY) -m jupyterlab notebooks
@@ -47,6 +59,10 @@ execute: .venv/installed
 
 test-browser: .venv/browser
 	$(PY) tools/browser.py $(NB)
+
+hooks: .venv/installed
+	$(PY) -m pip install --quiet "pre-commit>=4,<5"
+	$(PY) -m pre_commit install
 
 clean:
 	rm -rf build .venv

@@ -48,7 +48,7 @@ def one_of(name: str, value: object, allowed: Collection[object]) -> None:
         raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(map(str, allowed))}")
 
 
-def known_fields(cls: type, given: Iterable[str]) -> None:
+def known_fields(cls: type[Any], given: Iterable[str]) -> None:
     """Raise TypeError, naming the nearest field, for a keyword that a dataclass does not have."""
     names = [field.name for field in fields(cls)]
     for name in given:

@@ -5,12 +5,14 @@ stands here is the common style, chosen to be read in grey as well, and drawings
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
+from numpy.typing import ArrayLike
 
 # Neighbours differ in lightness too, and each has its line: both survive printing in grey.
 COLORS = ["#1f3a5f", "#c8553d", "#5b8e7d", "#e0a458", "#5d3a78", "#a8a8a8"]
@@ -43,14 +45,14 @@ def use_style() -> None:
 
 
 def heatmap(
-    values: Sequence,
+    values: ArrayLike,
     rows: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     *,
     ax: Axes | None = None,
     title: str | None = None,
     numbers: str | None = None,
-    **imshow: object,
+    **imshow: Any,
 ) -> AxesImage:
     """Draw a matrix as colours, with a label for each row and column.
 
@@ -61,31 +63,29 @@ def heatmap(
 
     Raises ValueError where the labels do not fit the matrix.
     """
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 2:
-        raise ValueError(f"a heat map draws a matrix, not an array of shape {values.shape}")
-    for labels, size, side in (
-        (rows, values.shape[0], "rows"),
-        (columns, values.shape[1], "columns"),
-    ):
+    matrix = np.asarray(values, dtype=float)
+    if matrix.ndim != 2:
+        raise ValueError(f"a heat map draws a matrix, not an array of shape {matrix.shape}")
+    for labels, size, side in zip((rows, columns), matrix.shape, ("rows", "columns")):
         if labels is not None and len(labels) != size:
             raise ValueError(f"{len(labels)} labels for {size} {side}: give one for each")
     ax = ax or plt.gca()
-    image = ax.imshow(values, **imshow)
+    image = ax.imshow(matrix, **imshow)
     ax.grid(False)
     ax.set_xticks([])
     ax.set_yticks([])
     if columns is not None:
-        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-        ax.set_xticks(range(len(columns)), columns, **slanted)
+        # Rotated about their ends, long labels do not run into each other.
+        ticks = range(len(columns))
+        ax.set_xticks(ticks, columns, rotation=45, ha="right", rotation_mode="anchor")
     if rows is not None:
         ax.set_yticks(range(len(rows)), rows)
     if title:
         ax.set_title(title)
     if numbers:
-        for (row, column), value in np.ndenumerate(values):
+        dark = np.asarray(image.norm(matrix)) < 0.55
+        for (row, column), value in np.ndenumerate(matrix):
             if not np.isnan(value):
-                dark = image.norm(value) < 0.55
-                ink = "white" if dark else "black"
+                ink = "white" if dark[row, column] else "black"
                 ax.text(column, row, format(value, numbers), ha="center", va="center", color=ink)
     return image

@@ -1,35 +1,34 @@
-"""Imports in the package go down only: from room to lower room, and in a room from file to file."""
+"""Imports in the package go down only, along the list of docs/architecture.md."""
 
 import ast
-import graphlib
+import re
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1] / "llmlib"
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "llmlib"
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
-# From the top down, as docs/architecture.md draws it. A file imports from rooms below its own.
-ROOMS = [
-    "__main__",
-    "cli",
-    "exercises",
-    "finetuning",
-    "evaluation",
-    "interpretability",
-    "serving",
-    "pretrained",
-    "generation",
-    "training",
-    "model",
-    "tokenization",
-    "data",
-    "stories",
-    "minimal",
-    "plots",
-    "checks",
-    "files",
-]
-LEVEL = {room: -depth for depth, room in enumerate(ROOMS)}
+
+def read_ladder(page):
+    """The modules of the list in docs/architecture.md, room by room, from the top down.
+
+    `model/  gpt cache` stands for the modules model, model.gpt and model.cache: a folder's
+    `__init__` comes first. A line without a slash is a module by itself, with words about it.
+    """
+    (block,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    rooms = {}
+    for line in block.splitlines():
+        name, *files = line.split()
+        room = name.removesuffix("/")
+        rooms[room] = [room, *(f"{room}.{file}" for file in files)] if name[-1] == "/" else [room]
+    return rooms
+
+
+LADDER = read_ladder(PAGE)
+ROOMS = list(LADDER)
+PLACE = {module: place for place, module in enumerate(m for room in LADDER.values() for m in room)}
 
 # Imports that still run upward, each with the reason; none does.
 UPWARD: set[tuple[str, str]] = set()
@@ -65,16 +64,23 @@ def room_of(module):
 
 
 def forbidden(module, source):
-    """The imports of a module that go up, to a higher room."""
-    here = LEVEL[room_of(module)]
-    return {name for name in imported(source, module) if LEVEL[room_of(name)] > here}
+    """The imports of a module that do not go down: to a higher room, or to its left in its own."""
+    return {
+        name
+        for name in imported(source, module) - {module, room_of(module)}
+        if PLACE[name] < PLACE[module]
+    }
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_imports_go_to_lower_rooms_only(module):
-    assert room_of(module) in LEVEL, f"{room_of(module)} is no room: add it to ROOMS and the map"
+def test_imports_go_down_only(module):
+    assert module in PLACE, f"{module} has no place yet: add it to the list in docs/architecture.md"
     upward = forbidden(module, MODULES[module].read_text(encoding="utf-8"))
     assert {(module, name) for name in upward} <= UPWARD
+
+
+def test_the_list_names_no_module_that_is_gone():
+    assert [module for module in PLACE if module not in MODULES] == []
 
 
 def test_no_known_exception_is_kept_after_it_is_gone():
@@ -87,13 +93,38 @@ def test_no_known_exception_is_kept_after_it_is_gone():
     assert gone == []
 
 
-def test_files_import_each_other_in_no_circle():
-    graph = {
-        module: imported(path.read_text(encoding="utf-8"), module) - {module}
-        for module, path in MODULES.items()
+def edges_between_rooms():
+    """The rooms that each room imports from, without the ground, which all stand on."""
+    ground = {"plots", "checks", "files"}
+    edges = {room: set() for room in ROOMS if room not in ground}
+    for module, path in MODULES.items():
+        for name in imported(path.read_text(encoding="utf-8"), module):
+            pair = room_of(module), room_of(name)
+            if pair[0] in edges and pair[1] in edges and (module, name) not in UPWARD:
+                edges[pair[0]].add(pair[1])
+    return {room: below - {room} for room, below in edges.items()}
+
+
+def test_the_picture_shows_the_imports_between_rooms():
+    """An arrow for each import that no longer way through other rooms implies."""
+    edges = edges_between_rooms()
+
+    def reach(rooms):
+        return rooms | {far for room in rooms for far in reach(edges[room])}
+
+    needed = {
+        (room, below)
+        for room, rooms in edges.items()
+        for below in rooms
+        if below not in reach(set().union(*(edges[other] for other in rooms)))
     }
-    graph = {module: {name for name in names if name in graph} for module, names in graph.items()}
-    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, naming the circle
+    (picture,) = re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)
+    arrows = set()
+    for line in picture.splitlines():
+        if "-->" in line:
+            start, ends = line.split("-->")
+            arrows |= {(start.strip(), end.strip()) for end in ends.split("&")}
+    assert arrows == needed
 
 
 def test_rooms_export_nothing_of_their_own():
@@ -101,6 +132,12 @@ def test_rooms_export_nothing_of_their_own():
     for room in ("model", "tokenization", "data", "training", "generation", "pretrained"):
         init = (PACKAGE / room / "__init__.py").read_text(encoding="utf-8")
         assert [type(node) for node in ast.parse(init).body] == [ast.Expr], f"{room} has code"
+
+
+def test_checks_are_called_by_their_room():
+    """`checks.name(...)` is seen at once, by readers and by tools/measure.py."""
+    texts = {module: path.read_text(encoding="utf-8") for module, path in MODULES.items()}
+    assert [name for name, text in texts.items() if "from llmlib.checks import" in text] == []
 
 
 @pytest.mark.parametrize(
@@ -112,6 +149,8 @@ def test_rooms_export_nothing_of_their_own():
         ("data.batches", "from ..model.gpt import GPT"),
         ("stories", "from llmlib.data.corpora import load"),
         ("training.loss", "from llmlib.evaluation import perplexity"),
+        ("training.loss", "from llmlib.training.trainer import Trainer"),
+        ("model.attention", "import llmlib.model.gpt"),
     ],
 )
 def test_an_import_that_goes_up_is_found(module, source):

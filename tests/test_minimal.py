@@ -134,6 +134,7 @@ def test_samples_follow_temperature_and_top_k():
         assert abs(drawn.count(token) / n - p) < 5 * (p * (1 - p) / n) ** 0.5
 
 
+@pytest.mark.slow
 def test_as_a_program_it_goes_on_with_the_prompt():
     command = [sys.executable, "-m", "llmlib.minimal", "Once", "upon", "a", "time"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)

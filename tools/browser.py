@@ -22,13 +22,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common import ROOT, NotebookError, choose_notebooks, plain
+import nbformat
+from common import (
+    ROOT,
+    NotebookError,
+    choose_notebooks,
+    code_cells,
+    read_notebook,
+    strip_colors,
+)
 from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import Page, expect, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+LAB = ["--no-browser", "--allow-root", "--ip=127.0.0.1", "--expose-app-in-browser"]
+LAB += ["--IdentityProvider.token=", "--PasswordIdentityProvider.hashed_password="]
+LAB += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
 VIEW = {"width": 1280, "height": 1400}
 SCROLL = 1300  # pixels between two screenshots, a little less than the view
 PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"  # the notebook in view
@@ -48,8 +59,6 @@ KERNEL_IS_READY = """() => {
     return document.querySelector('.jp-Dialog')
         || context?.isReady && kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
 }"""
-OUTPUTS_ARE_CLEARED = """() => window.jupyterapp.shell.currentWidget.content.model.sharedModel.cells
-    .every(cell => cell.cell_type !== 'code' || cell.execution_count === null)"""
 STATE = """() => {
     const panel = window.jupyterapp.shell.currentWidget;
     const cells = panel.content.model.sharedModel.cells
@@ -88,7 +97,7 @@ UNDRAWN = """() => {
 
 
 def find_chromium() -> str:
-    """The browser to run. Raises NotebookError if there is none."""
+    """Return the browser to run. Raises NotebookError if there is none."""
     found = [os.environ.get("CHROMIUM"), *map(shutil.which, BROWSERS)]
     if not any(found):
         raise NotebookError("no browser found: install chromium, or set CHROMIUM to its path")
@@ -97,33 +106,23 @@ def find_chromium() -> str:
 
 @contextmanager
 def jupyterlab(folder: Path, scratch: Path) -> Iterator[str]:
-    """Serve `folder` with a JupyterLab without the user's own settings; yields its URL."""
+    """Serve `folder` with a JupyterLab without the user's own settings; yield its URL."""
     for name, text in SETTINGS.items():
-        path = scratch / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path = scratch / "lab" / "user-settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    places = {
-        "JUPYTER_CONFIG_DIR": "config",
-        "JUPYTER_DATA_DIR": "data",
-        "JUPYTER_RUNTIME_DIR": "runtime",
-        "JUPYTERLAB_SETTINGS_DIR": "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-    }
-    environment = {name: str(scratch / place) for name, place in places.items()}
+    places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+    environment = {**os.environ, **dict.fromkeys(places, str(scratch))}
     environment |= {"JUPYTER_PREFER_ENV_PATH": "1", "TQDM_DISABLE": "1"}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
-    command += ["--ip=127.0.0.1", f"--port={port}", "--port-retries=0", "--expose-app-in-browser"]
-    command += ["--IdentityProvider.token=", "--PasswordIdentityProvider.hashed_password="]
-    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    command += [f"--ServerApp.root_dir={folder}"]
+    command = [sys.executable, "-m", "jupyterlab", *LAB, f"--port={port}"]
     log = scratch / "jupyterlab.log"
     with log.open("w") as output:
         server = subprocess.Popen(
-            command,
-            env={**os.environ, **environment},
+            [*command, f"--ServerApp.root_dir={folder}"],
+            env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -131,15 +130,11 @@ def jupyterlab(folder: Path, scratch: Path) -> Iterator[str]:
         wait_for(f"http://127.0.0.1:{port}", server, log)
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.terminate()
-        try:
-            server.wait(15)
-        except subprocess.TimeoutExpired:
-            server.kill()
+        server.kill()  # nothing is kept: it served copies
 
 
 def wait_for(url: str, server: subprocess.Popen, log: Path, seconds: float = 90) -> None:
-    """Return when the server answers; RuntimeError with its log if it ends or never does."""
+    """Return when the server answers. Raises RuntimeError with its log if it never does."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and server.poll() is None:
         try:
@@ -150,14 +145,8 @@ def wait_for(url: str, server: subprocess.Popen, log: Path, seconds: float = 90)
     raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
 
 
-def menu(page: Page, name: str, command: str) -> None:
-    """Choose an entry of the menu bar."""
-    page.get_by_role("menuitem", name=name, exact=True).click()
-    page.locator(f'li[data-command="{command}"]').click()
-
-
 def run_all(page: Page, url: str, name: str) -> list[str]:
-    """Open a notebook, clear its outputs, run all cells; return what went wrong."""
+    """Open a notebook and run all its cells; return what went wrong."""
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(f"the page: {error}"))
     page.goto(f"{url}/lab/tree/{name}?reset", wait_until="domcontentloaded")
@@ -165,29 +154,27 @@ def run_all(page: Page, url: str, name: str) -> list[str]:
     page.wait_for_function(KERNEL_IS_READY, timeout=120_000)
     if found := find_dialogs(page):
         return problems + found
-    # Committed outputs carry execution counts: once cleared, a count means "run here, now".
-    menu(page, "Edit", "editmenu:clear-all")
-    page.wait_for_function(OUTPUTS_ARE_CLEARED)
-    menu(page, "Run", "runmenu:run-all")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.locator('li[data-command="runmenu:run-all"]').click()
     page.wait_for_function(RUN_IS_OVER, timeout=RUN_TIMEOUT)
     if found := find_dialogs(page):
         return problems + found
     indicator = page.locator(f"{PANEL} .jp-Notebook-ExecutionIndicator")
     expect(indicator).to_have_attribute("data-status", "idle", timeout=60_000)
     state = page.evaluate(STATE)
-    problems += [f"error: {plain(text)}" for text in state["errors"]]
-    problems += [f"stderr: {plain(text)}" for text in state["stderr"]]
+    problems += [f"error: {strip_colors(text)}" for text in state["errors"]]
+    problems += [f"stderr: {strip_colors(text)}" for text in state["stderr"]]
     return problems + find_undrawn(page)
 
 
 def find_dialogs(page: Page) -> list[str]:
-    """The texts of the dialogs that wait for an answer."""
+    """Return the texts of the dialogs that wait for an answer."""
     texts = page.locator(".jp-Dialog").all_inner_texts()
     return [f"dialog: {' / '.join(text.split(chr(10)))}" for text in texts]
 
 
 def find_undrawn(page: Page, patience: float = 15) -> list[str]:
-    """Diagrams and formulas that are not drawn after some seconds of patience."""
+    """Return diagrams and formulas that are not drawn after some seconds of patience."""
     deadline = time.monotonic() + patience
     while (undrawn := page.evaluate(UNDRAWN)) and time.monotonic() < deadline:
         page.wait_for_timeout(500)
@@ -209,6 +196,14 @@ def take_screenshots(page: Page, folder: Path, name: str) -> int:
     return len(tops)
 
 
+def clear_outputs(path: Path) -> None:
+    """Clear a copy of a notebook: an execution count in the page then means "run here, now"."""
+    notebook = read_notebook(path)
+    for _, cell in code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+    nbformat.write(notebook, path)
+
+
 def try_notebook(page: Page, url: str, path: Path, pictures: Path) -> list[str]:
     """Run a notebook in the page, take its screenshots; return what went wrong."""
     try:
@@ -225,7 +220,7 @@ def try_notebook(page: Page, url: str, path: Path, pictures: Path) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description="Run the notebooks in JupyterLab in a browser.")
-    parser.add_argument("notebook", nargs="*", help="a number such as 03; all if none")
+    parser.add_argument("notebook", nargs="*", help="a number such as 03 (default: all)")
     options = parser.parse_args(arguments)
     pictures = ROOT / "build" / "browser"
     pictures.mkdir(parents=True, exist_ok=True)
@@ -239,6 +234,8 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         scratch = Path(temporary)
         folder = shutil.copytree(ROOT / "notebooks", scratch / "notebooks")
+        for path in folder.glob("*.ipynb"):
+            clear_outputs(path)
         with jupyterlab(folder, scratch) as url, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
             for path in chosen:

@@ -1,7 +1,8 @@
-"""What the tools share: which notebooks there are, how a cell is named, how a file is replaced."""
+"""What the tools share: which notebooks there are, how a cell is named, how ruff is run."""
 
-import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,33 +10,34 @@ import nbformat
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
+EXPORTED = re.compile(
+    r"# From notebooks/[^:]+:(\n#)? edit"
+)  # how a module starts that export wrote
 
 
 class NotebookError(Exception):
-    """Something in a notebook that its writer has to mend; the text names the file and the cell."""
+    """Something in a notebook that its writer has to change; the text names the file and cell."""
 
 
 def find_notebooks(folder: Path) -> list[Path]:
-    """The notebooks of a folder in order, without hidden files."""
+    """Return the notebooks of a folder in order, without hidden files."""
     return sorted(path for path in folder.glob("*.ipynb") if not path.name.startswith("."))
 
 
 def choose_notebooks(words: list[str], folders: list[Path]) -> list[Path]:
-    """The notebooks that a command line asks for, by number (`03`, `3`) or path; all if by none.
+    """Return the notebooks that a command line asks for, by number (`03`, `3`) or path; or all.
 
     Raises NotebookError, with the choices, for a word that matches no notebook.
     """
     notebooks = [path for folder in folders for path in find_notebooks(folder)]
-    if not words:
-        if not notebooks:
-            raise NotebookError(f"there are no notebooks in {folders[0]}")
-        return notebooks
-    chosen = []
+    if not words and not notebooks:
+        raise NotebookError(f"there are no notebooks in {folders[0]}")
+    chosen = [] if words else notebooks
     for word in words:
+        path = Path(word).resolve()
         if word.isdecimal():
             matches = [path for path in notebooks if path.name.startswith(f"{word:0>2}_")]
         else:
-            path = Path(word).resolve()
             matches = [path] if path.suffix == ".ipynb" and path.is_file() else []
         if not matches:
             choices = "\n".join(f"  {name}" for name in sorted({path.stem for path in notebooks}))
@@ -45,11 +47,9 @@ def choose_notebooks(words: list[str], folders: list[Path]) -> list[Path]:
 
 
 def read_notebook(path: Path) -> NotebookNode:
-    """Read a notebook; NotebookError for a file that is none."""
+    """Read a notebook. Raises NotebookError for a file that does not hold one."""
     try:
         return nbformat.read(path, as_version=4)
-    except OSError as error:
-        raise NotebookError(f"{short(path)}: {error.strerror}") from None
     except Exception as error:  # nbformat raises a different type for each way to be broken
         reason = str(error).strip().partition("\n")[0][:100]
         raise NotebookError(
@@ -59,36 +59,38 @@ def read_notebook(path: Path) -> NotebookNode:
 
 
 def code_cells(notebook: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:
-    """Each code cell that holds something, with the number that Jupyter shows as [1], [2], ..."""
+    """Yield each code cell that is not empty, with the number that Jupyter shows, [1], [2], ..."""
     cells = (cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip())
     return enumerate(cells, 1)
 
 
 def name_cell(path: Path, number: int, source: str) -> str:
-    """How messages name a cell: `notebooks/03_attention.ipynb, cell [7] "def attend(x):"`."""
+    """Return how messages name a cell: `notebooks/03_attention.ipynb, cell [7] "def f(x):"`."""
     lines = [line.strip() for line in source.splitlines() if line.strip()]
     code = [line for line in lines if not line.startswith("#|")]
-    first_line = (code or lines or ["(empty)"])[0]
-    return f'{short(path)}, cell [{number}] "{first_line[:60]}"'
+    return f'{short(path)}, cell [{number}] "{(code or lines)[0][:60]}"'
 
 
 def short(path: Path) -> str:
-    """The path as seen from the folder above `notebooks/`, or just the name."""
+    """Return the path as seen from the folder above `notebooks/`, or just the name."""
     parts = path.parts
     where = len(parts) - 1 - parts[::-1].index("notebooks") if "notebooks" in parts else -1
     return "/".join(parts[where:])
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write beside the file and rename: a reader sees the old text or the new, never a half."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def plain(text: str) -> str:
-    """Text without the codes that colour it in a terminal."""
+def strip_colors(text: str) -> str:
+    """Return a text without the codes that color it in a terminal."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def ruff(folder: str, settings: Path, *arguments: str) -> str:
+    """Run ruff on a folder with the settings of a checkout; return what it prints.
+
+    Raises NotebookError if it cannot: problems that `ruff check` finds are no failure.
+    """
+    command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", "."]
+    command += ["--config", str(settings / "pyproject.toml")]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8")
+    if done.returncode > 1:
+        raise NotebookError(f"ruff cannot read this: {done.stderr.strip()}")
+    return done.stdout

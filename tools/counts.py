@@ -6,8 +6,8 @@ A module is counted as its text is laid out: give it to `ruff format` first.
 - docstrings: lines of a string that opens a module, class or function, blank ones included.
 - comments: lines that hold a comment, alone or after code; after code, the line is code as well.
 - guards: code lines of `if` and `elif` whose body ends in `raise`, from the test to the raise (an
-  `else` that raises is left out); of `assert`; of calls into `llmlib.checks` that are statements
-  by themselves; and of an `except` that does nothing but raise another error. A line counts once.
+  `else` that raises is left out); of `assert`; of statements that call `checks.NAME(...)` and no
+  more; and of an `except` that does nothing but raise another error. A line counts once.
 - functions: each `def`, methods and nested ones too. Their code lines include signature, decorators
   and nested functions. `> 40` counts those with more than 40; `longest` has the most.
 - cells: code cells that are not empty. Their lines count as they stand, comments and blanks too.
@@ -16,21 +16,20 @@ A module is counted as its text is laid out: give it to `ruff format` first.
 
 import ast
 import io
+import re
 import tokenize
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import NotebookError, code_cells, name_cell, read_notebook
+from common import EXPORTED, NotebookError, code_cells, name_cell, read_notebook
 from IPython.core.inputtransformer2 import TransformerManager
 
 LIMIT = 40  # lines of a function or a cell
 LAYOUT = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-KINDS = ("if", "assert", "checks", "except")
+CHECK = re.compile(r"(llmlib\.)?checks\.")
 Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 Scope = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-Documented = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
 Row = dict[str, Any]  # the counts of a module or a notebook, or the sums of several
 
 
@@ -52,15 +51,6 @@ def span(node: ast.stmt | ast.ExceptHandler) -> range:
     return range(node.lineno, (node.end_lineno or node.lineno) + 1)
 
 
-def find_docstrings(tree: ast.Module) -> set[int]:
-    """Return the lines of all docstrings."""
-    lines: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, Documented) and ast.get_docstring(node, clean=False) is not None:
-            lines.update(span(node.body[0]))
-    return lines
-
-
 def find_functions(node: ast.AST, scope: str) -> Iterator[tuple[str, range]]:
     """Yield the qualified name and the lines of each function below a node."""
     for child in ast.iter_child_nodes(node):
@@ -71,45 +61,29 @@ def find_functions(node: ast.AST, scope: str) -> Iterator[tuple[str, range]]:
         yield from find_functions(child, name)
 
 
-def find_checks(tree: ast.Module) -> tuple[str, ...]:
-    """Return the names by which a module calls what stands in `llmlib.checks`."""
-    origins: dict[str, str] = {}
+def find_guards(tree: ast.Module) -> set[int]:
+    """Return the lines of guards."""
+    lines: set[int] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            origins |= {a.asname or a.name: a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom):  # `from ..checks import f` counts as from llmlib
-            package = ("llmlib." * bool(node.level) + (node.module or "")).strip(".")
-            origins |= {a.asname or a.name: f"{package}.{a.name}" for a in node.names}
-    return tuple(name for name, o in origins.items() if f"{o}.".startswith("llmlib.checks."))
-
-
-def find_guards(tree: ast.Module) -> dict[int, str]:
-    """Return the lines of guards, each with its kind."""
-    checks = tuple(f"{name}." for name in find_checks(tree))
-    lines: dict[int, str] = {}
-    for node in ast.walk(tree):
-        if not isinstance(node, (ast.stmt, ast.ExceptHandler)):
-            continue
-        kind, last = "", node
         match node:
             case ast.If(body=[*_, ast.Raise() as last]):
-                kind = "if"
+                lines.update(range(node.lineno, span(last).stop))
             case ast.Assert():
-                kind = "assert"
-            case ast.Expr(value=ast.Call(func=func)) if f"{ast.unparse(func)}.".startswith(checks):
-                kind = "checks"
+                lines.update(span(node))
+            case ast.Expr(value=ast.Call(func=func)) if CHECK.match(ast.unparse(func)):
+                lines.update(span(node))
             case ast.ExceptHandler(name=name, body=[ast.Raise(exc=ast.expr() as error)]):
-                kind = "" if ast.unparse(error) == name else "except"
-        if kind:
-            lines |= dict.fromkeys(range(node.lineno, span(last).stop), kind)
+                if ast.unparse(error) != name:
+                    lines.update(span(node))
     return lines
 
 
 def count_module(name: str, source: str) -> Row:
     """Count what a module holds, as its text is laid out; `name` is its path."""
     tree = ast.parse(source)
-    docstrings, code, comments = find_docstrings(tree), set[int](), set[int]()
-    tokens = 0
+    documented = [node for node in ast.walk(tree) if isinstance(node, (*Scope, ast.Module))]
+    texts = [span(node.body[0]) for node in documented if ast.get_docstring(node) is not None]
+    docstrings, code, comments, tokens = {row for rows in texts for row in rows}, set(), set(), 0
     for token in join_strings(source):
         lines = range(token.start[0], token.end[0] + 1)
         if token.type == tokenize.COMMENT:
@@ -119,19 +93,16 @@ def count_module(name: str, source: str) -> Row:
         elif token.type not in LAYOUT:
             code.update(lines)
             tokens += 1
-    kinds = Counter(kind for line, kind in find_guards(tree).items() if line in code)
     functions = find_functions(tree, name.removesuffix(".py").replace("/", "."))
     sizes = [(len(code.intersection(lines)), function, len(lines)) for function, lines in functions]
     return {
         "modules": 1,
-        "exported": int(source.startswith("# From notebooks/")),  # export writes it
+        "exported": int(EXPORTED.match(source) is not None),
         "code": len(code),
         "tokens": tokens,
         "docstrings": len(docstrings),
         "comments": len(comments),
-        "guards": kinds.total(),
-        **{kind: kinds[kind] for kind in KINDS},
-        "functions": len(sizes),
+        "guards": len(code & find_guards(tree)),
         f"> {LIMIT}": sum(size[0] > LIMIT for size in sizes),
         "longest": max(sizes, default=(0, "", 0)),
     }

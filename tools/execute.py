@@ -27,10 +27,9 @@ from common import (
     choose_notebooks,
     code_cells,
     name_cell,
-    plain,
     read_notebook,
-    replace_file,
     short,
+    strip_colors,
 )
 from ipykernel.kernelspec import make_ipkernel_cmd
 from jupyter_client.kernelspec import KernelSpec
@@ -38,6 +37,8 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
+
+from llmlib.files import write_text
 
 TIMEOUT = 1800  # seconds for one cell
 METADATA = {
@@ -85,7 +86,7 @@ def run_cells(
             try:
                 client.execute_cell(cell, index_of[id(cell)])
             except CellExecutionError as error:
-                reason = plain(f"{error.ename}: {error.evalue}")
+                reason = strip_colors(f"{error.ename}: {error.evalue}")
             except CellTimeoutError:
                 reason = f"it ran for more than {TIMEOUT} seconds"
             except DeadKernelError:
@@ -121,7 +122,9 @@ def normalise(notebook: NotebookNode, path: Path) -> None:
 def refuse_unfit(output: NotebookNode, label: str) -> None:
     """Raise NotebookError for an output that writes to stderr or shows a path of this machine."""
     if output.get("name") == "stderr":
-        raise NotebookError(f"{label}: it writes to stderr: {plain(output.text).strip()[:300]}")
+        raise NotebookError(
+            f"{label}: it writes to stderr: {strip_colors(output.text).strip()[:300]}"
+        )
     data = {kind: value for kind, value in output.items() if kind != "data"}
     data |= {k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}
     text = json.dumps(data, ensure_ascii=False)
@@ -131,14 +134,14 @@ def refuse_unfit(output: NotebookNode, label: str) -> None:
 
 
 def local_folders() -> list[str]:
-    """The folders whose names differ from one machine to the next."""
+    """Return the folders whose names differ from one machine to the next."""
     folders = {ROOT, Path.home(), Path(sys.prefix), Path(tempfile.gettempdir())}
     named = [str(folder) for folder in folders if len(folder.parts) > 1]  # a home may be just /
     return sorted(named, key=len, reverse=True)
 
 
 def strip_png(image: bytes) -> bytes:
-    """A PNG without its comments: matplotlib writes its version there, which would change the file.
+    """Return a PNG without its comments: matplotlib writes its version there.
 
     Source: the PNG specification, section 5: 8 bytes, then chunks of length, type, data, checksum.
     """
@@ -163,14 +166,14 @@ def execute(path: Path) -> bool:
     text = nbformat.writes(notebook) + "\n"
     changed = text != path.read_text(encoding="utf-8")
     if changed:
-        replace_file(path, text)
+        write_text(path, text)
     return changed
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description="Run notebooks in place and store their outputs.")
-    parser.add_argument("notebook", nargs="*", help="a number such as 03, or a path; all if none")
+    parser.add_argument("notebook", nargs="*", help="a number such as 03, or a path (default: all)")
     options = parser.parse_args(arguments)
     folder = ROOT / "notebooks"
     try:

@@ -23,37 +23,30 @@ import ast
 import difflib
 import json
 import re
-import subprocess
 import sys
+import tempfile
 import textwrap
-from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import takewhile
+from contextlib import suppress
 from pathlib import Path
 
-from cells import (
-    Cell,
-    ExportError,
-    Import,
-    base_names,
-    bound_names,
-    check_parts,
-    find_directive,
-    last_line,
-    take_apart,
-)
+from cells import Cell, bound_names, find_directive, last_line, take_apart
 from common import (
+    EXPORTED,
     ROOT,
     NotebookError,
     code_cells,
     find_notebooks,
     name_cell,
     read_notebook,
-    replace_file,
+    ruff,
 )
 
+from llmlib.files import write_text
+
 PACKAGE = "llmlib"
-HEADER = "# From {}: edit there, then run make export."
+MARK = re.compile(
+    r"^ *# \[from cell (\d+)\]\n", re.MULTILINE
+)  # taken out before anything is written
 
 
 class Module:
@@ -63,266 +56,204 @@ class Module:
         self.name = name
         self.file = f"{PACKAGE}/{name.replace('.', '/')}.py"
         self.cells: list[Cell] = []
-        self.body = ""
-        self.origins: list[list[Cell]] = []  # where the statements come from, as `groups` has them
-        self.names: dict[str, tuple[str, str]] = {}  # name -> the cell that binds it, import or ""
+        self.body = ""  # of all cells, with a mark where each begins
 
     def add(self, cell: Cell) -> None:
-        """Append a cell. Raises ExportError if it defines a name for the second time."""
+        """Append a cell. Raises NotebookError if it defines a name for the second time."""
         if cell.docstring and self.cells:
-            raise ExportError(
+            raise NotebookError(
                 f"{cell.label}: the docstring of {self.name} has to open the first cell "
                 f"exported to it, which is {self.cells[0].label}"
             )
-        for name, origin in cell.names:
-            if name not in self.names:
-                self.names[name] = cell.label, origin
-            elif not origin or origin != self.names[name][1]:
-                raise ExportError(
-                    f"{cell.label}: {name} is defined twice in {self.name}, first in "
-                    f"{self.names[name][0]}: show every version, but export only the last"
-                )
-        for part, text in cell.continuations:
-            self.extend(cell, part, text)
+        for first in self.cells:
+            for name in first.names.keys() & cell.names.keys():
+                if not cell.names[name] or cell.names[name] != first.names[name]:
+                    raise NotebookError(
+                        f"{cell.label}: {name} is defined twice in {self.name}, first in "
+                        f"{first.label}: show every version, but export only the last"
+                    )
         self.cells.append(cell)
-        self.body = "\n\n".join(filter(None, [self.body, cell.body]))
-        self.origins += [[cell] * len(group) for group in groups(cell.body)]
+        for part, text in cell.parts:
+            self.extend(cell, part, text)
+        if cell.body:
+            self.body += f"\n\n{self.mark(cell)}\n{cell.body}"
 
     def extend(self, cell: Cell, part: ast.ClassDef, text: str) -> None:
         """Append the body of `class X(X):` to the class X of an earlier cell."""
-        name, lines = part.name, self.body.split("\n")
-        classes = {
-            group[0].name: (group, origins)
-            for group, origins in zip(groups(self.body), self.origins)
-            if isinstance(group[0], ast.ClassDef)
-        }
-        if name not in classes:
-            raise ExportError(
-                f"{cell.label}: {name} continues a class, but no earlier cell exports its first "
-                f"part to {self.name}: export both to the same module, the first part first"
+        classes = [node for node in ast.parse(self.body).body if isinstance(node, ast.ClassDef)]
+        first = next((node for node in classes if node.name == part.name), None)
+        home = self.cell_at(self.body, first.lineno) if first else cell
+        members = bound_names(ast.Module(first.body if first else [], []))
+        if first is None or home.notebook != cell.notebook:
+            problem = (
+                f"{part.name} continues a class, but no earlier cell of this notebook exports its "
+                f"first part to {self.name}: export both to the same module, the first part first"
             )
-        (first, *body), origins = classes[name]
-        check_parts(first, origins[0], part, cell)
-        members = {
-            member: origin.label
-            for statement, origin in zip(body, origins[1:])
-            for member in bound_names(statement, origin.label)
-        }
-        new = [member for node in part.body for member in bound_names(node, cell.label)]
-        if twice := [member for member in new if member in members]:
-            raise ExportError(
-                f"{cell.label}: {name}.{twice[0]} is defined twice, first in {members[twice[0]]}: "
-                "show every version, but export only the last"
+        elif twice := members.keys() & bound_names(ast.Module(part.body, [])).keys():
+            problem = (
+                f"{part.name}.{min(twice)} is defined twice, first above: export only the last"
             )
-        if heirs := [heir for heir, (group, _) in classes.items() if name in base_names(group[0])]:
-            raise ExportError(
-                f"{cell.label}: {heirs[0]} inherits from {name}: finish {name} above it"
+        elif first.body[0].lineno == first.lineno:
+            problem = f"put the body of {part.name} below its first line"
+        elif first.decorator_list and not all(map(is_ordinary_method, part.body)):
+            problem = (
+                f"the decorator of {part.name} sees only its first cell in the notebook: add "
+                "ordinary methods here, and move attributes and __methods__ to the first cell"
             )
-        end = last_line(first, lines)
-        self.body = "\n".join([*lines[:end], "", text, *lines[end:]])
-        origins += [cell] * len(part.body)
+        else:
+            lines = self.body.split("\n")
+            end = last_line(first, lines)
+            lines[end:end] = ["", f"    {self.mark(cell)}", text, self.mark(home)]
+            self.body = "\n".join(lines)
+            return
+        raise NotebookError(f"{cell.label}: {problem}")
 
-    def render(self, root: Path, notebook_names: dict[str, str]) -> str:
-        """Return the text of the module, laid out and checked by ruff.
+    def mark(self, cell: Cell) -> str:
+        """Return the comment that stands above what comes from a cell, until ruff is through."""
+        return f"# [from cell {self.cells.index(cell)}]"
 
-        notebook_names: names bound in cells that are not exported, and those cells, for a hint.
+    def cell_at(self, text: str, row: int, name: str = "") -> Cell:
+        """Return the cell that a line of the module comes from; for an import, the first with it.
+
+        text: the module with its marks, as ruff has laid it out.
         """
-        sources = dict.fromkeys(cell.notebook for cell in self.cells)
-        parts = [
-            header(sources),
-            self.cells[0].docstring,
-            "\n".join(statement for cell in self.cells for statement in cell.imports),
-            self.body,
-        ]
-        text = "\n\n".join(part for part in parts if part) + "\n"
-        text = self.ruff(root, text, "check", "--fix-only", "--select=I")
-        text = self.ruff(root, text, "format")
-        for problem in json.loads(self.ruff(root, text, "check", "--output-format=json")):
-            raise ExportError(self.explain(problem, text, notebook_names))
-        return text
+        importing = [cell for cell in self.cells if cell.names.get(name)]
+        marks = MARK.findall("\n".join(text.split("\n")[:row]) + "\n")
+        return [*self.cells[:1], *(self.cells[int(mark)] for mark in marks), *importing[:1]][-1]
 
-    def ruff(self, root: Path, text: str, *arguments: str) -> str:
-        """Pass the module through ruff, with the settings of the checkout."""
-        command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", "--quiet"]
-        run = subprocess.run(
-            [*command, f"--stdin-filename={self.file}", "-"],
-            input=text.encode(),  # bytes: no newline is translated on the way
-            capture_output=True,
-            cwd=root,
-        )
-        if run.returncode > 1 or not run.stdout:
-            raise ExportError(f"ruff failed on {self.file}: {run.stderr.decode()}")
-        return run.stdout.decode()
+    def render(self) -> str:
+        """Return the text of the module, with its marks and not yet laid out."""
+        notebooks = dict.fromkeys(f"notebooks/{cell.notebook}" for cell in self.cells)
+        header = f"# From {', '.join(notebooks)}: edit there, then run make export."
+        imports = "\n".join(statement for cell in self.cells for statement in cell.imports)
+        header = "\n".join(textwrap.wrap(header, width=88, subsequent_indent="# "))
+        return "\n\n".join([header, self.cells[0].docstring, imports, self.body]) + "\n"
 
-    def explain(self, problem: dict, text: str, notebook_names: dict[str, str]) -> str:
+    def explain(self, problem: dict, text: str, hints: dict[str, str]) -> str:
         """Say which cell causes a problem that ruff found in the module, and what to do."""
         code, message, row = problem["code"], problem["message"], problem["location"]["row"]
         quoted = re.search(r"`([^`]+)`", message)
-        name = quoted[1].split(" as ")[-1] if quoted else ""
-        label = self.cell_at(row, text, name).label
-        if code == "F821" and name in self.names:
-            message = f"{name} is used before {self.names[name][0]} defines it: move one of them"
+        name = re.split(r" as |\.", quoted[1])[-1] if quoted else ""
+        later = next((cell.label for cell in self.cells if name in cell.names), "")
+        if code == "F821" and later:
+            message = f"{name} is used before {later} defines it: move one of them"
         elif code == "F821":
             message = f"{name} is neither defined in {self.name} nor imported in an exported cell"
-            if name in notebook_names:
-                message += f"; it comes from {notebook_names[name]}, which is not exported"
+            if name in hints:
+                message += f"; it comes from {hints[name]}, which is not exported"
         elif code == "F401":
             message = f"{name} is imported, but nothing exported to {self.name} uses it"
         else:
             message = f"{message} (ruff {code}, on `{text.splitlines()[row - 1].strip()}`)"
-        return f"{label}: {message}"
-
-    def cell_at(self, row: int, text: str, name: str) -> Cell:
-        """Return the cell that a line of the module comes from; for an import, the first with it.
-
-        Layout moves lines, but changes neither the number nor the order of the statements.
-        """
-        for cell in self.cells:
-            for bound, origin in cell.names:
-                if origin and name in (bound, origin):
-                    return cell
-        origins = [cell for group in self.origins for cell in group]
-        statements = groups(text)[bool(self.cells[0].docstring) :]
-        starts = [
-            min(part.lineno for part in [node, *getattr(node, "decorator_list", [])])
-            for group in statements
-            for node in group
-        ]
-        before = [cell for start, cell in zip(starts, origins) if start <= row]
-        return [*self.cells[:1], *before][-1]
+        return f"{self.cell_at(text, row, name if code == 'F401' else '').label}: {message}"
 
 
-def groups(text: str) -> list[list[ast.stmt]]:
-    """Return the statements of a module without the imports, a class followed by its body."""
-    return [
-        [node, *(node.body if isinstance(node, ast.ClassDef) else [])]
-        for node in ast.parse(text).body
-        if not isinstance(node, Import)
-    ]
+def is_ordinary_method(node: ast.stmt) -> bool:
+    """Tell whether a statement defines a method whose name does not start with two underscores."""
+    is_method = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    return is_method and not node.name.startswith("__")
 
 
-def collect(root: Path) -> dict[str, str]:
-    """Return the text of each exported module: {"llmlib/model/attention.py": text, ...}.
+def collect(root: Path) -> tuple[list[Module], dict[str, str]]:
+    """Read the notebooks: the exported modules, and the names bound in cells that are not exported.
 
-    Raises ExportError if a cell cannot be exported, NotebookError for a broken notebook.
+    Raises NotebookError for a broken notebook, and if a cell cannot be exported.
     """
     modules: dict[str, Module] = {}
-    notebook_names: dict[str, str] = {}
+    hints: dict[str, str] = {}
     for path in find_notebooks(root / "notebooks"):
         default, exported = "", []
         for number, code in code_cells(read_notebook(path)):
             label = name_cell(path, number, code.source)
             directive = find_directive(code.source, label)
             if not directive:
-                notebook_names |= dict.fromkeys(names_of_notebook(code.source, label), label)
+                with suppress(SyntaxError):  # a cell with a %magic
+                    hints |= dict.fromkeys(bound_names(ast.parse(code.source)), label)
             elif not directive["default"]:
                 exported.append((directive["module"], take_apart(code.source, label, path.name)))
             elif default:
-                raise ExportError(f"{label}: `#| default_exp` a second time, after {default}")
+                raise NotebookError(f"{label}: `#| default_exp` a second time, after {default}")
             else:
                 default = directive["default"]
         for name, cell in exported:
-            if not (name or default):
-                raise ExportError(
-                    f"{cell.label}: export to which module? Name it with `#| default_exp NAME` "
-                    "in a separate cell, or with `#| export NAME`"
-                )
-            name = name or default
-            check_target(root / PACKAGE, name, cell.label)
-            modules.setdefault(name, Module(name)).add(cell)
-    return {module.file: module.render(root, notebook_names) for module in modules.values()}
+            module = modules.setdefault(name or default, Module(name or default))
+            check_target(root / module.file, cell.label)
+            module.add(cell)
+    return list(modules.values()), hints
 
 
-def names_of_notebook(source: str, label: str) -> set[str]:
-    """Return the names bound in a cell that is not exported; nothing if it is not plain Python."""
-    try:
-        return {name for node in ast.parse(source).body for name in bound_names(node, label)}
-    except (SyntaxError, ExportError):
-        return set()
-
-
-def header(notebooks: Iterable[str]) -> str:
-    """Return the comment that opens an exported module, wrapped to fit the line length."""
-    text = HEADER.format(", ".join(f"notebooks/{name}" for name in notebooks))
-    return "\n".join(textwrap.wrap(text, width=88, subsequent_indent="# "))
+def check_target(path: Path, label: str) -> None:
+    """Raise NotebookError if export cannot write this module, or would overwrite one."""
+    room, name = path.parent, f"{PACKAGE}{str(path.with_suffix('')).rpartition(PACKAGE)[2]}"
+    if path.name == ".py":
+        problem = (
+            "export to which module? Name it with `#| default_exp ROOM.NAME` in a separate cell"
+        )
+    elif not (room / "__init__.py").is_file():
+        problem = f"{name} is not in a room yet: create __init__.py beside it, with a docstring"
+    elif path.with_suffix("").is_dir():
+        problem = f"{name} is both a module and a room (a folder): choose another name"
+    elif path.exists() and not is_exported(path):
+        problem = f"{name} is written by hand: choose another name, or delete it"
+    else:
+        return
+    raise NotebookError(f"{label}: {problem}")
 
 
 def is_exported(path: Path) -> bool:
     """Tell whether a module opens with the comment that export writes."""
-    start, end = HEADER.split("{}")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    comment = [line.removeprefix("# ") for line in takewhile(lambda line: line[:1] == "#", lines)]
-    text = "# " + " ".join(comment)
-    return text.startswith(f"{start}notebooks/") and text.endswith(end)
+    return EXPORTED.match(path.read_text(encoding="utf-8")) is not None
 
 
-def is_handwritten(path: Path) -> bool:
-    """Tell whether a module exists that export has not written."""
-    return path.exists() and not is_exported(path)
+def lay_out(modules: list[Module], hints: dict[str, str], root: Path) -> dict[str, str]:
+    """Return the text of each module, laid out and checked: {"llmlib/model/gpt.py": text, ...}."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {Path(folder, module.file).resolve(): module for module in modules}
+        for path, module in paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(module.render(), encoding="utf-8", newline="\n")
+        format_folder(folder, root)
+        for problem in json.loads(ruff(folder, root, "check", "--output-format=json")):
+            path = Path(problem["filename"]).resolve()
+            text = path.read_text(encoding="utf-8")
+            raise NotebookError(paths[path].explain(problem, text, hints))
+        for path in paths:
+            text = MARK.sub("", path.read_text(encoding="utf-8"))
+            path.write_text(text, encoding="utf-8", newline="\n")
+        format_folder(folder, root)
+        return {module.file: path.read_bytes().decode() for path, module in paths.items()}
 
 
-def check_target(package: Path, name: str, label: str) -> None:
-    """Raise ExportError if export cannot write a module of that name, or would overwrite one."""
-    path = package.joinpath(*name.split("."))
-    file = path.with_suffix(".py")
-    rooms = path.parents[: name.count(".")]
-    shadowed = [room for room in rooms if is_handwritten(room.with_suffix(".py"))]
-    missing = [room for room in rooms if not (room / "__init__.py").is_file()]
-    if shadowed or any(path.glob("*.py")):
-        both = shadowed[0] if shadowed else path
-        problem = "both a module and a room (a folder): choose another name for one of them"
-    elif missing:
-        both = missing[-1]
-        problem = "not a room yet: create its __init__.py, with a docstring that says what it holds"
-    elif is_handwritten(file):
-        both = path
-        problem = (
-            "written by hand, and export would overwrite it: choose another name, or delete it "
-            "if this cell replaces it"
-        )
-    else:
-        return
-    raise ExportError(f"{label}: {both.relative_to(package.parent).as_posix()} is {problem}")
+def format_folder(folder: str, root: Path) -> None:
+    """Sort the imports of each module, and lay it out."""
+    ruff(folder, root, "check", "--fix-only", "--select=I")
+    ruff(folder, root, "format")
 
 
-@dataclass(frozen=True)
-class Change:
-    """A module that differs from the notebooks; `new` is None if they no longer export it."""
+def find_changes(root: Path) -> dict[str, tuple[str, str]]:
+    """Compare the package with the notebooks: {file: (what it holds, what it should hold)}.
 
-    root: Path
-    name: str
-    old: str
-    new: str | None
-
-    def diff(self) -> str:
-        """Return what export would change, as a unified diff."""
-        old, new = self.old.splitlines(), (self.new or "").splitlines()
-        note = "  (no notebook exports it any more)" if self.new is None else ""
-        return "\n".join(difflib.unified_diff(old, new, self.name, f"notebooks{note}", lineterm=""))
-
-    def apply(self) -> str:
-        """Write or delete the module; return a line that says so."""
-        path = self.root / self.name
-        if self.new is None:
-            path.unlink()
-            return f"deleted {self.name}: no notebook exports it any more"
-        replace_file(path, self.new)
-        return f"wrote {self.name}"
+    A text is "" for a file that is not there, or should not be. Raises as `collect` does.
+    """
+    if not (root / PACKAGE / "__init__.py").is_file():
+        raise NotebookError(f"there is no package {PACKAGE} in {root}")
+    new = lay_out(*collect(root), root)
+    files = {path.relative_to(root).as_posix(): path for path in (root / PACKAGE).rglob("*.py")}
+    old = {
+        name: path.read_bytes().decode()
+        for name, path in files.items()
+        if name in new or ("/." not in name and is_exported(path))
+    }
+    both = {name: (old.get(name, ""), new.get(name, "")) for name in sorted({*old, *new})}
+    return {name: (before, after) for name, (before, after) in both.items() if before != after}
 
 
-def find_changes(root: Path) -> list[Change]:
-    """Compare the package with the notebooks. Raises as `collect` does."""
-    package = root / PACKAGE
-    if not (package / "__init__.py").is_file():
-        raise ExportError(f"there is no package {PACKAGE} in {root}")
-    exported = collect(root)
-    files = {path.relative_to(root).as_posix(): path for path in package.rglob("*.py")}
-    stale = {name for name, path in files.items() if "/." not in name and is_exported(path)}
-    changes = []
-    for name in sorted({*stale, *exported}):
-        old = files[name].read_bytes().decode() if name in files else ""
-        changes.append(Change(root, name, old, exported.get(name)))
-    return [change for change in changes if change.old != change.new]
+def show_diff(name: str, old: str, new: str) -> str:
+    """Return what export would change in a module, as a unified diff."""
+    note = "notebooks" if new else "notebooks  (no notebook exports it any more)"
+    return "\n".join(
+        difflib.unified_diff(old.splitlines(), new.splitlines(), name, note, lineterm="")
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -331,17 +262,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, show what differs")
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout, if not this one")
     options = parser.parse_args(arguments)
+    root = options.root.resolve()
     try:
-        changes = find_changes(options.root.resolve())
+        changes = find_changes(root)
     except NotebookError as error:
         print(error, file=sys.stderr)
         return 1
-    for change in changes:
-        print(change.diff() if options.check else change.apply())
+    for name, (old, new) in changes.items():
+        if options.check:
+            print(show_diff(name, old, new))
+        elif new:
+            write_text(root / name, new)
+            print(f"wrote {name}")
+        else:
+            (root / name).unlink()
+            print(f"deleted {name}: no notebook exports it any more")
     if options.check and changes:
         print(f"{PACKAGE} differs from the notebooks: run make export", file=sys.stderr)
-        return 1
-    return 0
+    return int(options.check and bool(changes))
 
 
 if __name__ == "__main__":

@@ -11,25 +11,22 @@ A total of a folder includes its subfolders; "exported" are modules that a noteb
 """
 
 import argparse
-import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path, PurePath
 from typing import Any
 
-from common import ROOT, NotebookError
-from counts import KINDS, Row, count_module, count_notebook
+from common import ROOT, NotebookError, ruff
+from counts import Row, count_module, count_notebook
 
 PATHS = ["llmlib", "tools", "notebooks"]
-HIDDEN = {"exported", "functions", *KINDS}  # in the JSON only
 
 
 def measure(root: Path, paths: list[str]) -> dict[str, Row]:
     """Count each module and notebook at or below `paths`; hidden files are left out.
 
-    Raises NotebookError for a notebook and SyntaxError for a module that cannot be read.
+    Raises NotebookError for a module or notebook that cannot be read.
     """
     files = {f for path in paths for f in [root / path, *(root / path).rglob("*")] if f.is_file()}
     names = sorted(f.relative_to(root).as_posix() for f in files)
@@ -41,11 +38,7 @@ def measure(root: Path, paths: list[str]) -> dict[str, Row]:
             copy = Path(folder, name)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / name, copy)
-        ruff = [sys.executable, "-m", "ruff", "format", "--no-cache", "--config"]
-        command = [*ruff, str(ROOT / "pyproject.toml"), "."]
-        result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-        if result.returncode:
-            raise SyntaxError(result.stderr.strip())
+        ruff(folder, ROOT, "format")
         for name in modules:
             rows[name] = count_module(name, Path(folder, name).read_text(encoding="utf-8"))
     return rows
@@ -61,24 +54,18 @@ def add(rows: list[Row]) -> Row:
     return total
 
 
-def group(rows: dict[str, Row], by_file: bool) -> dict[str, Row]:
-    """Sum modules or notebooks by folder (or show each file), then into totals."""
+def group(rows: dict[str, Row], kind: str, by_file: bool) -> dict[str, Row]:
+    """Sum the modules, or the notebooks, by folder (or show each file), then into totals."""
     groups: dict[str, list[Row]] = {}
-    for name, row in sorted(rows.items()):
+    rows = {name: row for name, row in sorted(rows.items()) if kind in row}
+    for name, row in rows.items():
         groups.setdefault(name if by_file else f"{PurePath(name).parent}/", []).append(row)
     groups = dict(sorted(groups.items()))
-    for name, row in sorted(rows.items()):
+    for name, row in rows.items():
         groups.setdefault(f"**{PurePath(name).parts[0]}, total**", []).append(row)
     groups["**exported, total**"] = [row for row in rows.values() if row.get("exported")]
     groups["**total**"] = list(rows.values())
     return {label: add(members) for label, members in groups.items() if members}
-
-
-def summarize(rows: dict[str, Row], by_file: bool) -> dict[str, dict[str, Row]]:
-    """Return the rows of the two tables, that of the modules and that of the notebooks."""
-    kinds = ("modules", "notebooks")
-    parts = {kind: {name: row for name, row in rows.items() if kind in row} for kind in kinds}
-    return {kind: group(part, by_file) for kind, part in parts.items()}
 
 
 def show(value: Any) -> str:
@@ -103,14 +90,14 @@ def compare(old: Any, new: Any) -> str:
 def format_table(new: dict[str, Row], old: dict[str, Row] | None) -> str:
     """Lay out the rows as a table in Markdown, beside those of an older state if there is one."""
     every = {**new, **(old or {})}
-    keys = [key for key in next(iter(every.values())) if key not in HIDDEN]
+    keys = [key for key in next(iter(every.values())) if key != "exported"]
     lines = [["", *keys], ["---", *("---:" for _ in keys)]]
     for label in sorted(every, key=lambda label: label.startswith("**")):  # the totals come last
         row, before = new.get(label, {}), (old or {}).get(label, {})
-        if old is None:
-            lines.append([label, *(show(row[key]) for key in keys)])
-        else:
-            lines.append([label, *(compare(before.get(key), row.get(key)) for key in keys)])
+        pairs = [(before.get(key), row.get(key)) for key in keys]
+        lines.append(
+            [label, *(show(now) if old is None else compare(was, now) for was, now in pairs)]
+        )
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -123,26 +110,21 @@ def main(arguments: list[str] | None = None) -> int:
         "--against", type=Path, metavar="ROOT", help="an older one, shown beside it"
     )
     parser.add_argument("--modules", action="store_true", help="one row per file, not per folder")
-    parser.add_argument("--json", action="store_true", help="print every count of every file")
     options = parser.parse_args(arguments)
     roots = [root.resolve() for root in (options.root, options.against) if root]
     for path in options.paths:
         if not any((root / path).exists() for root in roots):
             parser.error(f"there is no {path} in {' or '.join(map(str, roots))}")
     try:
-        states = [measure(root, options.paths) for root in roots]
-    except (NotebookError, SyntaxError) as error:
+        new, *old = [measure(root, options.paths) for root in roots]
+    except NotebookError as error:
         print(error, file=sys.stderr)
         return 1
-    tables = [summarize(rows, options.modules) for rows in states]
-    if options.json:
-        found = [{"files": rows, **table} for rows, table in zip(states, tables)]
-        print(json.dumps(dict(zip(("new", "old"), found)), indent=1))
-        return 0
     for kind in ("modules", "notebooks"):
-        new, old = tables[0][kind], tables[1][kind] if options.against else None
-        if new or old:
-            print(format_table(new, old), end="\n\n")
+        groups = group(new, kind, options.modules)
+        older = group(old[0], kind, options.modules) if old else None
+        if groups or older:
+            print(format_table(groups, older), end="\n\n")
     return 0
 
 

@@ -35,6 +35,7 @@ def whole(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_killed_22_times_at_random_moments_nothing_is_lost(whole, tmp_path):
     run = tmp_path / "run"
     often = ["--save-every", "1"]
@@ -78,6 +79,7 @@ def test_a_signal_saves_the_step_and_says_how_to_go_on(
     assert_equal_weights(weights(run), weights(whole))
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_real_process(whole, tmp_path):
     run = tmp_path / "run"
     arguments = ["train", whole.parent / "text.txt", *TINY, *STEPS, "--max-steps", 100_000]
@@ -124,6 +126,7 @@ def limit_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_in_one_line_and_loses_nothing(whole, tmp_path):
     run = tmp_path / "run"
     llmlib("train", whole.parent / "text.txt", *TINY, *STEPS, "--out", run, "--max-steps", 4)

@@ -138,6 +138,7 @@ def test_where_compiling_fails_training_goes_on_as_ever(tmp_path, monkeypatch, c
     assert_equal_weights(weights(tmp_path / "plain"), weights(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_it_compiles_in_earnest_but_for_the_compiler(monkeypatch, model, batch):
     real = torch.compile  # which would run a C++ compiler for half a minute
     monkeypatch.setattr(torch, "compile", lambda *a, **k: real(*a, **k, backend="aot_eager"))

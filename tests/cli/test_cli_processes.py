@@ -67,6 +67,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["windows", "stories"])
 def test_two_processes_learn_what_one_does(folder, kind):
     text = [folder / "text.txt", *TINY] if kind == "windows" else STORIES.split()
@@ -134,6 +135,7 @@ def test_accumulated_gradients_are_sent_once_a_step(tmp_path):
         dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_all_processes_and_saves(folder):
     run = folder / "stopped"
     steps = [*STEPS, "--max-steps", 100_000, "--eval-every", 100_000]
@@ -150,6 +152,7 @@ def test_ctrl_c_stops_all_processes_and_saves(folder):
     assert load_checkpoint(run / "latest").step == step
 
 
+@pytest.mark.slow
 def test_a_mistake_ends_all_processes_with_one_line_each(folder):
     (folder / "mine").mkdir()
     (folder / "mine" / "notes.txt").write_text("mine")

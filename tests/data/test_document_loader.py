@@ -19,6 +19,7 @@ def row_by_hand(document, length):
     return [END, *document] + [END] * filling, [*document, END] + [-100] * filling
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(DOCUMENTS)
 def test_a_batch_equals_rows_made_by_hand(documents):

@@ -314,6 +314,7 @@ def test_accepted_tokens_have_the_targets_distribution():
     assert accepted / n == pytest.approx(torch.minimum(p[0], q[0]).sum().item(), abs=0.02)
 
 
+@pytest.mark.slow
 def test_speculation_has_the_targets_distribution_over_whole_texts():
     target, draft = make(3, vocab_size=4, std=0.4), make(8, vocab_size=4, n_layers=1, std=0.4)
     exact = {}

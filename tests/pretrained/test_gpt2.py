@@ -230,6 +230,7 @@ def test_a_loaded_model_can_be_trained_and_has_its_own_memory():
     assert equal_tensors(load_pretrained(NANO), other)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize("layout", ["openai", "hugging face"])
 def test_loading_holds_the_weights_once(tmp_path, layout):

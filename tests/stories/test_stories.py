@@ -58,6 +58,7 @@ def beginnings(told: list[stories.Story], n: int, seed: int) -> list[str]:
 # ---- telling and scoring
 
 
+@pytest.mark.slow
 def test_what_is_told_is_scored_with_the_same_probability(told):
     for story in told:
         assert abs(log_prob(story.text) - story.log_prob) < 1e-9

@@ -130,6 +130,7 @@ def test_the_lexicographically_greatest_pair_wins_a_tie():
     assert merges == [(b"Z", b"Z"), (b"B", b"A"), (b"BA", b"A"), (b"B", b"ZZ")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_merges_equal_those_of_hugging_face_on_all_of_wiki(wiki, pattern):
     ours = BPETokenizer.train(wiki, 5000, pattern=pattern)
@@ -257,6 +258,7 @@ def gpt4_style(wiki):
     return tokenizer, in_tiktoken(tokenizer)
 
 
+@pytest.mark.slow
 @settings(max_examples=3_000, deadline=None)
 @given(st.one_of(UNICODE, TRICKY))
 def test_gpt4s_pattern_gives_tiktokens_ids_too(gpt4_style, text):
@@ -311,6 +313,7 @@ def test_the_heap_merges_as_the_list_does(small, text):
     assert merge_long(list(ids), small._ranks, small._new_ids) == short
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letters", ["a", "abcdefgh", "狐"])
 def test_one_word_of_a_megabyte_takes_seconds(gpt2, letters):
     word = "".join(random.Random(0).choices(letters, k=1_000_000 // len(letters.encode()[:3])))

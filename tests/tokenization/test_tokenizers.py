@@ -23,6 +23,7 @@ UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 TEXT = 'Once upon a time, there was a king. "Hello!" said the king.'
 
 
+@pytest.mark.slow
 @settings(max_examples=10_000, deadline=None)
 @given(UNICODE)
 def test_characters_round_trip_any_text_made_of_known_ones(text):
@@ -30,6 +31,7 @@ def test_characters_round_trip_any_text_made_of_known_ones(text):
     assert tokenizer.decode(tokenizer.encode(text, disallowed_special=())) == text
 
 
+@pytest.mark.slow
 @settings(max_examples=10_000, deadline=None)
 @given(UNICODE)
 def test_words_lose_white_space_and_nothing_else(text):
@@ -38,6 +40,7 @@ def test_words_lose_white_space_and_nothing_else(text):
     assert re.sub(r"\s", "", tokenizer.decode(ids)) == re.sub(r"\s", "", text)
 
 
+@pytest.mark.slow
 @settings(max_examples=10_000, deadline=None)
 @given(UNICODE)
 def test_gpt2_round_trips_any_text(text):

@@ -33,13 +33,14 @@ def checkout(tmp_path):
 READ = "from pathlib import Path\nprint(Path('beside.txt').read_text())"
 
 
+@pytest.mark.slow
 def test_the_next_notebook_runs_after_a_failure_which_is_named(checkout, capsys):
     before = {path: path.read_bytes() for path in (checkout / "notebooks").iterdir()}
     assert course.main([], checkout) == 1
     assert {path: path.read_bytes() for path in (checkout / "notebooks").iterdir()} == before
     shown = capsys.readouterr()
     assert re.search(r"^01_a +1/3 +[\d.]+  FAILED$", shown.out, re.MULTILINE)
-    assert re.search(r"^02_b +2 +[\d.]+  ok$", shown.out, re.MULTILINE)
+    assert re.search(r"^02_b +2/2 +[\d.]+  ok$", shown.out, re.MULTILINE)
     assert 'notebooks/01_a.ipynb, cell [2] "x = 1": ZeroDivisionError' in shown.err
     build = checkout / "build" / "course"
     assert str(build / "02_b.html") in shown.out
@@ -57,6 +58,7 @@ def test_a_number_that_matches_nothing_lists_the_choices(checkout, capsys):
     assert "01_a" in message and "02_b" in message
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends the signal of Ctrl-C")
 def test_ctrl_c_ends_cleanly(checkout):
     mark = checkout / "notebooks" / "started"
@@ -76,4 +78,4 @@ def test_ctrl_c_ends_cleanly(checkout):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "stopped by you" in errors and "Traceback" not in errors
+    assert "stopped" in errors and "Traceback" not in errors

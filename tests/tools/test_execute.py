@@ -28,6 +28,7 @@ def run(path, capsys):
     return status, capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_outputs_are_stored_clean_and_a_second_run_changes_nothing(tmp_path, monkeypatch):
     # A kernel of the user's own, named like ours, that cannot even start.
     spec = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"

@@ -1,7 +1,6 @@
 """The measuring tool: sources with known counts, and two checkouts side by side."""
 
 import ast
-import json
 import sys
 from pathlib import Path
 
@@ -22,11 +21,7 @@ def count(source, *keys):
 
 
 def guards(source):
-    """The lines of guards by kind, those without any left out."""
-    row = count_module("llmlib/a.py", source)
-    kinds = {kind: row[kind] for kind in ("if", "assert", "checks", "except") if row[kind]}
-    assert row["guards"] == sum(kinds.values())
-    return kinds
+    return count_module("llmlib/a.py", source)["guards"]
 
 
 DOCUMENTED = '''\
@@ -91,23 +86,23 @@ def test_a_module_without_code():
 
 
 @pytest.mark.parametrize(
-    "source, kinds",
+    "source, lines",
     [
-        ("if x:\n    raise E\n", {"if": 2}),
-        ("if x:\n    y = 1\n    raise E(y)\n", {"if": 3}),
-        ("if (\n    x\n    and y\n):\n    # why\n\n    raise E(\n        x\n    )\n", {"if": 7}),
-        ("if x:\n    f()\nelif y:\n    raise E\nelse:\n    g()\n", {"if": 2}),
-        ("if x:\n    raise E\nelif y:\n    raise E\nelse:\n    g()\n", {"if": 4}),
-        ("for x in y:\n    if x:\n        raise E\n    f(x)\n", {"if": 2}),
-        ("if x:\n    f()\n    if y:\n        raise E\n", {"if": 2}),
-        ("assert x\nassert (\n    y\n), 'why'\n", {"assert": 4}),
-        ("if x:\n    assert y\n    raise E\n", {"if": 2, "assert": 1}),
-        ("try:\n    f()\nexcept A as error:\n    raise B('b') from error\n", {"except": 2}),
-        ("try:\n    f()\nexcept A:\n    if x:\n        raise B\n    g()\n", {"if": 2}),
+        ("if x:\n    raise E\n", 2),
+        ("if x:\n    y = 1\n    raise E(y)\n", 3),
+        ("if (\n    x\n    and y\n):\n    # why\n\n    raise E(\n        x\n    )\n", 7),
+        ("if x:\n    f()\nelif y:\n    raise E\nelse:\n    g()\n", 2),
+        ("if x:\n    raise E\nelif y:\n    raise E\nelse:\n    g()\n", 4),
+        ("for x in y:\n    if x:\n        raise E\n    f(x)\n", 2),
+        ("if x:\n    f()\n    if y:\n        raise E\n", 2),
+        ("assert x\nassert (\n    y\n), 'why'\n", 4),
+        ("if x:\n    assert y\n    raise E\n", 3),
+        ("try:\n    f()\nexcept A as error:\n    raise B('b') from error\n", 2),
+        ("try:\n    f()\nexcept A:\n    if x:\n        raise B\n    g()\n", 2),
     ],
 )
-def test_a_guard_is_counted_from_its_test_to_its_raise(source, kinds):
-    assert guards(source) == kinds
+def test_a_guard_is_counted_from_its_test_to_its_raise(source, lines):
+    assert guards(source) == lines
 
 
 @pytest.mark.parametrize(
@@ -125,44 +120,23 @@ def test_a_guard_is_counted_from_its_test_to_its_raise(source, kinds):
     ],
 )
 def test_other_raises_and_handlers_are_no_guards(source):
-    assert guards(source) == {}
+    assert guards(source) == 0
 
 
 @pytest.mark.parametrize(
-    "statement, call",
+    "source, lines",
     [
-        ("from llmlib import checks", "checks.positive(x)"),
-        ("from llmlib import checks as c", "c.positive(x)"),
-        ("import llmlib.checks", "llmlib.checks.positive(x)"),
-        ("import llmlib.checks as c", "c.positive(x)"),
-        ("from llmlib.checks import positive", "positive(x)"),
-        ("from llmlib.checks import positive as p, whole", "p(x)"),
-        ("from . import checks", "checks.positive(x)"),
-        ("from ..checks import positive", "positive(x)"),
+        ("checks.positive(x)\n", 1),
+        ("def f(x):\n    llmlib.checks.positive(x)\n    return x\n", 1),
+        ("checks.positive(\n    x,\n    # why\n    y,\n)\n", 4),
+        ("x = checks.positive(x)\n", 0),
+        ("f(checks.positive(x))\n", 0),
+        ("checksums.positive(x)\n", 0),
+        ("self.checks.positive(x)\n", 0),
     ],
 )
-def test_a_call_into_checks_is_a_guard_however_it_is_imported(statement, call):
-    assert guards(f"{statement}\n\n\ndef f(x):\n    {call}\n    return x\n") == {"checks": 1}
-    assert guards(f"def f(x):\n    {statement}\n\n    {call}\n") == {"checks": 1}
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "checks = []\nchecks.append(x)\n",
-        "from llmlib.exercises import checks\n\nchecks.run(x)\n",
-        "from llmlib.checks import positive\n\nx = positive(x)\n",
-        "from llmlib.checks import positive\n\nf(positive(x))\npositively(x)\n",
-        "from llmlib import checksums\n\nchecksums.positive(x)\n",
-    ],
-)
-def test_other_calls_are_no_guards(source):
-    assert guards(source) == {}
-
-
-def test_a_call_into_checks_over_several_lines():
-    source = "from llmlib import checks\n\nchecks.positive(\n    x,\n    # why\n    y,\n)\n"
-    assert guards(source) == {"checks": 4}
+def test_a_statement_that_calls_into_checks_is_a_guard(source, lines):
+    assert guards(source) == lines
 
 
 NESTED = '''\
@@ -191,7 +165,6 @@ def test_functions_are_measured_with_decorators_and_what_is_nested():
     row = count_module("llmlib/model/a.py", NESTED)
     # four lines of decorators, def, def, return, return; and three docstring or comment, two blank
     assert row["longest"] == (8, "llmlib.model.a.A.outer", 13)
-    assert row["functions"] == 3
 
 
 def test_the_names_of_nested_functions_and_classes_are_qualified():
@@ -314,23 +287,6 @@ def test_old_beside_new_with_their_ratio(checkout, capsys):
     assert rows["notebooks/"][1] == "– → 4"
     names = list(rows)
     assert names.index("llmlib/gone/") < names.index("**llmlib, total**")
-
-
-def test_json_holds_every_file_and_the_totals(checkout, capsys):
-    found = json.loads(run(capsys, "--root", checkout, "--json"))["new"]
-    assert set(found["files"]) == {
-        "llmlib/a.py",
-        "llmlib/b.py",
-        "llmlib/cli/c.py",
-        "tools/e.py",
-        "notebooks/01_a.ipynb",
-    }
-    assert found["files"]["llmlib/a.py"]["longest"] == [4, "llmlib.a.f", 4]
-    total = found["modules"]["**total**"]
-    assert (total["if"], total["assert"], total["guards"]) == (2, 1, 3)
-    assert total["guards / code"] == 3 / 8
-    both = json.loads(run(capsys, "--root", checkout, "--against", checkout, "--json"))
-    assert both["new"] == both["old"] == found
 
 
 def test_what_cannot_be_read_is_named(checkout, capfd):

@@ -360,6 +360,7 @@ print(len(seen))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork and SIGKILL")
 def test_a_process_killed_at_any_moment_leaves_a_checkpoint_that_loads(tmp_path):
     """Twenty-four kills, at random moments, of a process that does nothing but train and save."""

@@ -567,6 +567,7 @@ def world():
     return texts, tokenizer, end, documents, model
 
 
+@pytest.mark.slow
 def test_a_told_storys_log_prob_is_the_sum_over_its_next_words():
     for story in stories.tell_many(25, seed=4):
         words = split_words(story.text)
@@ -600,6 +601,7 @@ def test_no_ngram_model_beats_the_floor_on_stories_it_has_not_seen(world):
     assert floor < result.loss < math.log(len(world[1].tokens)) / 3
 
 
+@pytest.mark.slow
 def test_the_mean_cost_of_a_story_is_the_entropy():
     costs = np.array([-story.log_prob for story in stories.tell_many(3000, seed=5)])
     assert abs(costs.mean() - stories.entropy()) < 4 * costs.std() / math.sqrt(len(costs))

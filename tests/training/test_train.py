@@ -158,6 +158,7 @@ def test_clipping_keeps_the_direction_and_limits_the_length(monkeypatch):
     assert F.cosine_similarity(seen[0.01], seen[None], dim=0) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_bfloat16_learns_as_well_and_keeps_its_weights_in_float32():
     losses = {}
     words = [[1 + (start + 5 * i) % 40 for i in range(15)] for start in range(40)]
@@ -211,6 +212,7 @@ def test_what_is_wrapped_is_what_trains():
 # Stopped and resumed ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("accumulation_steps", [1, 3])
 def test_resumed_equals_uninterrupted_bit_for_bit(optimizer, accumulation_steps):

@@ -1,0 +1,112 @@
+"""One way to name a model, for everything that starts from one: evaluation, generation, training.
+
+Written by hand. `load_model` takes the name of a published model, a run of `llmlib train`, or a
+folder in OpenAI's or Hugging Face's layout, and returns the model with its tokenizer. A known name
+wins over a folder that is called the same; `./NAME` is the folder. Left out, for now: adapters and
+`.gguf`.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from llmlib.model.config import GPTConfig
+from llmlib.model.gpt import GPT
+from llmlib.pretrained.gpt2 import load_pretrained, load_tokenizer
+from llmlib.pretrained.gpt2_files import OPENAI, find_folder
+from llmlib.tokenization.bpe import BPETokenizer
+from llmlib.tokenization.gpt2 import gpt2_encoding
+from llmlib.tokenization.unigram import UnigramTokenizer
+from llmlib.tokenization.wordpiece import WordPieceTokenizer
+from llmlib.tokenization.words import CharTokenizer, WordTokenizer
+from llmlib.training.checkpoint import MANIFEST, load_checkpoint
+
+KNOWN_NAMES = [*OPENAI, "gpt2/nano"]  # the last one ships with the course
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """Where a model lies, and in which layout: "run" (one of its checkpoints) or "gpt2"."""
+
+    path: Path
+    layout: str
+
+
+def load_model(name_or_path: str | Path, drop_rate: float | None = None) -> tuple[GPT, Any]:
+    """Return a model, in evaluation mode and float32 on the CPU, and the tokenizer it reads with.
+
+    name_or_path: as for `find_model`. drop_rate: for training on; None keeps that of the run (of a
+    published GPT-2: 0). Raises as `find_model` does, and ValueError for a model that is damaged,
+    of another kind, or without its tokenizer.
+    """
+    found = find_model(name_or_path)
+    if found.layout == "gpt2":
+        name = name_or_path if str(name_or_path) in OPENAI else found.path
+        return load_pretrained(found.path, drop_rate or 0.0), load_tokenizer(name)
+    checkpoint = load_checkpoint(found.path)
+    if checkpoint.model_config is None:
+        raise ValueError(f"{found.path} does not say which model its weights belong to")
+    try:
+        config = GPTConfig(**checkpoint.model_config)
+    except TypeError as error:
+        raise ValueError(f"{found.path} holds another kind of model: {error}") from None
+    tokenizer = load_run_tokenizer(found.path.parent)
+    model = GPT(config if drop_rate is None else replace(config, drop_rate=drop_rate))
+    checkpoint.load_into(model)
+    return model.eval(), tokenizer
+
+
+def find_model(name_or_path: str | Path) -> ModelFolder:
+    """Return the folder that a name or path stands for.
+
+    name_or_path: one of KNOWN_NAMES; else a run folder (its best checkpoint, or the latest before
+    there is a best), one of its checkpoints, or a folder with a GPT-2 in OpenAI's or Hugging Face's
+    layout. Raises FileNotFoundError, with the command that downloads it or the nearest name.
+    """
+    name, path = str(name_or_path), Path(name_or_path)
+    if name in KNOWN_NAMES:
+        place = find_folder(name)
+        if path.is_dir() and not path.samefile(place):
+            print(f"{name}: the model in {place}; ./{name} is the folder here", file=sys.stderr)
+        return ModelFolder(place, "gpt2")
+    if any((path / file).is_file() for file in ("hparams.json", "model.safetensors")):
+        return ModelFolder(path, "gpt2")
+    for folder in (path, path / "best", path / "latest"):
+        if (folder / MANIFEST).is_file():
+            return ModelFolder(folder, "run")
+    siblings = [p.name for p in path.parent.glob("*") if p.is_dir()] if path.name else []
+    near = [] if path.exists() else get_close_matches(path.name, [*siblings, *KNOWN_NAMES], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise FileNotFoundError(
+        f"there is no model at {path}: give a run folder, a folder with a GPT-2, or one of "
+        f"{', '.join(KNOWN_NAMES)}{hint}"
+    )
+
+
+def load_run_tokenizer(run: Path) -> Any:
+    """Return the tokenizer that a run trains with; ValueError if the folder does not hold one."""
+    path = run / "data" / "data.json"
+    try:
+        kind = json.loads(path.read_text(encoding="utf-8"))["tokenizer"]
+    except FileNotFoundError:
+        raise ValueError(
+            f"{run} is not a run of llmlib train: data/data.json, which names the tokenizer of its "
+            "checkpoints, is missing"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: it does not name a tokenizer ({error})") from None
+    if kind == "gpt2":
+        return gpt2_encoding()
+    kinds = {
+        "word": WordTokenizer,
+        "char": CharTokenizer,
+        "bpe": BPETokenizer,
+        "wordpiece": WordPieceTokenizer,
+        "unigram": UnigramTokenizer,
+    }
+    if kind not in list(kinds):  # a list: JSON may hold what cannot be hashed
+        raise ValueError(f"{path} names the tokenizer {kind!r}: there are gpt2, {', '.join(kinds)}")
+    return kinds[kind].load(path.with_name("tokenizer.json"))

@@ -1,0 +1,201 @@
+"""One resolver: a name or a path gives the model that lies there, and the tokenizer it reads."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from llmlib.files import home
+from llmlib.model.config import GPTConfig
+from llmlib.model.gpt import GPT
+from llmlib.pretrained.gpt2 import load_pretrained, load_tokenizer, save_pretrained
+from llmlib.pretrained.models import KNOWN_NAMES, find_model, load_model
+from llmlib.tokenization.bpe import BPETokenizer
+from llmlib.tokenization.gpt2 import gpt2_encoding
+from llmlib.tokenization.unigram import UnigramTokenizer
+from llmlib.tokenization.wordpiece import WordPieceTokenizer
+from llmlib.tokenization.words import CharTokenizer, WordTokenizer
+from llmlib.training.checkpoint import CheckpointError, save_checkpoint
+
+NANO = home() / "gpt2" / "nano"
+TEXT = "Once upon a time there was a wise king. He had a red hat. " * 5
+
+
+def random_gpt(vocab_size, seed, drop_rate=0.0):
+    torch.manual_seed(seed)
+    return GPT(GPTConfig(vocab_size, 16, emb_dim=8, n_heads=2, n_layers=1, drop_rate=drop_rate))
+
+
+def same_weights(model, other):
+    mine, others = model.state_dict(), other.state_dict()
+    return mine.keys() == others.keys() and all(torch.equal(mine[n], others[n]) for n in mine)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a run, as far as it matters here; its models by the name of the checkpoint."""
+    folder = tmp_path / "run"
+    (folder / "data").mkdir(parents=True)
+    tokenizer = CharTokenizer.from_text(TEXT)
+    tokenizer.save(folder / "data" / "tokenizer.json")
+    (folder / "data" / "data.json").write_text(json.dumps({"tokenizer": "char"}))
+    models = {
+        name: random_gpt(tokenizer.vocab_size, seed, drop_rate=0.1)
+        for seed, name in enumerate(("latest", "best"))
+    }
+    for name, model in models.items():
+        save_checkpoint(folder / name, model)
+    return folder, models
+
+
+def test_a_run_gives_its_best_checkpoint_and_its_tokenizer(run):
+    folder, models = run
+    model, tokenizer = load_model(folder)
+    assert find_model(folder).path == folder / "best"
+    assert same_weights(model, models["best"]) and not model.training
+    assert model.config.drop_rate == 0.1  # as it was trained; it does not matter until training
+    assert tokenizer.decode(tokenizer.encode("a red hat")) == "a red hat"
+
+
+def test_a_checkpoint_of_a_run_is_named_by_its_folder(run):
+    folder, models = run
+    assert same_weights(load_model(folder / "latest")[0], models["latest"])
+    assert same_weights(load_model(str(folder / "latest"))[0], models["latest"])
+
+
+def test_a_run_without_a_best_gives_its_latest(run):
+    folder, models = run
+    shutil.rmtree(folder / "best")
+    assert same_weights(load_model(folder)[0], models["latest"])
+
+
+def test_the_drop_rate_can_be_another(run):
+    assert load_model(run[0], drop_rate=0.3)[0].config.drop_rate == 0.3
+    assert load_model(NANO, drop_rate=0.2)[0].config.drop_rate == 0.2
+    assert load_model(NANO)[0].config.drop_rate == 0
+
+
+@pytest.mark.parametrize("kind", ["word", "char", "bpe", "wordpiece", "unigram", "gpt2"])
+def test_every_kind_of_tokenizer_comes_with_its_run(run, kind):
+    folder, _ = run
+    (folder / "data" / "data.json").write_text(json.dumps({"tokenizer": kind}))
+    if kind == "gpt2":
+        expected = gpt2_encoding()
+    elif kind == "bpe":
+        expected = BPETokenizer.train(TEXT, 270, special_tokens=["<|endoftext|>"])
+    else:
+        classes = {"word": WordTokenizer, "char": CharTokenizer}
+        classes |= {"wordpiece": WordPieceTokenizer, "unigram": UnigramTokenizer}
+        expected = classes[kind].from_text(TEXT)
+    if kind != "gpt2":
+        expected.save(folder / "data" / "tokenizer.json")
+    _, tokenizer = load_model(folder)
+    assert tokenizer.encode("a wise king had") == expected.encode("a wise king had")
+
+
+def test_folders_of_gpt2_in_both_layouts(tmp_path):
+    nano, encoding = load_pretrained(NANO), load_tokenizer(NANO)
+    save_pretrained(nano, tmp_path / "transformers", encoding)
+    for folder in (NANO, str(NANO), tmp_path / "transformers"):
+        model, tokenizer = load_model(folder)
+        assert same_weights(model, nano)
+        assert tokenizer.encode("Once upon a time") == encoding.encode("Once upon a time")
+
+
+# By name. -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    """A course folder in which gpt2-124M is nano, and a working folder beside it."""
+    place = tmp_path / "home"
+    (place / "data").mkdir(parents=True)
+    shutil.copytree(NANO, place / "gpt2" / "nano")
+    shutil.copytree(NANO, place / "gpt2" / "124M")
+    shutil.copy(home() / "gpt2" / "vocab.bpe", place / "gpt2")
+    monkeypatch.setenv("LLMLIB_HOME", str(place))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return place
+
+
+def test_every_known_name_is_resolved(course, capsys):
+    assert KNOWN_NAMES == ["gpt2-124M", "gpt2-355M", "gpt2-774M", "gpt2-1558M", "gpt2/nano"]
+    nano = load_pretrained(NANO)
+    model, tokenizer = load_model("gpt2-124M")
+    assert same_weights(model, nano) and tokenizer.n_vocab == 50257
+    model, tokenizer = load_model("gpt2/nano")
+    assert same_weights(model, nano) and tokenizer.n_vocab == 512
+    assert capsys.readouterr().err == ""
+
+
+def test_a_model_that_is_not_here_says_how_to_get_it(course):
+    for load in (load_model, find_model):
+        with pytest.raises(FileNotFoundError, match="llmlib download gpt2-355M"):
+            load("gpt2-355M")
+
+
+def test_a_name_wins_over_a_folder_and_says_so(course, run, capsys):
+    shutil.copytree(run[0], "gpt2-124M")
+    assert load_model("gpt2-124M")[1].n_vocab == 50257
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "124M" in line and "./gpt2-124M" in line
+    assert same_weights(load_model("./gpt2-124M")[0], run[1]["best"])
+    assert capsys.readouterr().err == ""
+
+
+def test_in_the_course_folder_nano_is_itself(course, monkeypatch, capsys):
+    monkeypatch.chdir(course)
+    load_model("gpt2/nano")
+    assert capsys.readouterr().err == ""
+
+
+# Refusals. ----------------------------------------------------------------------------------------
+
+
+def test_what_is_not_a_model_is_refused_with_a_hint(run, tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT)
+    for path, said in [
+        (tmp_path / "runn", "did you mean 'run'?"),
+        ("gpt2-124", "did you mean 'gpt2-124M'?"),
+        (tmp_path / "text.txt", "there is no model at"),
+        (tmp_path, "give a run folder"),
+        (run[0] / "data", "there is no model at"),
+    ]:
+        with pytest.raises(FileNotFoundError) as caught:
+            load_model(path)
+        assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_outside_a_run_has_no_tokenizer(run, tmp_path):
+    alone = shutil.copytree(run[0] / "best", tmp_path / "elsewhere" / "best")
+    with pytest.raises(ValueError, match=r"names the tokenizer.*is missing"):
+        load_model(alone)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"tokenizer": "klingon"}', '{"tokenizer": ["char"]}']
+)
+def test_a_run_whose_data_is_damaged_is_refused(run, content):
+    (run[0] / "data" / "data.json").write_text(content)
+    with pytest.raises(ValueError, match=r"data\.json"):
+        load_model(run[0])
+
+
+def test_a_checkpoint_of_another_model_is_refused(run):
+    save_checkpoint(run[0] / "best", torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="which model its weights belong to"):
+        load_model(run[0])
+    manifest = json.loads((run[0] / "latest" / "checkpoint.json").read_text())
+    manifest["model"]["n_experts"] = 8
+    (run[0] / "latest" / "checkpoint.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="another kind of model"):
+        load_model(run[0] / "latest")
+
+
+def test_damaged_weights_are_refused(run):
+    (weights,) = (run[0] / "best").glob("weights-*")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_model(run[0])

@@ -1,0 +1,1 @@
+"""Every input that is refused, by room, with what a good message says."""
