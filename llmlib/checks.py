@@ -310,7 +310,7 @@ def tokenizer_file(path: str | Path, kind: str) -> Iterator[None]:
     except FileError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        reason = f": {error}" if type(error) is ValueError else ""
+        reason = f": {error}" if type(error) in (ValueError, TypeError) else ""
         start = Path(path).read_bytes()[:64] if Path(path).is_file() else b""
         raise FileError(path, f"it is not {kind}{reason}{looks_like(start)}") from error
 
@@ -385,7 +385,7 @@ def ends_documents(special: Collection[str], source: object) -> None:
         )
 
 
-def tokenizer_place(path: Path, found: Sequence[Path], names: Sequence[str]) -> Path:
+def tokenizer_place(path: Path, found: Sequence[Path]) -> Path:
     """Return the first file found in a folder, or a path that is a file.
 
     Raises FileNotFoundError if there is neither.
@@ -393,7 +393,10 @@ def tokenizer_place(path: Path, found: Sequence[Path], names: Sequence[str]) -> 
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}: give the path of a tokenizer")
     if path.is_dir() and not found:
-        raise FileNotFoundError(f"{path} holds no vocabulary: that takes {' or '.join(names)}")
+        raise FileNotFoundError(
+            f"{path} holds no vocabulary: that takes tokenizer.json, vocab.bpe with encoder.json, "
+            "or merges.txt with vocab.json"
+        )
     return found[0] if found else path
 
 
@@ -422,12 +425,11 @@ def merge_order(
 
 
 def known_parts(merges: Iterable[Sequence[str]], known: Collection[str]) -> None:
-    """Raise ValueError for a merge of parts that are neither bytes nor merged themselves."""
+    """Raise ValueError unless each merge has two parts, which are bytes or merged themselves."""
     for rank, parts in enumerate(merges):
-        if not all(part in known for part in parts):
-            raise ValueError(
-                f"merge {rank} of {' and '.join(map(repr, parts))} is of unknown parts"
-            )
+        if len(parts) != 2 or not all(part in known for part in parts):
+            line = " ".join(parts)
+            raise ValueError(f"merge {rank} is {line!r}: merges join two tokens that are known")
 
 
 def mergeable(rank: int, limit: int, token: bytes) -> None:

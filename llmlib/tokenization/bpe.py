@@ -267,7 +267,7 @@ class BPETokenizer(ByteTokenizer):
         nothing about either. Raises FileNotFoundError, and FileError for a damaged or other file.
         """
         found = formats.load(path)
-        with checks.tokenizer_file(path, "a sound byte-level BPE"):
+        with checks.tokenizer_file(path, "an undamaged byte-level BPE"):
             return cls(
                 found.merges,
                 found.special_tokens if special_tokens is None else special_tokens,

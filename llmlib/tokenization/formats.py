@@ -101,9 +101,9 @@ def read_gpt2(merges_file: Path) -> Vocabulary:
     lines = merges_file.read_text(encoding="utf-8").split("\n")
     lines = [line for line in lines[lines[0].startswith("#version") :] if line]
     pairs = [line.split(" ") for line in lines]
-    merges = [(as_bytes(first), as_bytes(second)) for first, second in pairs]
-    known = {first + second for first, second in pairs} | BYTE_OF.keys()
+    known = {"".join(pair) for pair in pairs} | BYTE_OF.keys()
     checks.known_parts(pairs, known)
+    merges = [(as_bytes(first), as_bytes(second)) for first, second in pairs]
     encoder_file = ids_file(merges_file)
     if encoder_file.exists():
         content = checks.read_json(encoder_file)
@@ -205,7 +205,7 @@ def find(path: str | Path) -> Path:
     path = Path(path)
     names = ("tokenizer.json", "vocab.bpe", "merges.txt")
     found = [path / name for name in names if (path / name).exists()]
-    return checks.tokenizer_place(path, found, names)
+    return checks.tokenizer_place(path, found)
 
 
 def load(path: str | Path) -> Vocabulary:

@@ -416,7 +416,7 @@ REFUSALS = [
         "7",
         "prepare",
     ),
-    spoilt_prepared("tokenizer.json", lambda octets: b"[]", "vocabulary"),
+    spoilt_prepared("tokenizer.json", lambda octets: b"[]", "JSON object"),
     row(
         "prepared folder with another tokenizer",
         lambda tmp: ["train", api.made_prepared(), *api.TINY, "--out", tmp / "run"],
