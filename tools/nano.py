@@ -27,7 +27,8 @@ from llmlib.model.gpt import GPT
 from llmlib.pretrained.gpt2 import load_pretrained, load_tokenizer, save_openai
 from llmlib.tokenization.base import END_OF_TEXT
 from llmlib.tokenization.bpe import BPETokenizer
-from llmlib.tokenization.gpt2_vocabulary import PATTERN
+from llmlib.tokenization.bpe_trainer import PATTERNS
+from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer
 from llmlib.training.checkpoint import load_checkpoint, save_checkpoint
 from llmlib.training.config import TrainConfig
 from llmlib.training.trainer import StepReport, Trainer
@@ -56,7 +57,7 @@ def make_encoding() -> tiktoken.Encoding:
     bpe = BPETokenizer.train(texts, MODEL.vocab_size, special_tokens=[END_OF_TEXT])
     ranks = {token: i for i, token in bpe.tokens.items() if i not in bpe.special_tokens.values()}
     return tiktoken.Encoding(
-        "nano", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=bpe.special_tokens
+        "nano", pat_str=PATTERNS["gpt2"], mergeable_ranks=ranks, special_tokens=bpe.special_tokens
     )
 
 
@@ -113,7 +114,7 @@ def report_and_save(trainer: Trainer, report: StepReport) -> None:
         save_checkpoint(WORK, trainer.model, trainer.state_dict())
 
 
-def mark(model: GPT, encoding: tiktoken.Encoding, n: int = 500) -> str:
+def mark(model: GPT, encoding: TiktokenTokenizer, n: int = 500) -> str:
     """Let a model tell n stories at temperature 1, and return how many are good ones."""
     end, generator = encoding.eot_token, torch.Generator().manual_seed(0)
     rows = generate(model, [[end]] * n, MODEL.context_length - 1, stop=end, generator=generator)
@@ -139,7 +140,7 @@ def main() -> None:
             load_checkpoint(WORK, model)
         else:
             model = train(encoding)
-        save_openai(model, PLACE, encoding)
+        save_openai(model, PLACE, TiktokenTokenizer(encoding))
     print(mark(load_pretrained(PLACE), load_tokenizer(PLACE)))
 
 

@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from llmlib.cli.prepare import FORMAT, VERSION, load_tokenizer
+from llmlib.cli.prepare import FORMAT, VERSION
 from llmlib.data.batches import create_dataloader, create_document_loader
+from llmlib.tokenization.base import Tokenizer
+from llmlib.tokenization.folders import load_tokenizer
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -60,9 +62,10 @@ class TokenData:
         self.end_of_text = self.about["end_of_text"]
 
     @cached_property
-    def tokenizer(self):
+    def tokenizer(self) -> Tokenizer:
         """Return the tokenizer whose ids these are."""
-        return load_tokenizer(self.folder, self.about["tokenizer"])
+        name = self.about["tokenizer"]
+        return load_tokenizer(name if name == "gpt2" else self.folder / "tokenizer.json")
 
     def ids(self, part: str) -> np.ndarray:
         """Return the token ids of "train" or "val" (N,), mapped into memory."""
@@ -157,7 +160,8 @@ def measure_documents(
     )  # fmt: skip
     n_tokens = sum(len(ids) + 1 for ids in documents)
     # not list(loader): a DataLoader draws a seed from torch's generator, which training reads from
-    batches = [loader.dataset[indices] for indices in loader.sampler]
+    dataset: Any = loader.dataset
+    batches = [dataset[indices] for indices in loader.sampler]
     return Measure(batches, float(sum(nats)) / n_tokens)
 
 

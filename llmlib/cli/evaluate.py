@@ -8,16 +8,16 @@ import math
 import sys
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 from llmlib import stories
 from llmlib.cli.dataset import Measure, cut_documents, measure_documents, measure_text
 from llmlib.cli.devices import choose_device
-from llmlib.cli.prepare import count_unknown, encode_documents, end_of_text
+from llmlib.cli.prepare import count_unknown, encode_documents
 from llmlib.cli.run_folder import open_run
 from llmlib.data import corpora
 from llmlib.evaluation.perplexity import evaluate
 from llmlib.pretrained.models import find_model, load_model
+from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 from llmlib.training.checkpoint import read_manifest
 
 
@@ -60,7 +60,7 @@ def evaluate_command(
 
 
 def measure_file(
-    path: str, tokenizer: Any, context_length: int, batch_size: int
+    path: str, tokenizer: Tokenizer, context_length: int, batch_size: int
 ) -> tuple[Measure, dict]:
     """Return a text file as batches; one story per line has a floor, if the world can tell all."""
     text = corpora.read_text(Path(path)) if Path(path).is_file() else corpora.load(path)
@@ -72,7 +72,7 @@ def measure_file(
         "n_bytes": sum(len(line.encode()) for line in (lines if told else [text])),
         "n_unknown": count_unknown(tokenizer, ids),
     }
-    sizes = (end_of_text(tokenizer), context_length, batch_size)
+    sizes = (tokenizer.special_tokens[END_OF_TEXT], context_length, batch_size)
     documents = cut_documents(ids, sizes[0])
     if told and max(map(len, documents)) < context_length:
         return measure_documents(documents, *sizes, nats), about

@@ -8,18 +8,16 @@ the least that each story of val.npy can cost any model. `<|endoftext|>` follows
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from llmlib import files, stories
+from llmlib import checks, files, stories
 from llmlib.cli.settings import DATA, check_flags, did_you_mean, settle
-from llmlib.cli.tokenizer import KINDS, kind_of, load_file
 from llmlib.data import corpora
 from llmlib.data.batches import split
-from llmlib.tokenization.base import END_OF_TEXT, UNKNOWN
-from llmlib.tokenization.gpt2 import gpt2_encoding
+from llmlib.tokenization.base import END_OF_TEXT, UNKNOWN, Tokenizer
+from llmlib.tokenization.folders import KINDS, kind_of, load_tokenizer
 
 FORMAT, VERSION = "llmlib data", 1  # of a prepared folder
 
@@ -66,8 +64,8 @@ def prepare(
         "corpus": data if data in {corpus.name for corpus in corpora.CORPORA} else Path(data).name,
         "rows": "documents" if nats is not None else "windows",
         "tokenizer": tokenizer if tokenizer == "gpt2" else kind_of(encoder),
-        "vocab_size": vocab_size(encoder),
-        "end_of_text": end_of_text(encoder),
+        "vocab_size": encoder.vocab_size,
+        "end_of_text": encoder.special_tokens[END_OF_TEXT],
     }
     with files.making_folder(folder) as beside:
         for name, documents in parts.items():
@@ -124,42 +122,33 @@ def cut(text: str, val_fraction: float) -> tuple[str, str]:
     return text[:place], text[place:]
 
 
-def make_tokenizer(kind: str, documents: Sequence[str], max_vocab: int | None):
-    """A tokenizer of a kind, that knows what stands in the documents; or the one in a file."""
-    if kind == "gpt2":
-        return gpt2_encoding()
+def make_tokenizer(kind: str, documents: Sequence[str], max_vocab: int | None) -> Tokenizer:
+    """Return a tokenizer of a kind, learned from the documents, or the one of a name or a file."""
     if kind in KINDS:
         return KINDS[kind].from_text("\n".join(documents), max_vocab)
-    if not Path(kind).exists():
+    if kind != "gpt2" and not Path(kind).exists():
         near = did_you_mean(kind, [*KINDS, "gpt2"])
         raise ValueError(
             f"no tokenizer and no file is called {kind!r}{near or '.'} There are "
             f"{', '.join(KINDS)}, gpt2, and files of `llmlib tokenizer`"
         )
-    return load_file(kind)
+    return open_tokenizer(kind)
 
 
-def load_tokenizer(folder: Path, kind: str):
-    """The tokenizer of a prepared folder; ValueError or OSError where it is damaged or missing."""
-    return gpt2_encoding() if kind == "gpt2" else KINDS[kind].load(folder / "tokenizer.json")
+def open_tokenizer(source: str | Path) -> Tokenizer:
+    """Return the tokenizer of a name, a file or a folder, if it can end a document.
+
+    Raises as `load_tokenizer` does, and ValueError for one without `<|endoftext|>`.
+    """
+    tokenizer = load_tokenizer(source)
+    checks.ends_documents(tokenizer.special_tokens, source)
+    return tokenizer
 
 
-def vocab_size(tokenizer) -> int:
-    """The number of ids of one of our tokenizers, or of tiktoken's."""
-    return tokenizer.vocab_size if hasattr(tokenizer, "vocab_size") else tokenizer.n_vocab
-
-
-def end_of_text(tokenizer) -> int:
-    """The id of `<|endoftext|>`."""
-    if hasattr(tokenizer, "special_tokens"):
-        return tokenizer.special_tokens[END_OF_TEXT]
-    return tokenizer.eot_token
-
-
-def encode_documents(tokenizer, documents: Sequence[str], label: str = "") -> np.ndarray:
+def encode_documents(tokenizer: Tokenizer, documents: Sequence[str], label: str = "") -> np.ndarray:
     """Return the ids (N,) of documents one after another, each with `<|endoftext|>` behind it."""
-    end = [end_of_text(tokenizer)]
-    dtype = np.uint16 if vocab_size(tokenizer) <= 2**16 else np.uint32
+    end = [tokenizer.special_tokens[END_OF_TEXT]]
+    dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
     pieces = []
     for text in tqdm(documents, desc=label, disable=None if label else True, leave=False):
         # a special token that stands in the text of a document is text, not a command
@@ -167,7 +156,6 @@ def encode_documents(tokenizer, documents: Sequence[str], label: str = "") -> np
     return np.concatenate([np.asarray(piece, dtype=dtype) for piece in pieces])
 
 
-def count_unknown(tokenizer: Any, ids: Sequence[int] | np.ndarray) -> int:
+def count_unknown(tokenizer: Tokenizer, ids: Sequence[int] | np.ndarray) -> int:
     """Return how many ids stand for text that the tokenizer does not know."""
-    special = getattr(tokenizer, "special_tokens", {})
-    return int(np.count_nonzero(np.asarray(ids) == special.get(UNKNOWN, -1)))
+    return int(np.count_nonzero(np.asarray(ids) == tokenizer.special_tokens.get(UNKNOWN, -1)))

@@ -416,7 +416,7 @@ REFUSALS = [
         "7",
         "prepare",
     ),
-    spoilt_prepared("tokenizer.json", lambda octets: b"[]", "vocabulary"),
+    spoilt_prepared("tokenizer.json", lambda octets: b"[]", "JSON object"),
     row(
         "prepared folder with another tokenizer",
         lambda tmp: ["train", api.made_prepared(), *api.TINY, "--out", tmp / "run"],
@@ -519,7 +519,11 @@ REFUSALS = [
         "rum",
         "'run'",
     ),
-    row("generate by a folder of nothing", lambda tmp: generate(tmp), ("no run or checkpoint", "no model at")),
+    row(
+        "generate by a folder of nothing",
+        lambda tmp: generate(tmp),
+        ("no run or checkpoint", "no model at"),
+    ),
     spoilt_run(
         "without its tokenizer",
         lambda run: (run / "data" / "data.json").unlink(),
