@@ -16,13 +16,15 @@ from difflib import get_close_matches
 from numbers import Integral
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 
 from llmlib.files import sha256
+
+T = TypeVar("T")
 
 # --- values
 
@@ -71,6 +73,17 @@ def instance(name: str, value: object, kind: type) -> None:
     """Raise TypeError unless a value is of a kind."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+
+class KnownFields:
+    """Base of a dataclass: a keyword that it does not have is answered with the nearest one.
+
+    In __new__, which sees the keywords before the generated __init__ refuses them without a hint.
+    """
+
+    def __new__(cls: type[T], *args: object, **given: object) -> T:
+        known_fields(cls, given)
+        return object.__new__(cls)
 
 
 def suggest(name: str, allowed: Collection[str]) -> str:
@@ -567,6 +580,15 @@ def model_input(
         )
 
 
+def language_model(model: Any) -> None:
+    """Raise TypeError unless a model has what the protocol of a language model asks."""
+    if not all(hasattr(model, name) for name in ("config", "features", "head", "head_weight")):
+        raise TypeError(
+            f"the model is a {type(model).__name__}: give one that has what "
+            "llmlib.model.protocol.LanguageModel lists, as a GPT has"
+        )
+
+
 def in_vocabulary(ids: torch.Tensor, vocab_size: int) -> None:
     """Raise ValueError for an id outside the vocabulary; ids on an accelerator pass unseen.
 
@@ -682,7 +704,9 @@ def single_prompt(ids: torch.Tensor, what: str) -> None:
 def generation(
     model: Any, ids: torch.Tensor, max_new_tokens: int, stop: int | None, slide: int | None
 ) -> None:
-    """Raise ValueError unless a model can continue ids (B, T)."""
+    """Raise TypeError or ValueError unless a model can continue ids (B, T)."""
+    if not callable(model):
+        raise TypeError(f"the model is a {type(model).__name__}: give a GPT, or a function of ids")
     whole_number("max_new_tokens", max_new_tokens, least=0)
     if stop is not None and (type(stop) is not int or stop < 0):
         raise ValueError(f"stop is {stop!r}: it must be a token id, or None")

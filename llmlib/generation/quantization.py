@@ -74,34 +74,40 @@ def pack_float16(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
     return lambda x: product(x, packed)
 
 
-def int8_product(weight: torch.Tensor) -> Product:
-    """Return x (N, I) in -1 … 1 -> x · weight, through integers: 127 steps on either side of 0."""
+def int8_kernel(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Callable:
+    """Return (x, step, zero) -> x weightᵀ + bias, with x (N, I) rounded to multiples of `step`.
+
+    The integers of x lie between -zero and zero, and are stored with `zero` added.
+    """
     rounded, scale = quantize_rows(weight)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces that these tensors will move elsewhere
         zeros = torch.zeros(len(scale), dtype=torch.int64)
         tensor = torch._make_per_channel_quantized_tensor(rounded, scale.double(), zeros, 0)
-        packed = torch.ops.quantized.linear_prepack(tensor, None)
+        packed = torch.ops.quantized.linear_prepack(tensor, bias)
     product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
-    steps = activation_steps() if len(weight) > 1 else 127
-    return lambda x: product(x, 1 / steps, steps + 1, packed)
+    return lambda x, step, zero: product(x, step, zero, packed)
 
 
 @lru_cache(maxsize=1)
 def activation_steps() -> int:
     """Return 127, or 63 on a processor that adds two products in 16 bits, where they overflow."""
     ones = torch.ones(1, 64)
-    return 127 if abs(int8_product(ones)(ones).item() - 64) < 1 else 63
+    return 127 if abs(int8_kernel(ones)(ones, 1 / 127, 128).item() - 64) < 1 else 63
 
 
 def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
     """Round to int8, and each vector by its own largest number, whatever its batch."""
-    product = int8_product(weight)
     bias = torch.zeros(len(weight)) if bias is None else bias.float()
+    kernel, steps, n_in = int8_kernel(weight, bias), activation_steps(), weight.shape[1]
 
     def linear(x: torch.Tensor) -> torch.Tensor:
+        if x.numel() == n_in:  # a single vector, as at each token of a single text
+            largest = max(torch.linalg.vector_norm(x, math.inf).item(), 1e-30)
+            return kernel(x, largest / steps, steps + 1)
         largest = torch.linalg.vector_norm(x, math.inf, -1, True).clamp_min_(1e-30)
-        return torch.addcmul(bias, product(x / largest), largest)
+        # the kernel adds the bias to what has to be multiplied by `largest` first
+        return torch.lerp(bias, kernel(x / largest, 1 / steps, steps + 1), largest)
 
     return linear
 
@@ -176,7 +182,7 @@ def quantize(model: Any, format: str = "int8") -> Any:
     evaluation mode and without gradients; its token embedding has 16 bits a number, but for
     float32. Raises ValueError for an unknown format, a packed model or a weight that is not finite.
     """
-    checks.instance("model", model, nn.Module)
+    checks.language_model(model)
     checks.one_of("format", format, BYTES)
     replaced: dict[int, Any] = {}  # id of a module -> what stands in its place in the copy
     tied = model.lm_head is None and model.head_weight is not None
