@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llmlib.__main__ import make_parser
-from llmlib.cli.config import read_config
+from llmlib.cli.arguments import make_parser
+from llmlib.cli.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def test_every_command_has_flags_that_exist():
 def test_the_settings_that_are_shown_are_settings(tmp_path):
     (settings,) = code_blocks("yaml", PAGES["docs/command-line.md"])
     (tmp_path / "run.yaml").write_text(settings)
-    assert read_config(tmp_path / "run.yaml")["learning_rate"] == 0.003
+    assert read_settings(tmp_path / "run.yaml")["learning_rate"] == 0.003
 
 
 @pytest.mark.parametrize("name", PAGES)
