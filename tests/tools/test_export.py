@@ -117,7 +117,7 @@ def test_two_notebooks_and_a_named_module_share_what_they_import(checkout):
 
 
 def test_only_names_that_a_cell_leaves_behind_can_be_defined_twice(checkout):
-    cells = ["A = [n for n in range(3)]\nfor _ in A: ...", "B = {n: 1 for n in A}\n_, C = B, A"]
+    cells = ["A = [-n for n in (1, 2)]\nfor _ in A: ...", "B = {n: -n for n in A}\n_, C = B, A"]
     module(checkout, DEFAULT, *(f"#| export\n{cell}" for cell in cells))
 
 
