@@ -119,7 +119,7 @@ def mark(model: GPT, encoding: tiktoken.Encoding, n: int = 500) -> str:
         generator=torch.Generator().manual_seed(0),
     )
     texts = []
-    for row in rows[:, 1:].tolist():
+    for row in [row[1:] for row in rows]:
         texts.append(encoding.decode(row[: row.index(end)] if end in row else row))
     reports = [stories.check(text) for text in texts]
     grammatical = sum(report.grammatical for report in reports) / n

@@ -1,6 +1,6 @@
 """`llmlib generate`: a trained model writes, and each token is shown as soon as it is chosen.
 
-Written by hand. The engine is `llmlib.generation.inference`; where the context is full, its oldest
+Written by hand. The engine is `llmlib.generation.generate`; where the context is full, its oldest
 quarter is forgotten. What a token means for the text may depend on the next one, because a
 character of several bytes can be spread over several tokens: `TextStream` gives only what nothing
 can change.
@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 
+from llmlib import checks
 from llmlib.cli.config import nearest
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.devices import choose_device
 from llmlib.cli.prepare import count_unknown, encode_documents, end_of_text
-from llmlib.generation.inference import Decoder, stream
-from llmlib.generation.quantization import check_format
+from llmlib.generation.generate import stream
+from llmlib.generation.quantization import BYTES, quantize
 from llmlib.generation.sampling import Sampling
 from llmlib.generation.streaming import TextStream
 from llmlib.model.config import GPTConfig
@@ -39,25 +40,25 @@ def generate_command(
     """Do what the command line asks for; texts are parted by an empty line."""
     if n < 1:
         raise ValueError(f"n is {n}: it must be at least 1")
-    check_format(weights)
-    Sampling(**sampling)  # says what is wrong with the settings before a model is read
+    checks.one_of("weights", weights, BYTES)
+    settings = Sampling(**sampling)  # says what is wrong with them before a model is read
     model, tokenizer = open_model(checkpoint)
     ids = begin_text(prompt, tokenizer)
     rows = torch.from_numpy(ids)[None]  # (1, T)
     place, reason = choose_device(device, model, (rows[:, -model.config.context_length :],) * 2)
     print(f"device {place}: {reason}", file=sys.stderr)  # what is written alone goes to stdout
-    decoder, end = Decoder(model.to(place), weights), end_of_text(tokenizer)
+    packed, end = quantize(model.to(place), weights), end_of_text(tokenizer)
     generator = torch.Generator().manual_seed(seed)
     write = sys.stdout.write
     for number in range(n):
         tokens = stream(
-            decoder,
+            packed,
             rows.to(place),
             max_new_tokens,
+            settings,
             stop=end,
             generator=generator,
             slide=max(1, model.config.context_length // 4),
-            **sampling,
         )
         write("\n" * (number > 0) + prompt)
         sys.stdout.flush()

@@ -50,7 +50,7 @@ def write_samples(model: GPT, data: TokenData, n: int, seed: int) -> list[str]:
         min(LONGEST, model.config.context_length - 1),
         stop=end,
         generator=torch.Generator(device).manual_seed(seed),
-    ).tolist()
+    )
     rows = [row[1:] for row in rows]
     return [data.tokenizer.decode(row[: row.index(end)] if end in row else row) for row in rows]
 

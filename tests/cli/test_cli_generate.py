@@ -17,7 +17,8 @@ from llmlib.cli.dataset import TokenData
 from llmlib.cli.generate import TextStream, open_run
 from llmlib.data import corpora
 from llmlib.files import home
-from llmlib.generation.inference import generate
+from llmlib.generation.generate import generate
+from llmlib.generation.sampling import Sampling
 from llmlib.tokenization.gpt2 import gpt2_encoding
 
 
@@ -50,8 +51,7 @@ def test_it_writes_what_generate_gives(run, capsys):
         model,
         torch.tensor([ids]),
         30,
-        temperature=0.8,
-        top_k=9,
+        Sampling(temperature=0.8, top_k=9),
         stop=data.end_of_text,
         generator=torch.Generator().manual_seed(7),
         slide=model.config.context_length // 4,

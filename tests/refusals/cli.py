@@ -275,7 +275,13 @@ REFUSALS = [
         "--out",
         "both",
     ),
-    row("--resume nothing", lambda tmp: ["train", "--resume", "nothing"], "nothing", "config.yaml"),
+    row(
+        "--resume nothing",
+        lambda tmp: ["train", "--resume", "nothing"],
+        "nothing",
+        "config.yaml",
+        ("no run", "not a run"),
+    ),
     row("stories longer than the context", stories_too_long, "60", "--context-length", "story"),
     row(
         "text too short for a batch",
@@ -521,7 +527,7 @@ REFUSALS = [
         "of a model without a name",
         other_manifest(model=None),
         "best",
-        "model",
+        ("not say what model", "no model", "names no", "without a model"),
         command=("generate", "--checkpoint"),
     ),
     spoilt_run(

@@ -280,6 +280,7 @@ REFUSALS = [
         "a certificate that nobody knows",
         [requests.exceptions.SSLError("[SSL: CERTIFICATE_VERIFY_FAILED]")],
         "certificate",
+        "TLS",
     ),
     network_row("a circle", [requests.TooManyRedirects("Exceeded 30 redirects")], "redirects"),
     network_row(

@@ -39,13 +39,18 @@ def silent_rows(name: str, text: str, *says) -> list[Refusal]:
     ]
 
 
+def not_a(kind: str) -> list:
+    """Which type was given, as llmlib says it; Python would say "got" or "bytes-like"."""
+    return [(f"not {kind}", f"not a {kind}")]
+
+
 REFUSALS = [
     *(
         Refusal(
             f"{name} of {wrong!r}",
             lambda tmp, name=name, wrong=wrong: api.stories(name, wrong),
             TypeError,
-            ["str", type(wrong).__name__],
+            ["str", *not_a(type(wrong).__name__)],
         )
         for name in ("check", "log_prob", "next_words", "split_words")
         for wrong in (None, b"Mia")

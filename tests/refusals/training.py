@@ -46,11 +46,11 @@ def loader_row(name: str, loader, error: type, *says) -> Refusal:
     )
 
 
-def state_row(name: str, change, *says, **settings) -> Refusal:
+def state_row(name: str, change, *says, model=api.gpt, **settings) -> Refusal:
     """A state that a new trainer cannot take up; change makes it of a good one."""
 
     def call(tmp):
-        fresh = api.trainer(settings.pop("model", api.gpt)(), **settings)
+        fresh = api.trainer(model(), **settings)
         api.load_state(fresh, change(api.trained_state()))
 
     return Refusal(f"state {name}", call, ValueError, [*says])
