@@ -23,6 +23,11 @@ class Beam(NamedTuple):
     log_prob: float
 
 
+def likeliest(beams: list[Beam], n: int) -> list[Beam]:
+    """Return the n likeliest beams in order."""
+    return sorted(beams, key=lambda beam: -beam.log_prob)[:n]
+
+
 def beam_search(
     model: Any, ids: Prompts, max_new_tokens: int, n_beams: int, stop: int | None = None
 ) -> list[Beam]:
@@ -56,8 +61,3 @@ def beam_search(
         newest = ids.new_tensor([[beam.ids[-1]] for beam in beams])  # (n, 1)
         ids = torch.cat([ids[rows], newest], dim=1)
     return likeliest(finished + beams, n_beams)
-
-
-def likeliest(beams: list[Beam], n: int) -> list[Beam]:
-    """Return the n likeliest beams in order."""
-    return sorted(beams, key=lambda beam: -beam.log_prob)[:n]

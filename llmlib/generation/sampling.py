@@ -46,7 +46,7 @@ def top_p_filter(logits: torch.Tensor, p: float) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(checks.KnownFields):
     """How logits become the probabilities that a token is drawn with; checked when it is made.
 
     Raises ValueError, saying what is allowed, for values that are not possible.
@@ -57,10 +57,6 @@ class Sampling:
     top_p: float | None = None  # only the fewest that make up p (Holtzman and others 2019)
     min_p: float | None = None  # only those at least min_p times as likely as the likeliest
     repetition_penalty: float = 1.0  # above 1 makes tokens less likely that were there already
-
-    def __new__(cls, *args: object, **given: object) -> "Sampling":
-        checks.known_fields(cls, given)  # before the generated __init__ sees them: it gives no hint
-        return super().__new__(cls)
 
     def __post_init__(self):
         checks.sampling(self)

@@ -14,7 +14,7 @@ from llmlib.model.attention import CausalAttention
 
 
 @dataclass(frozen=True)
-class GPTConfig:
+class GPTConfig(checks.KnownFields):
     """All that decides a GPT's shape, checked when it is made.
 
     Raises ValueError for a value that no GPT can have, and TypeError for a field that does not
@@ -32,10 +32,6 @@ class GPTConfig:
     drop_rate: float = 0.0  # share dropped while training: embeddings, attention, block outputs
     qkv_bias: bool = True  # whether queries, keys and values have a bias, as in GPT-2
     tie_weights: bool = True  # whether the output head is the token embedding, as in GPT-2
-
-    def __new__(cls, *args: object, **given: object) -> "GPTConfig":
-        checks.known_fields(cls, given)  # before the generated __init__ sees them: it gives no hint
-        return super().__new__(cls)
 
     def __post_init__(self):
         checks.gpt_config(self)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tiktoken
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -26,8 +25,9 @@ from llmlib.model.gpt import GPT
 from llmlib.pretrained.gpt2_files import OPENAI, find_folder
 from llmlib.pretrained.tensor_bundle import TensorBundle, write_bundle
 from llmlib.tokenization.base import END_OF_TEXT
-from llmlib.tokenization.gpt2 import gpt2_encoding
-from llmlib.tokenization.gpt2_vocabulary import make_encoding, vocabulary_files
+from llmlib.tokenization.bpe import ByteTokenizer
+from llmlib.tokenization.formats import gpt2_files, vocabulary_of
+from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
 
 NAMES = {  # ours, which are Hugging Face's too -> OpenAI's; N is the number of a block
     "wte.weight": "model/wte",
@@ -177,7 +177,9 @@ def load_pretrained(name: str | Path, drop_rate: float = 0.0) -> GPT:
     is_openai = (folder / "hparams.json").exists()
     weights = OpenAIWeights(folder) if is_openai else HuggingFaceWeights(folder)
     check_sizes(weights)
-    with torch.device("meta"):  # shapes only: no random numbers are drawn, to be thrown away
+    # shapes only: no random numbers are drawn, to be thrown away. Not for a small model: to draw
+    # on the meta device imports the compiler of torch, which takes as long as torch itself
+    with torch.device("meta" if weights.config.emb_dim > 256 else "cpu"):
         model = GPT(replace(weights.config, drop_rate=drop_rate))
     state = {}
     for parameter_name, parameter in model.named_parameters():
@@ -204,21 +206,12 @@ def check_sizes(weights: OpenAIWeights | HuggingFaceWeights) -> None:
     checks.block_count(weights.file, len(blocks), config.n_layers)
 
 
-def load_tokenizer(name: str | Path) -> tiktoken.Encoding:
-    """Return the tokenizer of a GPT-2, by name or from the two files of its vocabulary in a folder.
+def load_tokenizer(name: str | Path) -> TiktokenTokenizer:
+    """Return the tokenizer of a GPT-2, by name or from the files of its vocabulary in a folder.
 
-    Raises FileNotFoundError if they are missing, and FileError if they do not fit.
+    Raises FileNotFoundError if they are missing, and FileError if they do not fit together.
     """
-    if str(name) in OPENAI:
-        return gpt2_encoding()
-    for names in (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")):
-        vocabulary, merges = (Path(name) / file for file in names)
-        if vocabulary.exists() and merges.exists():
-            return make_encoding(Path(name).name, vocabulary, merges)
-    raise FileNotFoundError(
-        f"{name} does not hold a vocabulary: encoder.json and vocab.bpe, or vocab.json and "
-        "merges.txt"
-    )
+    return gpt2_tokenizer() if str(name) in OPENAI else TiktokenTokenizer.load(name)
 
 
 def stored_tensors(model: GPT) -> dict[str, torch.Tensor]:
@@ -240,13 +233,27 @@ def write_texts(folder: Path, contents: dict[str, str]) -> None:
         files.write_text(folder / name, text)
 
 
-def save_openai(model: GPT, folder: str | Path, encoding: tiktoken.Encoding) -> None:
+def vocabulary_texts(tokenizer: ByteTokenizer) -> tuple[str, str]:
+    """Return the ids and the merges of a tokenizer as both layouts write them.
+
+    Raises TypeError or ValueError for a tokenizer that GPT-2's files cannot describe.
+    """
+    checks.byte_tokenizer(tokenizer)
+    content = tokenizer.vocabulary()
+    checks.gpt2_pattern(content.pattern)
+    expected = vocabulary_of(content.merges)
+    checks.merge_order(content.tokens, expected, content.special_tokens, "the merges")
+    checks.ends_documents(content.special_tokens, "the tokenizer")
+    return gpt2_files(content)
+
+
+def save_openai(model: GPT, folder: str | Path, tokenizer: ByteTokenizer) -> None:
     """Write a model and its tokenizer as OpenAI's seven files; `model.ckpt.meta` stays empty.
 
     Raises ValueError or TypeError for what the files cannot hold, before anything is written.
     """
-    vocabulary, merges = vocabulary_files(encoding)
-    checks.savable(model, GPT, encoding.n_vocab, needs_tied_head=True)
+    vocabulary, merges = vocabulary_texts(tokenizer)
+    checks.savable(model, GPT, tokenizer.vocab_size, needs_tied_head=True)
     sizes = {both[0]: getattr(model.config, field) for field, both in FIELDS.items()}
     paths = ("model_checkpoint_path", "all_model_checkpoint_paths")
     contents = {
@@ -265,13 +272,13 @@ def save_openai(model: GPT, folder: str | Path, encoding: tiktoken.Encoding) -> 
 
 
 def hugging_face_settings(
-    model: GPT, encoding: tiktoken.Encoding | None
+    model: GPT, tokenizer: ByteTokenizer | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the contents of config.json and tokenizer_config.json."""
     config = model.config
     sizes = {both[1]: getattr(config, field) for field, both in FIELDS.items()}
     rates = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), config.drop_rate)
-    end_id = encoding.eot_token if encoding else None
+    end_id = tokenizer.eot_token if tokenizer else None
     ends = dict.fromkeys(("bos_token_id", "eos_token_id"), end_id)
     head = {"architectures": ["GPT2LMHeadModel"], "tie_word_embeddings": config.tie_weights}
     # GPT-2 has one special token, which begins and ends a text
@@ -280,16 +287,14 @@ def hugging_face_settings(
     return {**FIXED, **sizes, **rates, **ends, **head}, {**kind, **tokens}
 
 
-def save_pretrained(
-    model: GPT, folder: str | Path, encoding: tiktoken.Encoding | None = None
-) -> None:
+def save_pretrained(model: GPT, folder: str | Path, tokenizer: ByteTokenizer | None = None) -> None:
     """Write a model, and its tokenizer if given, as Hugging Face's `from_pretrained` reads them.
 
     Raises ValueError or TypeError for what the files cannot hold, before anything is written.
     """
-    vocabulary = vocabulary_files(encoding) if encoding is not None else ()
-    checks.savable(model, GPT, encoding.n_vocab if encoding else 0)
-    settings = [json.dumps(part, indent=2) for part in hugging_face_settings(model, encoding)]
+    vocabulary = () if tokenizer is None else vocabulary_texts(tokenizer)
+    checks.savable(model, GPT, tokenizer.vocab_size if tokenizer else 0)
+    settings = [json.dumps(part, indent=2) for part in hugging_face_settings(model, tokenizer)]
     contents = {"config.json": settings[0]}
     if vocabulary:
         contents |= dict(zip(("vocab.json", "merges.txt"), vocabulary))

@@ -11,7 +11,7 @@ from typing import Any
 
 from llmlib import checks
 from llmlib.data.download import fetch
-from llmlib.files import home, write_text
+from llmlib.files import home, shipped, write_text
 from llmlib.pretrained.tensor_bundle import TensorBundle
 from llmlib.tokenization.gpt2 import derive_encoder_json
 
@@ -107,7 +107,7 @@ def find_folder(name: str | Path) -> Path:
                 f"{name} is not in {folder}: run `python -m llmlib download {name}`"
             )
     elif str(name) == "gpt2/nano":  # ships with the course
-        folder = home() / "gpt2" / "nano"
+        folder = shipped("gpt2/nano")
     elif not folder.is_dir():
         raise FileNotFoundError(
             f"there is no folder {folder}; by name there are {', '.join(OPENAI)}"
@@ -123,7 +123,7 @@ def find_folder(name: str | Path) -> Path:
 def available_or_nano() -> Path:
     """Return the folder of the real GPT-2 of 124M parameters if it is here, else of nano."""
     real = place_of("gpt2-124M")
-    return real if is_complete(real) else real.with_name("nano")
+    return real if is_complete(real) else shipped("gpt2/nano")
 
 
 def download_gpt2(name: str, source: str = "openai", **settings: Any) -> Path:
@@ -151,7 +151,7 @@ def download_gpt2(name: str, source: str = "openai", **settings: Any) -> Path:
         repository, revision, facts = HUGGING_FACE[name]
         words = {"repository": repository, "revision": revision}
         bring("config.json", (None, None), **words)
-        merges = (home() / "gpt2" / "vocab.bpe").read_text(encoding="utf-8")  # the same, and ships
+        merges = shipped("gpt2/vocab.bpe").read_text(encoding="utf-8")  # the same, and ships
         write_text(folder / "merges.txt", merges)
         write_text(folder / "vocab.json", derive_encoder_json(merges))
         bring("model.safetensors", facts, **words)

@@ -47,6 +47,7 @@ PLACES = {
     "WordPieceTokenizer": "llmlib.tokenization.wordpiece",
     "UnigramTokenizer": "llmlib.tokenization.unigram",
     "gpt2_encoding": "llmlib.tokenization.gpt2",
+    "TiktokenTokenizer": "llmlib.tokenization.tiktoken_bpe",
     # data
     "WindowDataset": "llmlib.data.batches",
     "create_dataloader": "llmlib.data.batches",
@@ -59,7 +60,7 @@ PLACES = {
     "cross_entropy": "llmlib.training.loss",
     "chunked_cross_entropy": "llmlib.training.loss",
     "learning_rate_at": "llmlib.training.optimizers",
-    "CheckpointError": "llmlib.training.checkpoint",
+    "CheckpointError": "llmlib.checks",
     "save_checkpoint": "llmlib.training.checkpoint",
     "load_checkpoint": "llmlib.training.checkpoint",
     "Trainer": "llmlib.training.trainer",
@@ -179,7 +180,7 @@ def ids(*rows: list[int]) -> torch.Tensor:
 
 def load_tokenizer_file(path: Path):
     """The one reader of tokenizer files and folders, whatever their kind."""
-    return import_module("llmlib.cli.tokenizer").load_file(path)
+    return import_module("llmlib.cli.prepare").open_tokenizer(path)
 
 
 # --- data
@@ -487,7 +488,7 @@ def copy_run(folder: Path) -> Path:
 
 def lock_run(folder: Path):
     """Be another process that trains in a run folder; returns what to hold on to."""
-    run = import_module("llmlib.cli.run_folder").RunFolder(folder)
+    run = import_module("llmlib.cli.run_folder").open_run(folder)
     run.lock()
     return run
 
