@@ -29,29 +29,17 @@ TokenIds = Sequence[int] | np.ndarray | torch.Tensor | str | Path
 
 
 def as_token_array(ids: TokenIds) -> np.ndarray:
-    """Return token ids as a NumPy array (N,), without copying them where they already lie in one.
+    """Return token ids as a NumPy array (N,), without a copy if they are in one already.
 
     ids: a list, an array (also memory-mapped), a CPU tensor, or the path of a `.npy` file, which is
-    memory-mapped. Raises ValueError or TypeError for what is not a sequence of integers from 0 on.
+    memory-mapped. Raises ValueError or TypeError unless they are integers from 0.
     """
     if isinstance(ids, (str, Path)):
-        if Path(ids).suffix != ".npy":
-            raise ValueError(
-                f"{str(ids)!r} is neither token ids nor a .npy file: encode a text first"
-            )
+        checks.npy_file(ids)
         ids = np.load(ids, mmap_mode="r", allow_pickle=False)
     elif isinstance(ids, torch.Tensor):
         ids = ids.detach().cpu().numpy()
-    array = np.asarray(ids)
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError(
-            f"token ids must be one sequence of at least one id, not of shape {array.shape}"
-        )
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"token ids must be integers, not {array.dtype}")
-    if array.dtype.kind == "i" and array.min() < 0:
-        raise ValueError(f"token ids start at 0, but {array.min()} is among them")
-    return array
+    return checks.token_array(np.asarray(ids))
 
 
 class WindowDataset(Dataset):
@@ -59,31 +47,25 @@ class WindowDataset(Dataset):
 
     ids: the token ids (N,); see `as_token_array`.
     max_length: T, the number of inputs of a window. stride: tokens from one window's start to the
-    next one's; `max_length` (each token is an input once) where it is left out.
+    next one's; by default `max_length`, so that each token is an input once.
 
     `dataset[i]` is `(inputs, targets)`, each (T,) int64, the targets one token ahead;
     `dataset[[i, j, ...]]` is a batch of them, each (B, T), gathered in one step.
-    Raises ValueError where no window fits, and for sizes below 1.
+    Raises ValueError if no window fits, and for sizes below 1.
     """
 
     def __init__(self, ids: TokenIds, max_length: int, stride: int | None = None):
         ids = as_token_array(ids)
         stride = max_length if stride is None else stride
-        for name, value in {"max_length": max_length, "stride": stride}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        if len(ids) < max_length + 1:
-            raise ValueError(
-                f"a window of {max_length} inputs and one more target needs {max_length + 1} "
-                f"tokens, but there are {len(ids)}: take a longer text or a smaller max_length"
-            )
+        checks.window_fits(len(ids), max_length, stride)
+        # (windows, T + 1), a view: nothing is copied
         self.windows = np.lib.stride_tricks.sliding_window_view(ids, max_length + 1)[::stride]
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitem__(self, index: int | Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        window = torch.from_numpy(self.windows[index].astype(np.int64))
+        window = torch.from_numpy(self.windows[index].astype(np.int64))  # (..., T + 1)
         return window[..., :-1].contiguous(), window[..., 1:].contiguous()
 
 
@@ -99,18 +81,12 @@ def create_dataloader(
 ) -> DataLoader:
     """Return a loader of batches `(inputs, targets)`, each (batch_size, max_length) int64.
 
-    shuffle: a new order in each epoch, drawn from `generator` (the global one if left out).
-    drop_last: leave the last batch out if it is not full. Other parameters: see `WindowDataset`.
-    Raises ValueError where there is not a single batch to give.
+    shuffle: a new order in each epoch, drawn from `generator` (by default, the global one).
+    drop_last: leave out the last batch if it is not full. Other parameters: see `WindowDataset`.
+    Raises ValueError if there is not a single batch.
     """
     dataset = WindowDataset(ids, max_length, stride)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    if drop_last and len(dataset) < batch_size:
-        raise ValueError(
-            f"{len(dataset)} windows do not fill one batch of {batch_size}: "
-            "take a longer text, a smaller batch_size or stride, or drop_last=False"
-        )
+    checks.window_batches(len(dataset), batch_size, drop_last)
     order = RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset)
     # batch_size=None: the sampler already yields whole batches of indices
     return DataLoader(dataset, sampler=BatchSampler(order, batch_size, drop_last), batch_size=None)
@@ -121,21 +97,11 @@ def split(
 ) -> tuple[list[str], list[str]]:
     """Divide documents into those to train on and those to validate on, each in the given order.
 
-    Whole documents are drawn, and equal ones land on the same side, so that no text is in both.
-    At least one document goes to each side. Raises ValueError where that is impossible.
+    Whole documents are drawn, and equal ones go to the same side, so that no text is in both.
+    At least one document goes to each side. Raises ValueError if that is impossible.
     """
-    if isinstance(documents, str):
-        raise TypeError(
-            "split takes a list of documents; divide one long text with text.split('\\n\\n')"
-        )
-    if not 0 < val_fraction < 1:
-        raise ValueError(f"val_fraction must lie between 0 and 1, not at {val_fraction}")
+    checks.divisible(documents, val_fraction)
     distinct = list(dict.fromkeys(documents))
-    if len(distinct) < 2:
-        raise ValueError(
-            f"{len(distinct)} different documents cannot be divided: give at least two, "
-            "for example the paragraphs of a text, text.split('\\n\\n')"
-        )
     random.Random(seed).shuffle(distinct)
     n_val = min(max(1, round(val_fraction * len(distinct))), len(distinct) - 1)
     held_out = set(distinct[:n_val])

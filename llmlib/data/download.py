@@ -1,14 +1,13 @@
-"""Files from the network: verified, resumed, tried again and from mirrors, and never half written.
+"""Downloads that are verified, resumed, retried and taken from mirrors, and never half written.
 
-Written by hand. Everything the course downloads comes through `fetch`. It needs no network where
+Written by hand. Everything the course downloads comes through `fetch`, which needs no network if
 the file is there already. A download grows in `NAME.part` beside its place and is renamed when it
-is complete and verified, so that a file that stands under its own name is a file one can trust.
+is complete and verified, so that a file under its own name can be trusted.
 
 Left out: several connections at once, and servers that ask for a login. TLS certificates are
-always verified; behind a proxy with a certificate of its own, point REQUESTS_CA_BUNDLE at that.
+always verified; behind a proxy with its own certificate, point REQUESTS_CA_BUNDLE at that.
 """
 
-import hashlib
 import os
 import re
 import time
@@ -21,9 +20,11 @@ from typing import BinaryIO
 import requests
 from tqdm import tqdm
 
+from llmlib import checks, files
+
 try:
     import fcntl
-except ImportError:  # Windows has none, and there no process can rename what another has open
+except ImportError:  # Windows lacks it, and there no process can rename what another has open
     fcntl = None
 
 CHUNK = 1 << 16  # bytes
@@ -36,11 +37,11 @@ BROKEN = (
 
 
 class DownloadError(OSError):
-    """A file could not be had: the message lists what each address answered, and what to do."""
+    """A download failed: the message lists what each address answered, and what to do."""
 
 
 class TryAgain(Exception):
-    """One try failed in a way that another may not: a broken connection, a server too busy."""
+    """One try failed in a way that another may not: a broken connection, a busy server."""
 
 
 class WrongPiece(TryAgain):
@@ -48,7 +49,7 @@ class WrongPiece(TryAgain):
 
 
 class GiveUp(Exception):
-    """This address is of no use: the file is not there, or is another one."""
+    """This address is of no use: the file is missing there, or it is a different one."""
 
 
 def fetch(
@@ -64,23 +65,23 @@ def fetch(
 ) -> Path:
     """Return `path`, after downloading it from the first of `urls` that gives the right file.
 
-    A file that is there and has the `size` (bytes) and `sha256` (hexadecimal) asked for is returned
-    at once. What an earlier call or a killed process left in `NAME.part` is continued where `size`
-    or `sha256` can tell afterwards whether the pieces belong together; otherwise it starts over.
+    A file that is there and has the `size` (bytes) and `sha256` (hexadecimal) is returned at once.
+    What an earlier call or a killed process left in `NAME.part` is continued if `size` or `sha256`
+    can tell afterwards whether the pieces belong together; otherwise the download starts over.
 
     timeout: seconds without a connection, or without a byte, after which a try has failed.
-    tries: how often an address may fail in a row without bringing anything new. Between tries it
-        waits `pause` seconds, then twice as long, and so on.
+    tries: how often an address may fail in a row without any new bytes. Between tries it waits
+        `pause` seconds, then twice as long, and so on.
 
-    Of several processes that fetch the same file one downloads and the others wait for it (on
-    Windows, which has no such lock, they may fail, but none puts a wrong file in place).
+    If several processes fetch the same file, one downloads and the others wait for it (on Windows,
+    which has no such lock, they may fail, but none puts a wrong file in place).
 
-    Raises DownloadError, an OSError, where no address gives the file or it cannot be written;
-    ValueError and TypeError for arguments that make no sense.
+    Raises DownloadError, an OSError, if no address gives the file or it cannot be written. Raises
+    ValueError or TypeError for arguments that make no sense.
     """
     urls = [urls] if isinstance(urls, str) else list(urls)
+    checks.download(urls, sha256, size, timeout, tries, pause)
     order = Order(Path(path), sha256, size, timeout, tries, pause, progress)
-    check_arguments(urls, order)
     try:
         return order.path if order.is_filled() else fill(order, urls)
     except DownloadError:
@@ -88,7 +89,7 @@ def fetch(
     except OSError as error:
         raise DownloadError(
             f"cannot write {path}: {error.strerror or error}. Free some space, or choose a place "
-            f"that you may write to, and try again: what was downloaded before is kept"
+            "that you may write to, and try again: what was downloaded before is kept"
         ) from error
 
 
@@ -113,48 +114,26 @@ class Order:
         return self.sha256 is not None or self.size is not None
 
     def is_filled(self) -> bool:
-        """Whether the right file stands in its place."""
+        """Tell whether the right file is in its place. Raises DownloadError if that is a folder."""
         if self.path.is_dir():
             raise DownloadError(f"cannot download to {self.path}: it is a folder, name a file")
         return self.path.exists() and not self.problem(self.path)
 
     def problem(self, path: Path) -> str | None:
-        """What is wrong with a file, in words, or None where it is the one that was asked for."""
-        found, digest = path.stat().st_size, hashlib.sha256()
-        with open(path, "rb") as file:
-            begins = file.read(60)
-            if self.size is not None and found != self.size:
-                return f"{found:,} bytes instead of {self.size:,}, beginning with {begins!r}"
-            if self.sha256 is None:
-                return None
-            file.seek(0)
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-        if digest.hexdigest() == self.sha256.lower():
+        """Return what is wrong with a file, in words, or None if it is the right one."""
+        found = path.stat().st_size
+        if self.size is not None and found != self.size:
+            wrong = f"{found:,} bytes instead of {self.size:,}"
+        elif self.sha256 and (digest := files.sha256(path)) != self.sha256.lower():
+            wrong = f"sha256 {digest} instead of {self.sha256}"
+        else:
             return None
-        return f"sha256 {digest.hexdigest()} instead of {self.sha256}, beginning with {begins!r}"
-
-
-def check_arguments(urls: list[str], order: Order) -> None:
-    """Raise ValueError or TypeError for arguments of `fetch` that make no sense."""
-    if not urls:
-        raise ValueError("no address to download from: give at least one URL")
-    for url in urls:
-        if not isinstance(url, str):
-            raise TypeError(f"a URL is a string, not {url!r}")
-        if not re.match(r"https?://[^/]", url, re.IGNORECASE):
-            raise ValueError(f"{url!r} is no address: it has to begin with https:// or http://")
-    if order.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", order.sha256):
-        raise ValueError(f"sha256 is 64 hexadecimal digits, not {order.sha256!r}")
-    if order.size is not None and order.size < 0:
-        raise ValueError(f"size is a number of bytes, at least 0, not {order.size!r}")
-    for name, least in (("timeout", 0.001), ("tries", 1), ("pause", 0)):
-        if getattr(order, name) < least:
-            raise ValueError(f"{name} is at least {least}, not {getattr(order, name)!r}")
+        with open(path, "rb") as file:
+            return f"{wrong}, beginning with {file.read(60)!r}"
 
 
 def fill(order: Order, urls: list[str]) -> Path:
-    """Download from one address after another until the right file stands in its place."""
+    """Download from one address after another until the right file is in its place."""
     order.path.parent.mkdir(parents=True, exist_ok=True)
     with open_alone(order.part) as file:
         if order.is_filled():
@@ -163,18 +142,18 @@ def fill(order: Order, urls: list[str]) -> Path:
         for url in urls:
             try:
                 download(url, file, order)
+                break
             except GiveUp as error:
                 failures.append(f"  {url}: {error}")
-                continue
-            os.fsync(file.fileno())
-            break
         else:
             kept = file.seek(0, os.SEEK_END) if order.verifiable else file.truncate(0)
             raise DownloadError(explain(order, failures, kept))
-        if fcntl:  # while the lock is still ours
+        os.fsync(file.fileno())
+        if fcntl:  # while this process still holds the lock
             os.replace(order.part, order.path)
-    if not fcntl:  # Windows renames no open file
+    if not fcntl:  # Windows cannot rename an open file
         os.replace(order.part, order.path)
+    files.flush_folder(order.path.parent)
     return order.path
 
 
@@ -182,7 +161,7 @@ def fill(order: Order, urls: list[str]) -> Path:
 def open_alone(part: Path) -> Iterator[BinaryIO]:
     """Open `part` for reading and appending, once no other process has it open in this way.
 
-    The lock is the kernel's, on the open file: it ends with the process, even one that is killed.
+    The lock is the kernel's, on the open file: it ends with the process, even if that is killed.
     """
     while True:
         with open(part, "a+b") as file:
@@ -191,7 +170,7 @@ def open_alone(part: Path) -> Iterator[BinaryIO]:
                     fcntl.flock(file, fcntl.LOCK_EX)
                 try:
                     if not os.path.samestat(os.fstat(file.fileno()), part.stat()):
-                        continue  # while we waited, its owner renamed it and another began anew
+                        continue  # while we waited, its owner renamed it and another started over
                 except FileNotFoundError:
                     continue
             try:
@@ -203,7 +182,7 @@ def open_alone(part: Path) -> Iterator[BinaryIO]:
 
 
 def download(url: str, file: BinaryIO, order: Order) -> None:
-    """Fill the open `.part` with the right file from one address. Raises GiveUp."""
+    """Fill the open `.part` with the right file from one address. Raises GiveUp if that fails."""
     failed, farthest = 0, file.seek(0, os.SEEK_END)
     while True:
         start = file.seek(0, os.SEEK_END)
@@ -216,9 +195,8 @@ def download(url: str, file: BinaryIO, order: Order) -> None:
         except TryAgain as error:
             if isinstance(error, WrongPiece):
                 file.truncate(0)
-            got = file.seek(0, os.SEEK_END)
-            failed = 1 if got > farthest else failed + 1
-            farthest = max(got, farthest)
+            end = file.seek(0, os.SEEK_END)
+            failed, farthest = 1 if end > farthest else failed + 1, max(end, farthest)
             if failed >= order.tries:
                 raise GiveUp(f"{error} ({failed} tries)" if failed > 1 else str(error)) from error
             time.sleep(order.pause * 2 ** (failed - 1))
@@ -230,22 +208,22 @@ def download(url: str, file: BinaryIO, order: Order) -> None:
         file.truncate(0)
         if not start:
             raise GiveUp(wrong)
-        # The pieces came from different files: once more, from the first byte.
+        # the pieces came from different files: try again from the first byte
 
 
 def receive(url: str, start: int, file: BinaryIO, order: Order) -> None:
-    """Append the bytes from `start` on, which is where the file ends now, in one request.
+    """Append the bytes from `start`, which is where the file ends now, in one request.
 
-    Raises TryAgain and GiveUp.
+    Raises TryAgain or GiveUp.
     """
-    # Packed answers are declined: in them a Range would count packed bytes.
+    # packed answers are declined: in them a Range would count packed bytes
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         with requests.get(url, headers=headers, stream=True, timeout=order.timeout) as answer:
             if url.lower().startswith("https:") and not answer.url.lower().startswith("https:"):
                 raise GiveUp(f"it redirects to {answer.url}, which is not encrypted")
             if start and answer.status_code == 416:
-                return  # nothing follows what we have: the caller sees whether that is the file
+                return  # nothing follows: the caller sees whether what we have is the file
             begin, end = judge(answer, start, order)
             if begin != start:
                 file.truncate(begin)
@@ -257,7 +235,7 @@ def receive(url: str, start: int, file: BinaryIO, order: Order) -> None:
                     file.write(chunk)
                     bar.update(len(chunk))
                     if order.size is not None and file.tell() > order.size:
-                        return  # it is another file: no need to see the rest
+                        return  # it is a different file: no need to see the rest
             if end is not None and file.tell() < end:
                 raise TryAgain(f"the connection closed after {file.tell():,} of {end:,} bytes")
     except (requests.Timeout, TimeoutError) as error:
@@ -271,10 +249,10 @@ def receive(url: str, start: int, file: BinaryIO, order: Order) -> None:
 
 
 def judge(answer: requests.Response, start: int, order: Order) -> tuple[int, int | None]:
-    """Read status and headers: at which bytes of the file the body begins and ends.
+    """Return at which bytes of the file the body begins and ends, from status and headers.
 
-    It begins at 0 where a server ignores the Range and sends all of it. The end is None where the
-    transfer marks it (chunks do, and requests sees to it). Raises TryAgain, GiveUp, WrongPiece.
+    It begins at 0 if a server ignores the Range and sends the whole file. The end is None if the
+    transfer marks it (chunks do, and requests checks them). Raises TryAgain, GiveUp or WrongPiece.
     """
     code, packed = answer.status_code, "Content-Encoding" in answer.headers
     if code == 429 or code >= 500:
@@ -284,7 +262,7 @@ def judge(answer: requests.Response, start: int, order: Order) -> tuple[int, int
         match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", said)
         if match and int(match[1]) == start and not packed:
             return start, int(match[2]) + 1 if match[3] == "*" else int(match[3])
-        raise WrongPiece(f"asked for the bytes from {start} on, it sent {said or 'unknown ones'!r}")
+        raise WrongPiece(f"asked for the bytes from {start}, it sent {said or 'unknown ones'!r}")
     if code != 200:
         raise GiveUp(f"HTTP {code} {answer.reason}")
     if "Content-Length" in answer.headers:
@@ -297,20 +275,20 @@ def judge(answer: requests.Response, start: int, order: Order) -> tuple[int, int
 
 
 def reason(error: Exception) -> str:
-    """The part of a message of requests that says what happened, without its shells of brackets."""
+    """Return the part of a message of requests that says what happened, without its brackets."""
     text = " ".join(str(error).split())
     match = re.search(r"(Failed to|Remote end|Read timed|\[SSL|\[Errno|Connection \w+ by).*", text)
     return (match[0] if match else text).rstrip("()'\". ") or type(error).__name__
 
 
 def explain(order: Order, failures: list[str], kept: int) -> str:
-    """The message of a DownloadError: every address with what went wrong, and what to do next."""
+    """Return the message of a DownloadError: what went wrong at each address, and what to do."""
     facts = [f"{order.size:,} bytes"] if order.size is not None else []
     facts += [f"sha256 {order.sha256}"] if order.sha256 else []
     lines = [f"could not download {order.path.name}" + (f" ({', '.join(facts)})" if facts else "")]
     lines += failures
     if order.path.exists():
-        lines.append(f"What stands at {order.path} is not it: {order.problem(order.path)}.")
-    resumes = f" ({kept:,} bytes are here, and the rest will be asked for)" if kept else ""
+        lines.append(f"The file at {order.path} is a different one: {order.problem(order.path)}.")
+    resumes = f" ({kept:,} bytes are here, and the rest will be requested)" if kept else ""
     lines.append(f"Try again{resumes}, or get the file in another way and put it at {order.path}")
     return "\n".join(lines)

@@ -1,10 +1,10 @@
 """Wikipedia's markup as plain prose, for the corpus `wiki`.
 
-Written by hand. gensim carries the first articles of a Wikipedia dump from 2016 inside its package;
-what it offers to clean them leaves holes where templates and formulas stood, so the cleaning is our
-own. What plain words cannot say, such as a formula, leaves a GAP, and the brackets or the sentence
-around it go too: from sentences with holes a model learns to write holes. A pronunciation leaves a
-SOUND, which takes its brackets with it and no more.
+Written by hand. gensim carries the first articles of a Wikipedia dump from 2016 inside its package.
+Its own cleaning leaves holes where templates and formulas were, so we clean them here. What plain
+words cannot say, such as a formula, leaves a GAP, and the brackets or the sentence around it go
+too: from sentences with holes a model learns to write holes. A pronunciation leaves a SOUND, which
+only removes its brackets.
 """
 
 import bz2
@@ -35,7 +35,7 @@ UNITS = {"sqmi": "square miles", "sqkm": "square kilometres", "km2": "square kil
 
 
 def make_wiki() -> list[str]:
-    """Read the dump and keep the articles that have something to say."""
+    """Return the articles of the dump as prose, without redirects and very short ones."""
     from gensim.corpora.wikicorpus import extract_pages
     from gensim.test.utils import datapath
 
@@ -47,28 +47,26 @@ def make_wiki() -> list[str]:
 
 
 def prose(markup: str) -> str:
-    """The paragraphs of an article in wiki markup as plain text, with a blank line between them."""
-    text = re.sub(r"<!--.*?-->", "", markup, flags=re.DOTALL)
-    text = re.sub(r"<ref[^<>]*/>|<ref.*?</ref\s*>", "", text, flags=re.DOTALL | re.IGNORECASE)
-    text = re.sub(rf"<({UNSAYABLE})\b.*?</\1\s*>", GAP, text, flags=re.DOTALL | re.IGNORECASE)
+    """Return the paragraphs of an article in wiki markup as plain text."""
+    text = re.sub(r"(?s)<!--.*?-->", "", markup)
+    text = re.sub(r"(?si)<ref[^<>]*/>|<ref.*?</ref\s*>", "", text)
+    text = re.sub(rf"(?si)<({UNSAYABLE})\b.*?</\1\s*>", GAP, text)
     before = None
     while text != before:  # from the innermost brackets outwards
         before = text
         text = re.sub(r"\[\[([^\[\]{}]*)\]\]", link, text)
         text = re.sub(r"\{\{([^{}]*)\}\}", template, text)
-    while text != (text := re.sub(r"\{\|(?:(?!\{\||\|\}).)*\|\}", "", text, flags=re.DOTALL)):
+    while text != (text := re.sub(r"(?s)\{\|(?:(?!\{\||\|\}).)*\|\}", "", text)):
         pass  # tables, the inner ones first
     text = re.sub(r"\[(?:https?|ftp)?:?//\S+ ?([^\]]*)\]", r"\1", text)
     text = re.sub(r"<[^<>\n]*>|'''+|''|__[A-Z]+__", "", text)
     text = html.unescape(text)
-    paragraphs = [
-        clean(line) for line in without_appendices(text) if re.match(r"[^\s*#:;|!=]", line)
-    ]
-    return "\n\n".join(filter(None, paragraphs))
+    lines = (line for line in without_appendices(text) if re.match(r"[^\s*#:;|!=]", line))
+    return "\n\n".join(filter(None, map(clean, lines)))
 
 
 def link(match: re.Match) -> str:
-    """[[Page|words]] reads as its words; a picture or a category is no part of the sentence."""
+    """Return the words of [[Page|words]]; nothing for a picture or a category."""
     page, pipe, words = match[1].rpartition("|")
     if re.match(r"\s*(file|image|category):", page or words, re.IGNORECASE):
         return ""
@@ -77,7 +75,7 @@ def link(match: re.Match) -> str:
 
 
 def template(match: re.Match) -> str:
-    """The words a {{template}} would show, nothing for a note, and GAP where we cannot say."""
+    """Return the words a {{template}} would show, nothing for a note, GAP if it is unknown."""
     name, *given = (piece.strip() for piece in match[1].split("|"))
     name, words = name.lower(), [piece for piece in given if not re.match(r"[\w -]*=", piece)]
     if name in FIXED:
@@ -96,7 +94,7 @@ def template(match: re.Match) -> str:
 
 
 def without_appendices(text: str) -> list[str]:
-    """The lines of an article without those sections that list what is elsewhere."""
+    """Return the lines of an article without the sections that list what is elsewhere."""
     lines, hidden = [], 7  # headings deeper than `hidden` belong to a section left out
     for line in text.splitlines():
         if heading := re.match(r"(=+)\s*(.*?)\s*=+\s*$", line):
@@ -109,7 +107,7 @@ def without_appendices(text: str) -> list[str]:
 
 
 def clean(line: str) -> str:
-    """A paragraph without gaps and what surrounds them; "" where too little is left to be one."""
+    """Return a paragraph without gaps and what surrounds them; "" if too little is left."""
     line = re.sub(r'https?://\S+|\[\[|\]\]|[|<>{}]|""', GAP, line).lstrip(GAP)
     while line != (line := re.sub(rf"\([^()]*[{GAP}{SOUND}][^()]*\)", "", line)):
         pass  # brackets with a gap go as a whole, from the innermost outwards

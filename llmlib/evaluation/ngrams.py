@@ -140,7 +140,7 @@ class NGramModel:
         """
         checks.ngram_ids(ids, is_fitted=bool(self.levels))
         tokens = as_token_array(ids.flatten()).astype(np.int64)  # (B, T) -> (B * T,)
-        checks.known_ids(tokens.max(), self.vocab_size)
+        checks.known_ids([int(tokens.max())], self.vocab_size)
         first, *longer = self.levels
         p = np.full(self.vocab_size, first.backoffs[0] / self.vocab_size, dtype=np.float32)
         p[first.keys] += first.shares

@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import tiktoken
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from llmlib import checks
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.pretrained.gpt2_files import OPENAI, available_or_nano, download_gpt2, find_folder
@@ -31,8 +31,9 @@ from llmlib.pretrained.tensor_bundle import (
     write_bundle,
 )
 from llmlib.tokenization.base import END_OF_TEXT
-from llmlib.tokenization.gpt2 import gpt2_encoding
-from llmlib.tokenization.gpt2_vocabulary import make_encoding, read_json, vocabulary_files
+from llmlib.tokenization.bpe import ByteTokenizer
+from llmlib.tokenization.formats import gpt2_files, vocabulary_of
+from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
 
 __all__ = [
     "available_or_nano",
@@ -98,7 +99,7 @@ FIXED = {  # what config.json may say besides, and is the same in every GPT-2
 
 def read_config(path: Path) -> GPTConfig:
     """The shape of a model, from hparams.json or config.json. Raises BundleError."""
-    content, hugging_face = read_json(path), path.name == "config.json"
+    content, hugging_face = checks.read_json(path), path.name == "config.json"
     with blame(path):
         names = {field: both[hugging_face] for field, both in FIELDS.items()}
         if missing := [name for name in names.values() if name not in content]:
@@ -197,7 +198,9 @@ def load_pretrained(name: str | Path, drop_rate: float = 0.0) -> GPT:
     openai = (folder / "hparams.json").exists()
     weights = OpenAIWeights(folder) if openai else HuggingFaceWeights(folder)
     check_sizes(weights)
-    with torch.device("meta"):  # shapes only: nothing is drawn, to be thrown away
+    # shapes only: no random numbers are drawn, to be thrown away. Not for a small model: to draw
+    # on the meta device imports the compiler of torch, which takes as long as torch itself
+    with torch.device("meta" if weights.config.emb_dim > 256 else "cpu"):
         model = GPT(replace(weights.config, drop_rate=drop_rate))
     state = {}
     for ours, parameter in model.named_parameters():
@@ -231,35 +234,24 @@ def check_sizes(weights: OpenAIWeights | HuggingFaceWeights) -> None:
         raise BundleError(weights.file, reason)
 
 
-def load_tokenizer(name: str | Path) -> tiktoken.Encoding:
-    """The tokenizer of a GPT-2, by name or from the two files of its vocabulary in a folder.
+def load_tokenizer(name: str | Path) -> TiktokenTokenizer:
+    """Return the tokenizer of a GPT-2, by name or from the files of its vocabulary in a folder.
 
-    Raises FileNotFoundError where they are missing, and BundleError where they do not fit.
+    Raises FileNotFoundError if they are missing, and FileError if they do not fit together.
     """
-    if str(name) in OPENAI:
-        return gpt2_encoding()
-    for files in (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")):
-        vocabulary, merges = (Path(name) / file for file in files)
-        if vocabulary.exists() and merges.exists():
-            return make_encoding(Path(name).name, vocabulary, merges)
-    raise FileNotFoundError(
-        f"{name} holds no vocabulary: that takes encoder.json and vocab.bpe, or vocab.json and "
-        "merges.txt"
-    )
+    return gpt2_tokenizer() if str(name) in OPENAI else TiktokenTokenizer.load(name)
 
 
-def save_pretrained(
-    model: GPT, folder: str | Path, encoding: tiktoken.Encoding | None = None
-) -> None:
+def save_pretrained(model: GPT, folder: str | Path, tokenizer: ByteTokenizer | None = None) -> None:
     """Write a model, and its tokenizer if given, as Hugging Face's `from_pretrained` reads them.
 
     Raises ValueError or TypeError for what the files cannot hold, before anything is written.
     """
-    files = check_fits(model, encoding)
+    files = check_fits(model, tokenizer)
     folder, config = Path(folder), model.config
     sizes = {both[1]: getattr(config, field) for field, both in FIELDS.items()}
     rates = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), config.drop_rate)
-    ends = dict.fromkeys(("bos_token_id", "eos_token_id"), encoding.eot_token if files else None)
+    ends = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.eot_token if files else None)
     head = {"architectures": ["GPT2LMHeadModel"], "tie_word_embeddings": config.tie_weights}
     contents = {"config.json": json.dumps({**FIXED, **sizes, **rates, **ends, **head}, indent=2)}
     if files:
@@ -277,12 +269,13 @@ def save_pretrained(
     os.replace(part, folder / "model.safetensors")
 
 
-def save_openai(model: GPT, folder: str | Path, encoding: tiktoken.Encoding) -> None:
+def save_openai(model: GPT, folder: str | Path, tokenizer: ByteTokenizer) -> None:
     """Write a model and its tokenizer as OpenAI's seven files; `model.ckpt.meta` stays empty.
 
     Raises ValueError or TypeError for what the files cannot hold, before anything is written.
     """
-    vocabulary, merges = check_fits(model, encoding) or vocabulary_files(encoding)
+    checks.byte_tokenizer(tokenizer)
+    vocabulary, merges = check_fits(model, tokenizer)
     if not model.config.tie_weights:
         raise ValueError("OpenAI's files have no place for a head of its own: use save_pretrained")
     folder = Path(folder)
@@ -303,16 +296,22 @@ def save_openai(model: GPT, folder: str | Path, encoding: tiktoken.Encoding) -> 
     write_bundle(folder / "model.ckpt", tensors)
 
 
-def check_fits(model: GPT, encoding: tiktoken.Encoding | None) -> tuple[str, str] | None:
+def check_fits(model: GPT, tokenizer: ByteTokenizer | None) -> tuple[str, str] | None:
     """The files of a tokenizer; TypeError or ValueError for what cannot be saved."""
     if not isinstance(model, GPT):
         raise TypeError(f"only a GPT can be saved as a GPT-2, not a {type(model).__name__}")
-    if encoding is None:
+    if tokenizer is None:
         return None
-    files = vocabulary_files(encoding)
-    if encoding.n_vocab > model.config.vocab_size:
+    checks.byte_tokenizer(tokenizer)
+    content = tokenizer.vocabulary()
+    checks.gpt2_pattern(content.pattern)
+    files = gpt2_files(content)
+    expected = vocabulary_of(content.merges)
+    checks.merge_order(content.tokens, expected, content.special_tokens, "the merges")
+    checks.ends_documents(content.special_tokens, "the tokenizer")
+    if tokenizer.vocab_size > model.config.vocab_size:
         raise ValueError(
-            f"the tokenizer has {encoding.n_vocab:,} tokens, the model knows only "
+            f"the tokenizer has {tokenizer.vocab_size:,} tokens, the model knows only "
             f"{model.config.vocab_size:,}: give the tokenizer it was trained with"
         )
     return files

@@ -2,9 +2,9 @@
 
 Written by hand. The entropy of a choice between n options is log(n) plus the mean entropy of what
 each option leaves to tell (the chain rule: Shannon 1948, section 6). A world has far too many
-stories to visit them all, but most of what is said is never looked at again. Two situations are
-one if the same is left to say, and if every slot that may still choose has as many words with the
-same traits to choose from. The default world comes down to some thousands of them.
+stories to visit them all, but most of what is said is never used again. Two situations are the same
+if the same is left to say, and if every slot that has yet to choose has equally many words with the
+same traits to choose from. The default world has only some thousands of them.
 """
 
 import math
@@ -25,12 +25,12 @@ from llmlib.stories.items import (
 
 
 def entropy(plan: Plan, memory: Memory) -> float:
-    """The mean of -log_prob, in nats, over all that may follow from a plan and a memory."""
+    """Return the mean of -log_prob, in nats, over all that may follow a plan and a memory."""
     known: dict[Hashable, float] = {}
 
     @cache
     def slots_in(item: object) -> set[WordSlot | NumberSlot]:
-        """The slots of an item that may have to choose."""
+        """Return the slots of an item that may have to choose."""
         if isinstance(item, Branch):
             return {s for t in item.alternatives for i in t.items for s in slots_in(i)}
         chooses = isinstance(item, WordSlot) or (isinstance(item, NumberSlot) and item.bounds)
@@ -38,7 +38,7 @@ def entropy(plan: Plan, memory: Memory) -> float:
 
     @cache
     def open_slots(plan: Plan) -> list[WordSlot | NumberSlot]:
-        """The slots ahead, one for each variable, or for each way to choose a number."""
+        """Return the slots ahead, one for each variable, or for each way to choose a number."""
         slots = {}
         while plan:
             item, plan = next_item(plan)
@@ -73,12 +73,12 @@ def entropy(plan: Plan, memory: Memory) -> float:
 
 
 def outlook(slot: WordSlot | NumberSlot, memory: Memory) -> Hashable:
-    """All that matters of a slot for what it may still say: how many words with which traits."""
+    """Return what decides what a slot may still say: how many words with which traits."""
     if slot.variable in memory.chosen:
         return None
     if isinstance(slot, WordSlot):
         return tuple(sorted(word.kind for word in slot.options(memory)))
     try:
         return tuple(slot.options(memory))
-    except ValueError:  # its bounds are numbers that are not chosen yet
+    except ValueError:  # its bounds are numbers that are chosen later
         return "later"

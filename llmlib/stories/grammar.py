@@ -1,36 +1,36 @@
 """The grammar of the story world, as text to read and to change.
 
-Written by hand. Change a line here, or build a world of your own beside it:
+Written by hand. Change a line here, or build your own world beside it:
 
     from llmlib.stories import RULES, WORDS, World
     space = World(RULES, WORDS.replace("in a castle", "on the moon"))
 
-RULES says what may be told. A rule has a name and one or more alternatives, each of them as likely
-as the others; a line that does not begin with "- " continues the alternative above it. Inside:
+RULES says what may be told. A rule has a name and one or more equally likely alternatives; a line
+that does not begin with "- " continues the alternative above it. Inside:
 
     <plot>              go on with one of the alternatives of the rule `plot`
     [cried|was sad]     one of these; one may be empty, and they may hold anything a rule may
     {hero.name}         a name for the hero. The first mention chooses it, later ones recall it
     {hero.He}           a pronoun for the hero; the capital is for the beginning of a sentence
-    {color}, {color2}   words that belong to no one; a digit tells two of the same class apart
+    {color}, {color2}   words of no character; a digit tells two of the same class apart
     {hero is person}    say nothing, but note a trait that the hero's words have to agree with
-    {n in 3..9}         a number, chosen; a single letter is a number, and may be a bound later
+    {n in 3..9}         choose a number; single letters are numbers, and can be bounds later
     {n}, {n-k}          that number again, and a number that follows from others
-    {treat:n}           a noun as many as n: "apple" or "apples"
+    {treat:n}           a noun for n of them: "apple" or "apples"
     {ending = happy}    say nothing, but write down a fact about the story, a word or a variable
                         of it (`{object = hero.object}`); `Story.facts` holds what is written here
 
-Brackets of all kinds stand between words, never within one (`coin[s|]` would tell "coin s"). The
-spaces of a story are put in where they belong, so line breaks in a rule are of no account.
+Brackets of all kinds go between words, never within one (`coin[s|]` would tell "coin s"). Spaces
+are put in where they belong, so line breaks in a rule do not matter.
 No rule may lead back to itself, so every story ends. A line that begins with # is a comment.
 
 WORDS says which words there are. A class has a name and lines of words with the same traits, with
-`any` for words that go with everyone. Two words about the same character agree in their traits:
-whoever lives in a palace is royal, and whoever is called Lily is "she". The first class, `traits`,
-lists them: at most one of each line holds for a character. `role as a/b` gives every word of a
-class two forms, and `{hero.b}` asks for the second; `no two alike` keeps two variables of a class
-from being the same word (the hero and the friend have different names). Everything is chosen with
-equal chances among the words that fit, which is what makes the probability of a story exact.
+`any` for words that go with everyone. Two words about the same character agree in their traits: a
+hero in a palace is royal, and a hero called Lily is "she". The first class, `traits`, lists them:
+at most one trait of each line holds for a character. `role as a/b` gives every word of a class two
+forms, and `{hero.b}` asks for the second; `no two alike` keeps two variables of a class from being
+the same word (the hero and the friend have different names). All words that fit are equally likely,
+which makes the probability of a story exact.
 """
 
 RULES = """

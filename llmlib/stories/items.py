@@ -1,13 +1,13 @@
-"""What the stories are made of: words, the slots they stand in, choices, and what is remembered.
+"""What stories are made of: words, the slots for them, choices, and what is remembered.
 
-Written by hand. `llmlib.stories.grammar` explains the language in which a grammar is written;
-`llmlib.stories.parser` makes templates of it, and a template is a tuple of items of five kinds:
+Written by hand. `llmlib.stories.grammar` explains the language of grammars; `llmlib.stories.parser`
+turns a grammar into templates. A template is a tuple of items of five kinds:
 
-    "lake"    a token, said as it stands        Note    something to remember; says nothing
+    "lake"    a token, said as it is            Note    something to remember; says nothing
     Branch    a choice between templates        WordSlot, NumberSlot    a choice between words
 
-What has been said lives in a `Memory`, and what is still to be said in a `Plan`. Neither is ever
-changed, only replaced: a reader that follows several possibilities at once keeps a pair for each.
+A `Memory` holds what has been said, and a `Plan` what is still to be said. Neither is ever changed,
+only replaced: a reader that follows several possibilities at once keeps a pair for each.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Memory(NamedTuple):
         return self._replace(chosen={**self.chosen, variable: value})
 
     def note_traits(self, who: str, traits: dict[str, str]) -> "Memory":
-        """Add traits to a character; what is known already stays as it is."""
+        """Add traits to a character, without changing those that are known."""
         known = self.traits.get(who, {})
         return self._replace(traits={**self.traits, who: {**traits, **known}})
 
@@ -51,7 +51,7 @@ class Branch:
 
 @dataclass(frozen=True, eq=False)
 class Note:
-    """A trait of `who`, or (where there is no `who`) a fact about the story."""
+    """A trait of `who`, or a fact about the story if `who` is None."""
 
     who: str | None
     content: dict[str, str]
@@ -72,7 +72,7 @@ class Word:
 
     @cached_property
     def kind(self) -> tuple[tuple[str, str], ...]:
-        """The traits in a form that can be compared: words of one kind are interchangeable."""
+        """The traits in a form that can be compared: words of the same kind are interchangeable."""
         return tuple(sorted(self.traits.items()))
 
     def fits(self, traits: dict[str, str]) -> bool:
@@ -89,7 +89,7 @@ class WordClass:
 
 @dataclass(frozen=True, eq=False)
 class WordSlot:
-    """A place for a word of a class; `number`, where given, decides which of its forms is said."""
+    """A place for a word of a class; a `number` decides which of its forms is said."""
 
     source: str
     who: str
@@ -104,7 +104,7 @@ class WordSlot:
         return self.word_class.name
 
     def options(self, memory: Memory) -> list[Word]:
-        """The words that may stand here, all equally likely."""
+        """Return the words that can be said here, all equally likely."""
         if self.variable in memory.chosen:
             return [memory.chosen[self.variable]]
         traits = memory.traits.get(self.who, {})
@@ -123,7 +123,7 @@ class WordSlot:
         return memory.choose(self.variable, word).note_traits(self.who, word.traits)
 
     def anything(self) -> Iterator[tuple[Tokens, Word]]:
-        """All that could stand here if nothing had been said before."""
+        """Yield what could be said here if nothing had been said before."""
         for word, forms in self.spelling.items():
             for tokens in forms if self.number else forms[self.form : self.form + 1]:
                 yield tokens, word
@@ -136,7 +136,7 @@ class WordSlot:
         return {word: [spell(form) for form in word.forms] for word in self.word_class.words}
 
     def blame(self, word: Word, memory: Memory) -> str:
-        """Why this word is not one of the options, to complete the sentence "'king' …"."""
+        """Return why a word is not one of the options, to complete the sentence "'king' …"."""
         known = memory.traits.get(self.who, {})
         options = self.options(memory)
         if word in options:  # the right word in the wrong form
@@ -152,7 +152,7 @@ class WordSlot:
 
 @dataclass(frozen=True, eq=False)
 class NumberSlot:
-    """A number, said in words: chosen within bounds, or (`bounds` None) one that is known."""
+    """A number in words: chosen within bounds, or a known one if `bounds` is None."""
 
     source: str
     variable: str
@@ -188,7 +188,7 @@ class NumberSlot:
 
 
 def amount(expression: str, memory: Memory) -> int:
-    """The value of `n`, `3` or `n-k`."""
+    """Return the value of `n`, `3` or `n-k`. Raises ValueError for a number not chosen yet."""
     first, *rest = (int(t) if t.isdigit() else memory.chosen.get(t) for t in expression.split("-"))
     if first is None or None in rest:
         raise ValueError(f"the number {expression!r} is used before it is chosen with {{… in …}}")
@@ -196,7 +196,7 @@ def amount(expression: str, memory: Memory) -> int:
 
 
 def either(words: list[str]) -> str:
-    """'x', 'y' or 'z'."""
+    """Return the words as `'x', 'y' or 'z'`."""
     quoted = [f"'{word}'" for word in words]
     return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
 
@@ -206,19 +206,19 @@ Plan = tuple[Template, int, "Plan"] | None
 
 
 def enter(template: Template, rest: Plan) -> Plan:
-    """The plan to say a template, and then the rest."""
+    """Return the plan to say a template, and then the rest."""
     return (template, 0, rest) if template.items else rest
 
 
 def next_item(plan: Plan) -> tuple[object, Plan]:
-    """The first item of a plan, and the plan without it."""
+    """Return the first item of a plan, and the plan without it."""
     template, position, rest = plan
     more = position + 1 < len(template.items)
     return template.items[position], (template, position + 1, rest) if more else rest
 
 
 def options_of(item: Branch | WordSlot | NumberSlot, memory: Memory) -> list:
-    """What may be chosen, all equally likely. Raises ValueError where there is nothing."""
+    """Return what can be chosen, all equally likely. Raises ValueError if nothing fits."""
     options = item.alternatives if isinstance(item, Branch) else item.options(memory)
     if not options:
         traits = " ".join(memory.traits.get(getattr(item, "who", ""), {}).values())
@@ -230,7 +230,7 @@ def options_of(item: Branch | WordSlot | NumberSlot, memory: Memory) -> list:
 def follow(
     item: Branch | WordSlot | NumberSlot, option: object, rest: Plan, memory: Memory
 ) -> tuple[Plan, Memory]:
-    """What is planned and what is known after this option was chosen."""
+    """Return what is planned and what is known after this option is chosen."""
     if isinstance(item, Branch):
         return enter(option, rest), memory
     return rest, item.remember(option, memory)

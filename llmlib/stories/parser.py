@@ -1,8 +1,8 @@
 """How the text of a grammar becomes templates and words.
 
-Written by hand. `llmlib.stories.grammar` explains the language, `llmlib.stories.items` what it is
-parsed into. Whoever changes a grammar makes mistakes, so every error here says what is wrong and
-in which rule or class.
+Written by hand. `llmlib.stories.grammar` explains the language, and `llmlib.stories.items` holds
+what it is parsed into. A grammar is made to be changed, and mistakes happen, so every error here
+says what is wrong and in which rule or class.
 """
 
 import re
@@ -84,11 +84,11 @@ class Grammar:
         return Word(forms, self.by_kind([] if traits == "any" else traits.split()))
 
     def by_kind(self, traits: list[str]) -> dict[str, str]:
-        """["royal", "old"] -> {"rank": "royal", "age": "old"}."""
+        """Return traits by kind: ["royal", "old"] -> {"rank": "royal", "age": "old"}."""
         for trait in traits:
             if trait not in self.traits:
                 raise ValueError(
-                    f"no trait {trait!r}: there are {', '.join(self.traits) or 'none'}"
+                    f"no trait {trait!r}: there are {', '.join(self.traits) or 'no traits'}"
                 )
         found = {self.traits[trait]: trait for trait in traits}
         if len(found) < len(traits):
@@ -122,7 +122,7 @@ class Grammar:
         return Template(tuple(open_brackets[0][0]))
 
     def slot(self, source: str) -> Note | WordSlot | NumberSlot:
-        """What stands in curly brackets."""
+        """Return the item that a text in curly brackets describes."""
         if match := re.fullmatch(r"(\w+) is ([\w ]+)", source):
             return Note(match[1], self.by_kind(match[2].split()))
         if match := re.fullmatch(r"(\w+) = ([\w.]+)", source):
@@ -135,7 +135,7 @@ class Grammar:
             return NumberSlot(source, source, None, self.find("number")[0].words)
         match = re.fullmatch(VARIABLE, source)
         if not match:
-            raise ValueError(f"{{{source}}} is none of the forms that stand in curly brackets")
+            raise ValueError(f"{{{source}}} has no form that is allowed in curly brackets")
         who, name, digits, number = match.groups()
         word_class, form = self.find(name.lower())
         if number and len(word_class.form_names) != 2:
@@ -170,7 +170,7 @@ def check_that_stories_end(texts: dict[str, list[str]]) -> None:
 
 
 def blocks(text: str, what: str) -> dict[str, list[str]]:
-    """Split a text into headers, which begin at the margin, and the lines indented under each."""
+    """Split a text into headers, which are not indented, and the indented lines below each."""
     found: dict[str, list[str]] = {}
     header = None
     for number, line in enumerate(text.splitlines(), 1):
@@ -179,12 +179,12 @@ def blocks(text: str, what: str) -> dict[str, list[str]]:
             continue
         if line[0].isspace():
             if header is None:
-                raise ValueError(f"{what}, line {number}: {content!r} stands under no name")
+                raise ValueError(f"{what}, line {number}: {content!r} has no name above it")
             found[header].append(content)
         else:
             header = content.rstrip(":")
             if header in found:
-                raise ValueError(f"{what}, line {number}: {header!r} is there twice")
+                raise ValueError(f"{what}, line {number}: {header!r} is defined twice")
             found[header] = []
     return found
 
@@ -194,7 +194,7 @@ def split_commas(text: str) -> list[str]:
 
 
 def with_place(place: str, function: Callable, *args: object) -> object:
-    """Call the function; if it finds something wrong, say where."""
+    """Call a function, and add the place to its ValueError."""
     try:
         return function(*args)
     except ValueError as error:

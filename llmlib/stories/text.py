@@ -1,7 +1,7 @@
 """Texts as word tokens, and back.
 
-Written by hand. A token is a word or one punctuation mark. White space is not kept, as the
-stories' own is always the same: `join_words` knows where it stands.
+Written by hand. A token is a word or one punctuation mark. White space is not kept, since it is
+always the same in stories: `join_words` knows where it goes.
 """
 
 import re
@@ -32,13 +32,21 @@ def join_words(tokens: Iterable[str]) -> str:
         raise TypeError("join_words takes a list of tokens, not a str: split_words makes one")
     pieces, quoted, glued = [], False, True
     for token in tokens:
-        closing = token == '"' and quoted
-        if not (glued or closing or token in {".", ",", "!", "?", ":", ";"}):
+        if needs_space(token, quoted, glued):
             pieces.append(" ")
         pieces.append(token)
         quoted ^= token == '"'
-        glued = token == '"' and not closing
+        glued = token == '"' and quoted
     return "".join(pieces)
+
+
+def needs_space(token: str, quoted: bool, glued: bool) -> bool:
+    """Tell whether a space precedes a token.
+
+    quoted: an odd number of quotation marks precedes it. glued: it begins the text, or what is
+    quoted.
+    """
+    return not (glued or token in ".,!?:;" or (token == '"' and quoted))
 
 
 def token_spans(text: str) -> list[tuple[int, int]]:
@@ -46,19 +54,19 @@ def token_spans(text: str) -> list[tuple[int, int]]:
 
 
 def around(text: str, at: int) -> str:
-    """Token number `at` of a text, with a few on either side."""
+    """Return token number `at` of a text, with a few on either side."""
     spans = token_spans(text)[max(0, at - 2) : at + 4]
     return text[spans[0][0] : spans[-1][1]].strip(' .,!?"')
 
 
 def after(text: str) -> str:
-    """Where we are when this much of a text was read: after its last words."""
+    """Say how far a text was read: after its last words."""
     words = text.split()
     said = " ".join(words[-6:])
     return f"after '{'…' if words[6:] else ''}{said}'" if words else "at the beginning"
 
 
 def common_length(a: str, b: str) -> int:
-    """How many characters two texts have in common before they differ."""
+    """Count the characters that two texts have in common before they differ."""
     different = (i for i, (x, y) in enumerate(zip(a, b)) if x != y)
     return next(different, min(len(a), len(b)))

@@ -1,7 +1,7 @@
 """A world of stories: it tells them, scores them and checks them.
 
-Written by hand. A story is read word by word, as a language model reads it: of all derivations that
-agree with the words so far, each with its probability, those are kept that can say the next word
+Written by hand. A story is read word by word, as a language model reads it. Of all derivations that
+agree with the words so far, each with its probability, we keep those that can say the next word
 too. This is the forward algorithm of hidden Markov models (Rabiner 1989), with the grammar's memory
 as hidden state.
 """
@@ -32,7 +32,7 @@ from llmlib.stories.text import after, around, common_length, join_words, split_
 
 @dataclass(frozen=True)
 class Story:
-    """`log_prob` in nats; `facts` as the grammar notes them: name, role, plot, object, ending."""
+    """A story with its log-probability in nats. facts: name, role, plot, object and ending."""
 
     text: str
     log_prob: float
@@ -43,10 +43,10 @@ class Story:
 class Report:
     """What `check` found.
 
-    grammatical: the grammar could have said it, were it not for what was said before.
-    consistent: what was said before is respected too; the world could have told this story.
-    problems: a sentence for each thing that is wrong.
-    read: the number of characters that could be read, all of them in a grammatical text.
+    grammatical: the grammar allows each word, if we ignore what was said before.
+    consistent: it agrees with what was said before, too; the world could have told this story.
+    problems: a sentence for each mistake.
+    read: the number of characters that could be read; in a grammatical text, all of them.
     facts: what a grammatical text is about.
     """
 
@@ -68,7 +68,7 @@ class Reading(NamedTuple):
 
 
 class World:
-    """All the stories of a grammar, whose two texts `llmlib.stories.grammar` explains.
+    """All the stories of a grammar; `llmlib.stories.grammar` explains its two texts.
 
     Raises ValueError for a grammar with a mistake, saying what and where.
     """
@@ -110,10 +110,10 @@ class World:
         return [self.tell(rng) for _ in range(n)]
 
     def log_prob(self, text: str, prefix: bool = False) -> float:
-        """The log-probability, in nats, that the world tells this text; -inf if it never does.
+        """Return the log-probability, in nats, that the world tells this text; -inf if never.
 
-        With `prefix`: that it tells a story which begins with these tokens. The last one is taken
-        for complete ("Once upon a ti" is impossible), and one space may follow it.
+        With `prefix`, return that of a story that begins with these tokens. The last one counts as
+        complete ("Once upon a ti" is impossible), and one space may follow it.
         """
         tokens = split_words(text)
         if join_words(tokens) != (text.removesuffix(" ") if prefix else text):
@@ -124,7 +124,7 @@ class World:
         return log_sum([reading.log_prob for reading in readings if reading.n_read == len(tokens)])
 
     def next_words(self, beginning: str) -> dict[str, float]:
-        """The true distribution of the token after a beginning, likeliest first; "" is the end.
+        """Return the true distribution of the next word, likeliest first; "" is the end.
 
         The beginning is read as `log_prob` reads a prefix. The probabilities sum to 1. Raises
         ValueError if no story begins so.
@@ -154,7 +154,7 @@ class World:
         return self.unreadable(text, tokens, furthest)
 
     def unreadable(self, text: str, tokens: list[str], furthest: list[Reading]) -> Report:
-        """The report on a text of which the `furthest` readings could read a part."""
+        """Return the report on a text that the `furthest` readings could read in part."""
         n_read = furthest[0].n_read
         read = max((end for _, end in token_spans(text)[:n_read]), default=0)
         spaced = common_length(text, join_words(tokens))
@@ -169,7 +169,7 @@ class World:
         return Report(False, False, [problem], read)
 
     def read(self, tokens: list[str], loose: bool = False) -> list[Reading]:
-        """All derivations of as many of the tokens as can be read, which `n_read` tells."""
+        """Return all derivations of the tokens that can be read, whose number `n_read` tells."""
         readings = [self.start]
         for token in tokens:
             further = [step for r in readings for _, step in self.steps(r, loose, token)]
@@ -181,7 +181,7 @@ class World:
     def steps(
         self, reading: Reading, loose: bool = False, only: str | None = None
     ) -> Iterator[tuple[str, Reading]]:
-        """Every way to say one more token (`only` this one), as (token, reading); "" is the end.
+        """Yield each way to say one more token (`only` this one), with its reading; "" is the end.
 
         `loose` also allows words that contradict what was said before, and notes the problem.
         """
@@ -217,14 +217,14 @@ class World:
                     )
 
     def endings(self, readings: list[Reading], loose: bool = False) -> list[Reading]:
-        """The readings that may end here, as they are when the story has ended."""
+        """Return the readings that can end here, as they are at the end of the story."""
         return [end for r in readings for token, end in self.steps(r, loose, only="") if not token]
 
     def entropy(self) -> float:
-        """The mean of -log_prob over all stories, in nats a story: exact, not from a sample.
+        """Return the mean of -log_prob over all stories, in nats per story, without sampling.
 
-        Exact where no text can be told in two ways, as in the default world; otherwise it is the
-        entropy of the derivations, of which there are more than texts.
+        It is exact if no text can be told in two ways, as in the default world. Otherwise it is the
+        entropy of the derivations, and there are more derivations than texts.
         """
         return entropy(self.start.plan, self.start.memory)
 
@@ -232,7 +232,7 @@ class World:
 def sayings(
     slot: WordSlot | NumberSlot, memory: Memory, loose: bool, only: str | None
 ) -> Iterator[tuple[tuple[str, ...], object, float, str]]:
-    """What a slot may say, beginning with `only`: (tokens, value, -log_prob, problem or "")."""
+    """Yield what a slot can say, beginning with `only`: (tokens, value, -log_prob, problem)."""
     options = slot.options(memory) if loose else options_of(slot, memory)
     share = math.log(len(options) or 1)
     right = [(slot.say(value, memory), value) for value in options]
@@ -248,12 +248,12 @@ def sayings(
 
 
 def facts_of(memory: Memory) -> dict[str, str]:
-    """The facts noted, with the words of the story in place of its variables."""
+    """Return the facts noted, with the words of the story in place of its variables."""
     return {key: str(memory.chosen.get(value, value)) for key, value in memory.facts.items()}
 
 
 def log_sum(log_probs: list[float]) -> float:
-    """The logarithm of a sum of probabilities, -inf for none."""
+    """Return the logarithm of a sum of probabilities; -inf for an empty list."""
     if not log_probs:
         return -math.inf
     largest = max(log_probs)

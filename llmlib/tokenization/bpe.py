@@ -5,47 +5,45 @@
 Built in notebook 09. `BPETokenizer.train` learns the merges that Hugging Face's trainer learns, and
 `encode` gives the ids that tiktoken gives, both at a speed of the same order.
 `llmlib.tokenization.bpe_trainer` learns the merges, `llmlib.tokenization.formats` knows the files.
-What is left out: Unicode normalisation, and dropping merges at random.
+What is left out: Unicode normalization, and dropping merges at random.
 """
 
 import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count, repeat
-from operator import index
 from pathlib import Path
 
+from llmlib import checks
 from llmlib.tokenization import formats
-from llmlib.tokenization.base import END_OF_TEXT, split_special
+from llmlib.tokenization.base import END_OF_TEXT, BaseTokenizer
 from llmlib.tokenization.bpe_trainer import (
     BLOCK,
-    BYTE_ORDER,
     PATTERNS,
     blocks,
     compile_pattern,
     count_pieces,
     learn_merges,
     splitter,
-    surrogate_error,
 )
 
 
-def merge_short(ids: list[int], ranks: Mapping, made: Sequence[int]) -> list[int]:
-    """Merge the pair of lowest rank until there is none: quadratic, and quickest for a word."""
-    none, get = len(made), ranks.get
-    found = list(map(get, zip(ids, ids[1:]), repeat(none)))
-    while found and (best := min(found)) < none:
+def merge_short(ids: list[int], ranks: Mapping, new_ids: Sequence[int]) -> list[int]:
+    """Merge the pair of lowest rank until no pair has one: quadratic, and quickest for a word."""
+    no_rank, get = len(new_ids), ranks.get
+    found = list(map(get, zip(ids, ids[1:]), repeat(no_rank)))
+    while found and (best := min(found)) < no_rank:
         i = found.index(best)
-        ids[i] = made[best]
+        ids[i] = new_ids[best]
         del ids[i + 1], found[i]
         if i:
-            found[i - 1] = get((ids[i - 1], ids[i]), none)
+            found[i - 1] = get((ids[i - 1], ids[i]), no_rank)
         if i < len(found):
-            found[i] = get((ids[i], ids[i + 1]), none)
+            found[i] = get((ids[i], ids[i + 1]), no_rank)
     return ids
 
 
-def merge_long(ids: list[int], ranks: Mapping, made: Sequence[int]) -> list[int]:
-    """The same with a heap of pairs and a linked list of tokens: n log n."""
+def merge_long(ids: list[int], ranks: Mapping, new_ids: Sequence[int]) -> list[int]:
+    """Do the same with a heap of pairs and a linked list of tokens: n log n."""
     n = len(ids)
     after, before = list(range(1, n + 1)), list(range(-1, n - 1))
     # one integer for rank and place, which is quicker to compare than a tuple
@@ -56,7 +54,7 @@ def merge_long(ids: list[int], ranks: Mapping, made: Sequence[int]) -> list[int]
         j = after[i]
         if j >= n or ranks.get((ids[i], ids[j])) != rank:
             continue  # one of the two was merged with another since
-        ids[i], ids[j], after[i] = made[rank], -1, after[j]
+        ids[i], ids[j], after[i] = new_ids[rank], -1, after[j]
         if after[i] < n:
             before[after[i]] = i
         for left, right in ((before[i], i), (i, after[i])):
@@ -84,38 +82,78 @@ class PieceIds(dict):
         return ids
 
 
-def vocabulary_of(merges: Iterable[tuple[bytes, bytes]]) -> dict[bytes, int]:
-    """The ids of all bytes in GPT-2's order, followed by those of what the merges make."""
-    ids = {bytes([byte]): i for i, byte in enumerate(BYTE_ORDER)}
-    for first, second in merges:
-        ids.setdefault(first + second, len(ids))
-    return ids
-
-
 def number_special(tokens: Iterable[str] | Mapping[str, int], first_id: int) -> dict[str, int]:
-    """Give special tokens ids, unless they have some; TypeError or ValueError for bad ones."""
-    if isinstance(tokens, str):
-        raise TypeError(f"special_tokens is {tokens!r}: give a list of strings")
-    tokens = list(tokens.items() if isinstance(tokens, Mapping) else zip(tokens, count(first_id)))
-    numbered = dict(tokens)
-    for token, i in tokens:
-        if not isinstance(token, str) or not token or isinstance(i, bool) or index(i) < 0:
-            raise ValueError(f"special token {token!r} with id {i!r}: give a text and an id from 0")
-    if len(numbered) < len(tokens):
-        raise ValueError("a special token is named twice")
-    return numbered
+    """Give special tokens ids from `first_id`, unless they are a mapping to ids.
+
+    Raises TypeError or ValueError for tokens or ids that cannot be used.
+    """
+    checks.special_token_names(tokens)
+    numbered = list(tokens.items() if isinstance(tokens, Mapping) else zip(tokens, count(first_id)))
+    checks.special_tokens(numbered)
+    return dict(numbered)
 
 
-class BPETokenizer:
+class ByteTokenizer(BaseTokenizer):
+    """A tokenizer whose tokens are bytes: decoding, looking up and saving.
+
+    `tokens` maps each id to its bytes, those of the special tokens included. A subclass adds
+    `encode_ordinary` and `vocabulary`. Raises ValueError if two tokens have the same id.
+    """
+
+    def __init__(self, ids: Mapping[bytes, int], special_tokens: Mapping[str, int]):
+        self._ids, self.special_tokens = dict(ids), dict(special_tokens)
+        self.tokens = {i: token for token, i in self._ids.items()}
+        self.tokens |= {i: token.encode() for token, i in self.special_tokens.items()}
+        checks.different_ids(len(self.tokens), len(self._ids) + len(self.special_tokens))
+        self.vocab_size = max(self.tokens) + 1
+
+    def vocabulary(self) -> formats.Vocabulary:
+        """Return all that a file says about this tokenizer."""
+        raise NotImplementedError
+
+    def save(self, path: str | Path) -> None:
+        """Write a tokenizer.json (a name that ends in .json), tiktoken's file (.tiktoken), or a
+        folder with GPT-2's encoder.json and vocab.bpe (no ending).
+
+        Raises ValueError if the format cannot hold all of this tokenizer.
+        """
+        formats.save(path, self.vocabulary())
+
+    def token_to_id(self, token: str) -> int | None:
+        """Return the id of a token, special or not; None if there is no such token."""
+        ordinary = self._ids.get(token.encode("utf-8", "surrogatepass"))
+        return self.special_tokens.get(token, ordinary)
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Return the bytes of token ids, which need not be whole characters.
+
+        Raises ValueError for an id that no token has.
+        """
+        ids = ids.tolist() if hasattr(ids, "tolist") else ids
+        with checks.unknown_ids(self.vocab_size):
+            return b"".join(map(self.tokens.__getitem__, ids))
+
+    def decode(self, ids: Iterable[int], *, errors: str = "replace") -> str:
+        """Return the text of token ids.
+
+        errors: bytes that are not UTF-8, such as half a character, become U+FFFD ("replace"), or
+        raise ValueError ("strict"). Raises ValueError, too, for an id that no token has.
+        """
+        checks.one_of("errors", errors, ("replace", "strict"))
+        data = self.decode_bytes(ids)
+        with checks.valid_utf8():
+            return data.decode("utf-8", errors)
+
+
+class BPETokenizer(ByteTokenizer):
     """A tokenizer that cuts a text into pieces and joins the bytes of each by learned merges.
 
-    merges: pairs of tokens (bytes) in the order in which they are made. special_tokens: strings,
-    which get the ids after all others, or a mapping to ids. pattern: a name in PATTERNS or a
-    regular expression. vocabulary: bytes -> id, if it is not the bytes in GPT-2's order followed by
-    what the merges make. whole_tokens: whether a piece that is a token is taken as it is; for
-    learned merges that is the same, and quicker.
+    merges: pairs of tokens (bytes) in the order in which they were learned. special_tokens:
+    strings, which get the ids after all others, or a mapping to ids. pattern: a name in PATTERNS
+    or a regular expression. vocabulary: bytes -> id; by default, the bytes in GPT-2's order are
+    followed by the merged pairs. whole_tokens: whether a piece that is a token is taken as it is;
+    for learned merges that is the same, and quicker.
 
-    `tokens` maps each id to its bytes, those of the special tokens included.
     Raises ValueError for merges, ids or a pattern that do not fit together.
     """
 
@@ -128,27 +166,55 @@ class BPETokenizer:
         vocabulary: Mapping[bytes, int] | None = None,
         whole_tokens: bool = True,
     ):
-        self.merges = [tuple(merge) for merge in merges]
+        self.merges = [(first, second) for first, second in merges]
         names = {source: name for name, source in PATTERNS.items()}
         self.pattern = names.get(pattern, pattern)
         self._split = splitter(self.pattern)
-        ids = self._ids = vocabulary_of(self.merges) if vocabulary is None else dict(vocabulary)
-        if missing := [byte for byte in BYTE_ORDER if bytes([byte]) not in ids]:
-            raise ValueError(f"the byte {missing[0]:#04x} has no id: all 256 must have one")
+        ids = formats.vocabulary_of(self.merges) if vocabulary is None else vocabulary
+        checks.bpe_vocabulary(ids, self.merges)
+        super().__init__(ids, number_special(special_tokens, max(ids.values()) + 1))
         self._byte_ids = [ids[bytes([byte])] for byte in range(256)]
-        self._ranks, self._made = {}, []
+        self._new_ids = [ids[first + second] for first, second in self.merges]
+        self._ranks: dict[tuple[int, int], int] = {}
         for rank, (first, second) in enumerate(self.merges):
-            if not {first, second, first + second} <= ids.keys():
-                raise ValueError(f"merge {rank} of {first!r} and {second!r} is of unknown tokens")
             self._ranks.setdefault((ids[first], ids[second]), rank)
-            self._made.append(ids[first + second])
-        self.special_tokens = number_special(special_tokens, max(ids.values()) + 1)
-        self.tokens = {i: token for token, i in ids.items()}
-        self.tokens |= {i: token.encode() for token, i in self.special_tokens.items()}
-        if len(self.tokens) < len(ids) + len(self.special_tokens):
-            raise ValueError("two tokens have the same id")
-        self._whole = ids if whole_tokens else {}
+        self._whole = self._ids if whole_tokens else {}
         self._known = PieceIds(self._encode_piece)
+
+    def _encode_piece(self, piece: str) -> list[int]:
+        data = piece.encode()
+        if (whole := self._whole.get(data)) is not None:
+            return [whole]
+        merge = merge_short if len(data) <= LONG else merge_long
+        return merge(list(map(self._byte_ids.__getitem__, data)), self._ranks, self._new_ids)
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """Return the token ids of a text in which nothing is special.
+
+        Raises ValueError for a lone surrogate, which is half of a character.
+        """
+        with checks.whole_characters():
+            return list(chain.from_iterable(map(self._known.__getitem__, self._split(text))))
+
+    def encode_stream(
+        self,
+        texts: Iterable[str],
+        *,
+        allowed_special: Collection[str] | str = (),
+        disallowed_special: Collection[str] | str = "all",
+    ) -> Iterator[int]:
+        """Yield the ids of `"".join(texts)`, holding no more than a block of it at a time.
+
+        The keyword arguments are those of `encode`. With a custom pattern, where it would be safe
+        to cut is not known, and the texts are joined after all.
+        """
+        special = {"allowed_special": allowed_special, "disallowed_special": disallowed_special}
+        if self.pattern in PATTERNS:
+            texts = blocks(texts, self.special_tokens, BLOCK // 16)
+        else:
+            texts = ["".join(texts)]
+        for block in texts:
+            yield from self.encode(block, **special)
 
     @classmethod
     def train(
@@ -162,120 +228,30 @@ class BPETokenizer:
     ) -> "BPETokenizer":
         """Learn a tokenizer with vocab_size ids, special tokens included, from one text or many.
 
-        It has fewer where the texts have no more pairs to merge. Nothing is merged across special
-        tokens, which the texts may hold. ties: see `learn_merges`.
-        Raises ValueError for an empty text, and for a vocab_size below 256 and the special tokens.
+        It has fewer if the texts have no more pairs to merge. Nothing is merged across special
+        tokens, which the texts may contain. ties: see `learn_merges`.
+        Raises ValueError for an empty text, and if vocab_size is below 256 and the special tokens.
         """
         special_tokens = list(number_special(special_tokens, 0))
-        n_merges = index(vocab_size) - 256 - len(special_tokens)
-        if n_merges < 0:
-            raise ValueError(
-                f"vocab_size {vocab_size} is too small: 256 bytes and {len(special_tokens)} "
-                f"special tokens need {256 + len(special_tokens)}"
-            )
+        n_fixed = 256 + len(special_tokens)
+        needed = f"256 bytes and {len(special_tokens)} special tokens"
         counts = count_pieces(texts, pattern, special_tokens)
-        if not counts:
-            raise ValueError("a vocabulary cannot be made from an empty text")
-        try:
-            merges = learn_merges(counts, n_merges, ties)
-        except UnicodeEncodeError as error:
-            raise surrogate_error(error) from None
+        checks.learnable(counts, vocab_size, n_fixed, needed)
+        with checks.whole_characters():
+            merges = learn_merges(counts, vocab_size - n_fixed, ties)
         return cls(merges, special_tokens, pattern=pattern)
 
     @classmethod
     def from_text(cls, text: str, vocab_size: int | None = None) -> "BPETokenizer":
-        """Learn a tokenizer with `<|endoftext|>` from a text, as `train`; 4,000 ids unless told."""
+        """Learn a tokenizer with `<|endoftext|>` from a text: `train` with 4,000 ids by default."""
         size = 4000 if vocab_size is None else vocab_size
         return cls.train(text, size, special_tokens=[END_OF_TEXT])
 
-    @property
-    def vocab_size(self) -> int:
-        """One more than the largest token id, special tokens included."""
-        return max(self.tokens) + 1
-
-    def _encode_piece(self, piece: str) -> list[int]:
-        data = piece.encode()
-        if (whole := self._whole.get(data)) is not None:
-            return [whole]
-        merge = merge_short if len(data) <= LONG else merge_long
-        return merge(list(map(self._byte_ids.__getitem__, data)), self._ranks, self._made)
-
-    def encode(
-        self,
-        text: str,
-        *,
-        allowed_special: Collection[str] | str = (),
-        disallowed_special: Collection[str] | str = "all",
-    ) -> list[int]:
-        """Return the token ids of a text.
-
-        allowed_special: the special tokens that are recognised in the text, or "all".
-        disallowed_special: those that raise ValueError if they stand in the text; "all" means all
-        that are not allowed. With `disallowed_special=()` they are read as ordinary text.
-        Raises ValueError for a lone surrogate, too, which is half of a character.
-        """
-        parts = split_special(text, self.special_tokens, allowed_special, disallowed_special)
-        ids = []
-        try:
-            for part, is_special in parts:
-                if is_special:
-                    ids.append(self.special_tokens[part])
-                else:
-                    ids += chain.from_iterable(map(self._known.__getitem__, self._split(part)))
-        except UnicodeEncodeError as error:
-            raise surrogate_error(error) from None
-        return ids
-
-    def encode_stream(self, texts: Iterable[str], **special: Collection | str) -> Iterator[int]:
-        """Yield the ids of `"".join(texts)`, holding no more than a block of it at a time.
-
-        The keyword arguments are those of `encode`. With a pattern of your own, where it would be
-        safe to cut is not known, and the texts are joined after all.
-        """
-        joined = (block for block in ["".join(texts)]) if self.pattern not in PATTERNS else None
-        for block in joined or blocks(texts, self.special_tokens, BLOCK // 16):
-            yield from self.encode(block, **special)
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Return the bytes of token ids, which need not be whole characters.
-
-        Raises ValueError for an id that no token has.
-        """
-        ids = ids.tolist() if hasattr(ids, "tolist") else ids
-        try:
-            return b"".join(map(self.tokens.__getitem__, ids))
-        except KeyError as error:
-            raise ValueError(
-                f"token id {error} is not in the vocabulary: ids are 0 to {self.vocab_size - 1}"
-            ) from None
-
-    def decode(self, ids: Iterable[int], *, errors: str = "replace") -> str:
-        """Return the text of token ids.
-
-        errors: bytes that are no UTF-8, such as half a character, become U+FFFD ("replace"), or
-        raise ValueError ("strict"). Raises ValueError, too, for an id that no token has.
-        """
-        if errors not in ("replace", "strict"):
-            raise ValueError(f"errors is {errors!r}: it must be 'replace' or 'strict'")
-        data = self.decode_bytes(ids)
-        try:
-            return data.decode("utf-8", errors)
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"the ids give {data[error.start : error.end]!r} at byte {error.start}, which is "
-                "no UTF-8: pass errors='replace' to have U+FFFD in its place"
-            ) from None
-
-    def save(self, path: str | Path) -> None:
-        """Write a tokenizer.json (a name that ends in .json), tiktoken's file (.tiktoken), or a
-        folder with GPT-2's encoder.json and vocab.bpe (no ending).
-
-        Raises ValueError where the format cannot hold all of this tokenizer.
-        """
+    def vocabulary(self) -> formats.Vocabulary:
+        """Return all that a file says about this tokenizer."""
         source = self.pattern if self.pattern == "gpt2" else compile_pattern(self.pattern).pattern
         whole = bool(self._whole)
-        content = formats.Vocabulary(self._ids, self.merges, self.special_tokens, source, whole)
-        formats.save(path, content)
+        return formats.Vocabulary(self._ids, self.merges, self.special_tokens, source, whole)
 
     @classmethod
     def load(
@@ -288,10 +264,10 @@ class BPETokenizer:
         """Read a file or folder that `save` has written, or one of OpenAI or Hugging Face.
 
         pattern, special_tokens: what to use in place of what the file says; tiktoken's files say
-        nothing about either. Raises FileNotFoundError, and ValueError for a damaged or other file.
+        nothing about either. Raises FileNotFoundError, and FileError for a damaged or other file.
         """
         found = formats.load(path)
-        try:
+        with checks.tokenizer_file(path, "an undamaged byte-level BPE"):
             return cls(
                 found.merges,
                 found.special_tokens if special_tokens is None else special_tokens,
@@ -299,5 +275,3 @@ class BPETokenizer:
                 vocabulary=found.tokens,
                 whole_tokens=found.whole_tokens,
             )
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error}") from error

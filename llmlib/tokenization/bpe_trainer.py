@@ -1,6 +1,6 @@
 # From notebooks/09_tokenizers.ipynb: edit there, then run make export.
 
-"""What comes before a byte-level BPE: texts are cut into pieces, and merges are learned from them.
+"""How a byte-level BPE is learned: texts are cut into pieces, and frequent pairs are merged.
 
 Built in notebook 09; `llmlib.tokenization.bpe` applies the merges. Left out: merges across pieces.
 """
@@ -13,6 +13,7 @@ from operator import add
 
 import regex
 
+from llmlib import checks
 from llmlib.tokenization.base import split_special
 from llmlib.tokenization.gpt2 import gpt2_byte_symbols
 
@@ -25,16 +26,13 @@ PATTERNS = {
 
 
 def compile_pattern(pattern: str) -> regex.Pattern:
-    """Return the regular expression of a name in PATTERNS, or of its own source."""
-    try:
+    """Return the regular expression of a name in PATTERNS, or of its source.
+
+    Raises ValueError for anything else, and for an expression with groups.
+    """
+    with checks.split_pattern(pattern, PATTERNS):
         compiled = regex.compile(PATTERNS.get(pattern, pattern))
-    except (regex.error, TypeError) as error:
-        raise ValueError(
-            f"pattern is {pattern!r}, which is neither of {', '.join(PATTERNS)} nor a regular "
-            f"expression: {error}"
-        ) from None
-    if compiled.groups:
-        raise ValueError(f"pattern {pattern!r} has groups: write (?:...) in place of (...)")
+    checks.no_groups(pattern, compiled.groups)  # `findall` would return those and drop the rest
     return compiled
 
 
@@ -45,12 +43,9 @@ def splitter(pattern: str) -> Callable[[str], list[str]]:
 
 
 def split_whole(compiled: regex.Pattern, text: str) -> list[str]:
-    """Cut a text by somebody's own pattern; ValueError where that leaves out a part of it."""
+    """Cut a text by a custom pattern. Raises ValueError if it skips a part of the text."""
     pieces = compiled.findall(text)
-    if sum(map(len, pieces)) != len(text):
-        raise ValueError(
-            rf"the pattern {compiled.pattern!r} passes over a part of the text: add |\s+|\S to it"
-        )
+    checks.nothing_skipped(pieces, text, compiled.pattern)
     return pieces
 
 
@@ -74,13 +69,14 @@ def merge_words(
     fresh = defaultdict(list)
     for number in set(numbers):
         word = words[number].replace(pair, sign)
-        if word is words[number]:  # the pair has gone from it since
+        if word is words[number]:  # an earlier merge took the pair out of it
             continue
         words[number], weight, last = word, weights[number], len(word) - 1
         place = word.find(sign)
         while place >= 0:
             if place:
                 before = word[place - 1]
+                # next to another new token, the neighbour was the end of that one
                 total[(second if before == sign else before) + first] -= weight
                 fresh[before + sign].append(number)
             if place < last and (after := word[place + 1]) != sign:
@@ -91,9 +87,9 @@ def merge_words(
 
 
 def tie_key(token: bytes) -> str:
-    """A string that sorts the greater of two tokens first, whatever their lengths.
+    """Return a string that sorts the greater of two tokens first, whatever their lengths.
 
-    The sign behind the last byte is above all others, as the end of a token is below all bytes.
+    The sign after the last byte is above all others, since the end of a token is below all bytes.
     """
     return token.translate(bytes(range(255, -1, -1))).decode("latin-1") + chr(256)
 
@@ -103,13 +99,11 @@ def learn_merges(
 ) -> list[tuple[bytes, bytes]]:
     """Learn up to n_merges merges from pieces and their counts: fewer if no pair is left.
 
-    Each piece is a string with one character for each token, `chr(id)`: so a pair is a string of
-    two, and to merge it is `str.replace`. ties: which of several pairs that are equally frequent
-    is merged, the one with the lowest ids (as in Hugging Face's trainer) or the one whose "bytes"
-    come last in the alphabet.
+    ties: which of several equally frequent pairs is merged, the one with the lowest "ids" (as in
+    Hugging Face's trainer) or the one whose "bytes" come last in the alphabet.
     """
-    if ties not in ("ids", "bytes"):
-        raise ValueError(f"ties is {ties!r}: it must be 'ids' or 'bytes'")
+    checks.one_of("ties", ties, ("ids", "bytes"))
+    # one character for each token, chr(id): a pair is a string of two, and str.replace merges it
     words = [piece.encode().translate(BYTE_IDS).decode("latin-1") for piece in counts]
     weights = list(counts.values())
     where = defaultdict(list)  # pair -> the words that hold it, a word as often as it does
@@ -128,11 +122,9 @@ def learn_merges(
             if total[pair]:
                 heapq.heappush(heap, (-total[pair], key, pair))
             continue
-        first, second = tokens[pair[0]], tokens[pair[1]]
-        merges.append((first, second))
-        sign = chr(len(tokens))
-        tokens[sign] = first + second
-        keys[sign] = tie_key(first + second) if ties == "bytes" else sign
+        merges.append((tokens[pair[0]], tokens[pair[1]]))
+        sign, token = chr(len(tokens)), b"".join(merges[-1])
+        tokens[sign], keys[sign] = token, tie_key(token) if ties == "bytes" else sign
         fresh = merge_words(words, weights, where.pop(pair), pair, sign, total)
         for new, found in fresh.items():
             total[new] = sum(map(weights.__getitem__, found))
@@ -146,7 +138,7 @@ SAFE_CUT = regex.compile(r"(?r)(?<=\S)(?= )|(?<=\S\n)(?=[^\s/])")
 
 
 def safe_cut(text: str, start: int, stop: int, special_tokens: Collection[str]) -> int:
-    """The last place between start and stop where no piece and no special token lies, or 0."""
+    """Return the last place from start to stop that cuts no piece and no special token, or 0."""
     # a negative stop would be counted from the end of the text
     while stop > start and (found := SAFE_CUT.search(text, start + 1, stop)):
         stop = found.start()
@@ -189,21 +181,12 @@ def blocks(texts: Iterable[str], special_tokens: Collection[str], size: int) -> 
 def count_pieces(
     texts: str | Iterable[str], pattern: str = "gpt2", special_tokens: Collection[str] = ()
 ) -> Counter[str]:
-    """Count the pieces of texts, special tokens left out. Raises TypeError for what is no text."""
+    """Count the pieces of texts, special tokens left out. Raises TypeError for another type."""
     split, counts = splitter(pattern), Counter()
     for text in [texts] if isinstance(texts, str) else texts:
-        if not isinstance(text, str):
-            raise TypeError(f"texts hold a {type(text).__name__}: give strings")
+        checks.text(text, "texts must be strings")
         in_blocks = pattern in PATTERNS and len(text) > BLOCK
         for block in blocks([text], special_tokens, BLOCK) if in_blocks else [text]:
             for part, is_special in split_special(block, special_tokens, "all"):
                 counts.update([] if is_special else split(part))
     return counts
-
-
-def surrogate_error(error: UnicodeEncodeError) -> ValueError:
-    """What to say to a text that has no UTF-8."""
-    return ValueError(
-        f"the text holds the lone surrogate {error.object[error.start]!r}, half of a character: "
-        "mend it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
-    )

@@ -2,9 +2,9 @@
 
 """Unigram, the subword tokenizer of SentencePiece: each piece has a probability, cuts compete.
 
-Built in notebook 09. Trained by expectation and maximisation from a large seed vocabulary that is
+Built in notebook 09. Trained by expectation and maximization from a large seed vocabulary that is
 pruned step by step; applied by the Viterbi algorithm. Source: Kudo 2018. What is left out: Unicode
-normalisation, and SentencePiece's digamma in place of the plain M-step. A piece keeps its spaces as
+normalization, and SentencePiece's digamma in place of the plain M-step. A piece keeps its spaces as
 they are, where SentencePiece writes them as U+2581.
 """
 
@@ -19,6 +19,7 @@ from itertools import pairwise
 import numpy as np
 import regex
 
+from llmlib import checks
 from llmlib.tokenization.base import VocabularyTokenizer
 
 # Letters, digits or marks with the space before them, or a single white-space character.
@@ -26,17 +27,18 @@ WORD = regex.compile(
     r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{M}\p{N}]+|\p{White_Space}"
 )
 
-# What no piece covers is written as bytes: token -> byte
+# A character that no piece covers is written as bytes: token -> byte
 BYTES = {f"<0x{byte:02X}>": byte for byte in range(256)}
 PENALTY = 10.0  # nats: how much worse than the worst piece an unknown character is
 LONGEST_PIECE = 16  # characters
-LONGEST_WORD = 64  # characters; longer ones are not learnt from
+LONGEST_WORD = 64  # characters; longer ones are not used in training
 
 
 class Lattice:
     """All the ways to cut many words into pieces, as edges that NumPy can sum over.
 
-    words: the words; pieces: piece -> its column. An edge is (word, start, end, piece).
+    words: the words; pieces: piece -> its column. An edge is (word, start, end, piece); `edges` is
+    (E, 4).
     """
 
     def __init__(self, words: list[str], pieces: Mapping[str, int]):
@@ -48,7 +50,7 @@ class Lattice:
             if word[start:end] in pieces
         ]
         self.lengths = np.array([len(word) for word in words])
-        self.set_edges(np.array(edges, dtype=np.int32).reshape(-1, 4))
+        self.set_edges(np.array(edges, dtype=np.int32).reshape(-1, 4))  # (E, 4), if E is 0 too
 
     def set_edges(self, edges: np.ndarray) -> None:
         """Keep the edges, also sorted by where they start and where they end."""
@@ -59,13 +61,13 @@ class Lattice:
         self.ending = [edges[ends == position] for position in positions]
 
     def keep(self, kept: np.ndarray) -> None:
-        """Drop the edges of pieces that are not kept (a mask), and number the others anew."""
+        """Drop the edges of pieces that are not kept (a mask), and renumber the others."""
         edges = self.edges[kept[self.edges[:, 3]]]
         edges[:, 3] = (np.cumsum(kept) - 1)[edges[:, 3]]
         self.set_edges(edges)
 
     def forward(self, p: np.ndarray) -> np.ndarray:
-        """For each word and position, the probability of all cuts up to there: (words, width)."""
+        """Return the probability of all cuts up to each position of each word: (words, width)."""
         sums = np.zeros((len(self.lengths), len(self.ending)))
         sums[:, 0] = 1
         for position, edges in enumerate(self.ending[1:], 1):
@@ -74,7 +76,7 @@ class Lattice:
         return sums
 
     def backward(self, p: np.ndarray) -> np.ndarray:
-        """For each word and position, the probability of all cuts from there to the end."""
+        """Return the probability of all cuts from each position to the end: (words, width)."""
         sums = np.zeros((len(self.lengths), len(self.ending)))
         sums[np.arange(len(sums)), self.lengths] = 1
         for position in reversed(range(len(self.ending) - 1)):
@@ -83,7 +85,7 @@ class Lattice:
         return sums
 
     def expect(self, p: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
-        """The E-step: expected count of each piece, and the log-likelihood of all words in nats.
+        """Do the E-step: return the expected count of each piece, and the log-likelihood in nats.
 
         p: the probability of each piece; weights: how often each word occurs.
         """
@@ -95,7 +97,7 @@ class Lattice:
         return counts, float(weights @ np.log(of_word))
 
     def best(self, p: np.ndarray) -> np.ndarray:
-        """The log-probability of the best cut of each word (Viterbi): (words,)."""
+        """Return the log-probability of the best cut of each word (Viterbi): (words,)."""
         scores = np.full((len(self.lengths), len(self.ending)), -np.inf)
         scores[:, 0] = 0
         log_p = np.log(np.maximum(p, 1e-300))
@@ -106,7 +108,7 @@ class Lattice:
 
 
 def seed_pieces(words: Mapping[str, int], size: int) -> dict[str, float]:
-    """The pieces to start from: single characters, and the substrings that cover most letters."""
+    """Return the pieces to start from: characters, and substrings that cover most letters."""
     characters, longer = Counter(), Counter()
     for word, n in words.items():
         for start, character in enumerate(word):
@@ -119,12 +121,12 @@ def seed_pieces(words: Mapping[str, int], size: int) -> dict[str, float]:
 
 
 def loss_without(pieces: list[str], p: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """What it would cost, in nats, to do without each piece; infinite for single characters."""
+    """Return the cost, in nats, of dropping each piece; it is infinite for single characters."""
     lattice = Lattice(pieces, {piece: column for column, piece in enumerate(pieces)})
     word, start, end, _ = lattice.edges.T
     whole = (start == 0) & (end == lattice.lengths[word])
     lattice.set_edges(lattice.edges[~whole])
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # 0 times infinity, for single characters
         loss = counts * (np.log(np.maximum(p, 1e-300)) - lattice.best(p))
     return np.where(lattice.lengths == 1, np.inf, loss)
 
@@ -140,7 +142,7 @@ def train_pieces(
     """Learn pieces and their log-probabilities by EM, from a seed vocabulary pruned step by step.
 
     n_pieces: how many to end with; shrink: the share that survives a pruning; rounds: EM rounds
-    after each. Also returns the history: number of pieces and nats a word before each M-step.
+    after each. Also returns the history: the number of pieces and nats per word before each M-step.
     """
     seeds = seed_pieces(words, seed_size)
     pieces = list(seeds)
@@ -153,7 +155,7 @@ def train_pieces(
         for _ in range(rounds):
             counts, log_likelihood = lattice.expect(p, weights)
             history.append((len(pieces), -log_likelihood / weights.sum()))
-            counts = np.maximum(counts, 1e-9)  # at 0 a piece, and a word, would be lost for ever
+            counts = np.maximum(counts, 1e-9)  # at 0 a piece, and a word, would be lost for good
             p = counts / counts.sum()
         if len(pieces) <= n_pieces:
             return {piece: math.log(max(q, 1e-300)) for piece, q in zip(pieces, p)}, history
@@ -169,15 +171,13 @@ def train_pieces(
 class UnigramTokenizer(VocabularyTokenizer):
     """Unigram: of all the ways to cut a word, the most probable one.
 
-    pieces: piece -> its log-probability in nats. The ids begin with 256 bytes, which stand for
-    characters that no piece covers; the pieces follow, the most probable first. Equal to Hugging
-    Face's model (with byte_fallback) on the same pieces.
+    pieces: piece -> its log-probability in nats. The ids begin with 256 bytes, for characters that
+    no piece covers; the pieces follow, the most probable first. Equal to Hugging Face's model (with
+    byte_fallback) on the same pieces. Raises TypeError unless pieces are such a table.
     """
 
     def __init__(self, pieces: Mapping[str, float]):
-        scores = pieces.values() if isinstance(pieces, Mapping) else ()
-        if not scores or not all(isinstance(x, float) and math.isfinite(x) for x in scores):
-            raise TypeError("pieces must be a table piece -> log-probability (a finite float)")
+        checks.piece_scores(pieces)
         by_score = sorted(pieces, key=lambda piece: (-pieces[piece], piece))
         super().__init__([*BYTES, *by_score])
         self.scores = dict(pieces)
@@ -185,48 +185,8 @@ class UnigramTokenizer(VocabularyTokenizer):
         self.unknown_score = min(pieces.values()) - PENALTY
         self.pieces = lru_cache(maxsize=2**16)(self.viterbi)
 
-    @classmethod
-    def train(
-        cls,
-        texts: str | Iterable[str],
-        vocab_size: int,
-        *,
-        seed_size: int | None = None,
-        max_characters: int = 1000,
-    ) -> "UnigramTokenizer":
-        """Learn pieces from a text or several.
-
-        vocab_size: how many ids there may be at most, 256 bytes and two special tokens included.
-        seed_size: how many pieces longer than a character to start from; 10 x vocab_size unless
-        told. max_characters: how many single characters are pieces; the rarer ones are written as
-        bytes. Raises ValueError where the characters alone do not fit.
-        """
-        words, counts = Counter(), Counter()
-        for text in [texts] if isinstance(texts, str) else texts:
-            words.update(WORD.findall(text))
-            counts.update(text)
-        if not words:
-            raise ValueError("pieces cannot be learnt from an empty text")
-        common = {character for character, _ in counts.most_common(max_characters)}
-        least = len(BYTES) + len(common) + 2
-        if vocab_size < least:
-            raise ValueError(
-                f"vocab_size {vocab_size} leaves no room for 256 bytes, {len(common)} characters "
-                f"and 2 special tokens: give at least {least}, or a smaller max_characters"
-            )
-        known = {w: n for w, n in words.items() if len(w) <= LONGEST_WORD and common.issuperset(w)}
-        pieces, _ = train_pieces(
-            known, vocab_size - len(BYTES) - 2, seed_size=seed_size or 10 * vocab_size
-        )
-        return cls(pieces)
-
-    @classmethod
-    def from_text(cls, text: str, vocab_size: int | None = None) -> "UnigramTokenizer":
-        """Learn pieces from a text, as `train` does; 4,000 ids unless told."""
-        return cls.train(text, 4000 if vocab_size is None else vocab_size)
-
     def edges(self, word: str) -> Iterator[tuple[int, int, float]]:
-        """The pieces that a word may be cut into, as (start, end, log-probability)."""
+        """Yield the pieces that a word may be cut into, as (start, end, log-probability)."""
         for start in range(len(word)):
             if word[start] not in self.scores:
                 yield start, start + 1, self.unknown_score
@@ -235,7 +195,7 @@ class UnigramTokenizer(VocabularyTokenizer):
                     yield start, end, score
 
     def viterbi(self, word: str) -> tuple[str, ...]:
-        """The most probable cut of one word; of equal ones, that with the longer last piece."""
+        """Return the most probable cut of one word; of equal ones, the longer last piece wins."""
         best, origin = [0.0] + [-math.inf] * len(word), [0] * (len(word) + 1)
         for start, end, score in self.edges(word):
             if best[start] + score > best[end]:
@@ -243,11 +203,34 @@ class UnigramTokenizer(VocabularyTokenizer):
         borders = [len(word)]
         while borders[-1]:
             borders.append(origin[borders[-1]])
-        return self.spelt(word, borders[::-1])
+        return self.pieces_between(word, borders[::-1])
+
+    def pieces_between(self, word: str, borders: Sequence[int]) -> tuple[str, ...]:
+        """Return the pieces between borders; a character that is no piece becomes its bytes."""
+        pieces: list[str] = []
+        for start, end in pairwise(borders):
+            piece = word[start:end]
+            pieces += [piece] if piece in self.scores else [f"<0x{b:02X}>" for b in piece.encode()]
+        return tuple(pieces)
+
+    def split(self, text: str) -> list[str]:
+        """Cut a text into pieces. Raises ValueError for half a character (a lone surrogate)."""
+        with checks.whole_characters():
+            return [piece for word in WORD.findall(text) for piece in self.pieces(word)]
+
+    @staticmethod
+    def join(pieces: Iterable[str]) -> str:
+        """Put pieces together; bytes that are not a whole character become U+FFFD."""
+        data = (bytes([BYTES[piece]]) if piece in BYTES else piece.encode() for piece in pieces)
+        return b"".join(data).decode("utf-8", errors="replace")
+
+    def state(self) -> dict:
+        """Return what `save` writes, and the constructor takes."""
+        return {"pieces": self.scores}
 
     def n_best(self, word: str, n: int) -> list[tuple[float, tuple[str, ...]]]:
-        """The n most probable cuts of one word with their log-probabilities, the best first."""
-        best = [[(0.0, (0,))], *([] for _ in word)]
+        """Return the n most probable cuts of one word with their log-probabilities, best first."""
+        best: list[list[tuple[float, tuple[int, ...]]]] = [[(0.0, (0,))], *([] for _ in word)]
         for end in range(1, len(word) + 1):
             ways = (
                 (score + more, (*borders, end))
@@ -256,12 +239,12 @@ class UnigramTokenizer(VocabularyTokenizer):
                 for score, borders in best[start]
             )
             best[end] = heapq.nlargest(n, ways)
-        return [(score, self.spelt(word, borders)) for score, borders in best[-1]]
+        return [(score, self.pieces_between(word, borders)) for score, borders in best[-1]]
 
     def sample(self, word: str, rng: random.Random, alpha: float = 1.0) -> tuple[str, ...]:
-        """A cut of one word drawn at random, in proportion to its probability to the power alpha.
+        """Draw a cut of one word, in proportion to its probability to the power alpha.
 
-        alpha 0 draws each possible cut alike; a large alpha draws the best one nearly always.
+        alpha 0 makes all cuts equally likely; with a large alpha it is nearly always the best one.
         """
         total, arriving = [0.0] + [-math.inf] * len(word), [[] for _ in range(len(word) + 1)]
         for start, end, score in self.edges(word):  # sorted by start: all that ends there is summed
@@ -273,37 +256,42 @@ class UnigramTokenizer(VocabularyTokenizer):
             starts, ways = zip(*arriving[borders[-1]])
             chances = [math.exp(way - total[borders[-1]]) for way in ways]
             borders += rng.choices(starts, chances)
-        return self.spelt(word, borders[::-1])
-
-    def spelt(self, word: str, borders: Sequence[int]) -> tuple[str, ...]:
-        """The pieces between borders; a character that is no piece becomes its bytes."""
-        pieces = []
-        for start, end in pairwise(borders):
-            piece = word[start:end]
-            pieces += [piece] if piece in self.scores else [f"<0x{b:02X}>" for b in piece.encode()]
-        return tuple(pieces)
-
-    def split(self, text: str) -> list[str]:
-        """Cut a text into pieces. Raises ValueError for half a character (a lone surrogate)."""
-        try:
-            return [piece for word in WORD.findall(text) for piece in self.pieces(word)]
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"the text has half a character in it, {error.object[error.start]!r}, which UTF-8 "
-                'cannot write: repair it with text.encode("utf-8", "replace").decode()'
-            ) from error
+        return self.pieces_between(word, borders[::-1])
 
     def sample_ids(self, text: str, rng: random.Random, alpha: float = 0.1) -> list[int]:
-        """The ids of a text with each word cut at random: see `sample`. For training."""
+        """Return the ids of a text with each word cut at random, for training: see `sample`."""
         words = WORD.findall(text)
         return [self.ids[piece] for word in words for piece in self.sample(word, rng, alpha)]
 
-    @staticmethod
-    def join(pieces: Iterable[str]) -> str:
-        """Put pieces together; bytes that are no whole character become U+FFFD."""
-        spelt = (bytes([BYTES[piece]]) if piece in BYTES else piece.encode() for piece in pieces)
-        return b"".join(spelt).decode("utf-8", errors="replace")
+    @classmethod
+    def train(
+        cls,
+        texts: str | Iterable[str],
+        vocab_size: int,
+        *,
+        seed_size: int | None = None,
+        max_characters: int = 1000,
+    ) -> "UnigramTokenizer":
+        """Learn pieces from one text or several.
 
-    def state(self) -> dict:
-        """What `save` writes, and the constructor takes."""
-        return {"pieces": self.scores}
+        vocab_size: the largest number of ids, 256 bytes and two special tokens included.
+        seed_size: how many pieces longer than a character to start from; by default 10 x
+        vocab_size. max_characters: how many single characters are pieces; the rarer ones are
+        written as bytes. Raises ValueError for an empty text, and if the characters do not fit.
+        """
+        words, counts = Counter(), Counter()
+        for text in [texts] if isinstance(texts, str) else texts:
+            words.update(WORD.findall(text))
+            counts.update(text)
+        common = {character for character, _ in counts.most_common(max_characters)}
+        n_fixed = len(BYTES) + 2
+        needed = f"256 bytes, {len(common)} characters and 2 special tokens"
+        checks.learnable(words, vocab_size, n_fixed + len(common), needed, "max_characters")
+        used = {w: n for w, n in words.items() if len(w) <= LONGEST_WORD and common.issuperset(w)}
+        pieces, _ = train_pieces(used, vocab_size - n_fixed, seed_size=seed_size or 10 * vocab_size)
+        return cls(pieces)
+
+    @classmethod
+    def from_text(cls, text: str, vocab_size: int | None = None) -> "UnigramTokenizer":
+        """Learn pieces from a text, as `train` does; by default 4,000 ids."""
+        return cls.train(text, 4000 if vocab_size is None else vocab_size)

@@ -4,7 +4,7 @@
 
 Built in notebook 09. A word is cut at white space and around punctuation; its pieces after the
 first are written with two hashes in front. Sources: Schuster and Nakajima 2012 (training), Devlin
-et al. 2018 (notation). What is left out: BERT's normalisation (lower case, accents taken off).
+et al. 2018 (notation). What is left out: BERT's normalization (lower case, accents taken off).
 """
 
 from collections import Counter, defaultdict
@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 import regex
 
+from llmlib import checks
 from llmlib.tokenization.base import UNKNOWN, VocabularyTokenizer
 from llmlib.tokenization.words import join_words
 
@@ -25,24 +26,27 @@ WORD = regex.compile(r"[\p{P}$+<=>^`|~]|[^\p{White_Space}\p{P}$+<=>^`|~]+")
 
 
 def x_log_x(x: np.ndarray) -> np.ndarray:
-    """x log x of counts, and 0 for what does not occur."""
+    """Return x log x of counts, and 0 for a count of 0."""
     return x * np.log(np.maximum(x, 1))
 
 
-def gains(symbol_counts: np.ndarray, left: np.ndarray, right: np.ndarray, n: np.ndarray):
-    """How much the log-likelihood of a text rises with each possible merge, in nats.
+def gains(
+    symbol_counts: np.ndarray, left: np.ndarray, right: np.ndarray, n: np.ndarray
+) -> np.ndarray:
+    """Return how much the log-likelihood of a text rises with each possible merge, in nats.
 
-    The model draws symbols one by one, each with its frequency. left, right: the symbols of each
-    pair; n: how often the pair occurs.
+    The model draws symbols independently, each with its frequency. left, right: the symbols of each
+    pair (pairs,); n: how often the pair occurs (pairs,).
     """
     a, b, total = symbol_counts[left], symbol_counts[right], symbol_counts.sum()
     apart = x_log_x(a - n) + x_log_x(b - n) - x_log_x(a) - x_log_x(b)
-    twins = x_log_x(np.maximum(a - 2 * n, 0)) - x_log_x(a)  # a pair of the same symbol
+    # a pair of the same symbol uses up two of it; at most a / 2 of them can be merged
+    twins = x_log_x(np.maximum(a - 2 * n, 0)) - x_log_x(a)
     return x_log_x(n) + np.where(left == right, twins, apart) - x_log_x(total - n) + x_log_x(total)
 
 
 def letters(word: str) -> list[str]:
-    """The smallest pieces of a word: `["c", "##a", "##t"]`."""
+    """Return the smallest pieces of a word: `["c", "##a", "##t"]`."""
     return [word[0], *(INSIDE + letter for letter in word[1:])]
 
 
@@ -59,8 +63,8 @@ class MergeTable:
         self.ids = {symbol: number for number, symbol in enumerate(self.symbols)}
         self.words = [[self.ids[symbol] for symbol in word] for word in cut]
         self.weights = list(words.values())
-        # A merge takes one symbol out of a word and makes two new pairs there at most. So these
-        # rows, and these symbols, are enough for ever.
+        # A merge takes one symbol out of a word and makes at most two new pairs there. So these
+        # rows, and these symbols, are always enough.
         size = sum(map(len, self.words))
         self.symbol_counts = np.zeros(len(self.symbols) + size)
         self.left, self.right = np.zeros((2, 3 * size), dtype=np.int64)
@@ -71,7 +75,7 @@ class MergeTable:
             self.add(number, 1)
 
     def add(self, number: int, sign: int) -> None:
-        """Count the symbols and pairs of a word in (sign 1), or out again (sign -1)."""
+        """Add the symbols and pairs of a word to the counts (sign 1), or subtract them (-1)."""
         word, weight = self.words[number], sign * self.weights[number]
         for symbol in word:
             self.symbol_counts[symbol] += weight
@@ -82,7 +86,7 @@ class MergeTable:
             self.found_in[row].add(number)
 
     def best(self) -> int | None:
-        """The row of the merge that gains most; None where no pair is left."""
+        """Return the row of the merge that gains most, or None if no pair is left."""
         n = len(self.rows)
         count = self.count[:n]
         if not count.any():
@@ -99,7 +103,7 @@ class MergeTable:
             self.symbols.append(piece)
         for number in sorted(self.found_in.pop(row)):
             self.add(number, -1)
-            joined = []
+            joined: list[int] = []
             for symbol in self.words[number]:
                 if joined and joined[-1] == a and symbol == b:
                     joined[-1] = new
@@ -111,53 +115,16 @@ class MergeTable:
 
 
 class WordPieceTokenizer(VocabularyTokenizer):
-    """WordPiece: of each word the longest piece that is known, then the longest behind it, ...
+    """WordPiece: of each word the longest piece that is known, then the longest after it, ...
 
-    tokens: the pieces, `##` in front of those that do not begin a word. A word that cannot be cut
-    into known pieces is one `<|unk|>`. Equal to Hugging Face's model on the same vocabulary.
+    tokens: the pieces, with `##` in front of those inside a word. A word that cannot be cut into
+    known pieces is one `<|unk|>`. Equal to Hugging Face's model on the same vocabulary.
     """
 
     def __init__(self, tokens: Iterable[str]):
         super().__init__(list(tokens))
         self.longest = max(map(len, self.tokens))
         self.pieces = lru_cache(maxsize=2**16)(self.longest_match)
-
-    @classmethod
-    def train(
-        cls, texts: str | Iterable[str], vocab_size: int, *, max_letters: int = 1000
-    ) -> "WordPieceTokenizer":
-        """Learn a vocabulary from a text or several.
-
-        vocab_size: how many ids there may be at most, the two special tokens included.
-        max_letters: how many single letters (with and without `##`) are known; a word with a rarer
-        one is not learnt from. Raises ValueError where the letters alone do not fit.
-        """
-        words = Counter()
-        for text in [texts] if isinstance(texts, str) else texts:
-            words.update(WORD.findall(text))
-        if not words:
-            raise ValueError("a vocabulary cannot be learnt from a text without words")
-        counts = Counter()
-        for word, n in words.items():
-            counts.update(dict.fromkeys(letters(word), n))
-        alphabet = sorted(counts, key=lambda letter: (-counts[letter], letter))[:max_letters]
-        room = vocab_size - 2
-        if room < len(alphabet):
-            raise ValueError(
-                f"vocab_size {vocab_size} leaves no room for {len(alphabet)} letters and 2 special "
-                f"tokens: give at least {len(alphabet) + 2}, or a smaller max_letters"
-            )
-        known = set(alphabet)
-        table = MergeTable({w: n for w, n in words.items() if known.issuperset(letters(w))})
-        tokens = dict.fromkeys(sorted(alphabet))
-        while len(tokens) < room and (row := table.best()) is not None:
-            tokens[table.merge(row)] = None
-        return cls(tokens)
-
-    @classmethod
-    def from_text(cls, text: str, vocab_size: int | None = None) -> "WordPieceTokenizer":
-        """Learn a vocabulary from a text, as `train` does; 4,000 tokens unless told."""
-        return cls.train(text, 4000 if vocab_size is None else vocab_size)
 
     def longest_match(self, word: str) -> tuple[str, ...]:
         """Cut one word into pieces."""
@@ -187,3 +154,34 @@ class WordPieceTokenizer(VocabularyTokenizer):
             else:
                 words.append(piece)
         return join_words(words)
+
+    @classmethod
+    def train(
+        cls, texts: str | Iterable[str], vocab_size: int, *, max_letters: int = 1000
+    ) -> "WordPieceTokenizer":
+        """Learn a vocabulary from one text or several.
+
+        vocab_size: the largest number of ids, the two special tokens included. max_letters: how
+        many single letters (with and without `##`) are known; a word with a rarer letter is not
+        used. Raises ValueError for an empty text, and if the letters alone do not fit.
+        """
+        words = Counter()
+        for text in [texts] if isinstance(texts, str) else texts:
+            words.update(WORD.findall(text))
+        counts = Counter()
+        for word, n in words.items():
+            counts.update(dict.fromkeys(letters(word), n))
+        alphabet = sorted(counts, key=lambda letter: (-counts[letter], letter))[:max_letters]
+        needed = f"{len(alphabet)} letters and 2 special tokens"
+        checks.learnable(words, vocab_size, len(alphabet) + 2, needed, "max_letters")
+        known = set(alphabet)
+        table = MergeTable({w: n for w, n in words.items() if known.issuperset(letters(w))})
+        tokens = dict.fromkeys(sorted(alphabet))
+        while len(tokens) < vocab_size - 2 and (row := table.best()) is not None:
+            tokens[table.merge(row)] = None
+        return cls(tokens)
+
+    @classmethod
+    def from_text(cls, text: str, vocab_size: int | None = None) -> "WordPieceTokenizer":
+        """Learn a vocabulary from a text, as `train` does; by default of 4,000 tokens."""
+        return cls.train(text, 4000 if vocab_size is None else vocab_size)

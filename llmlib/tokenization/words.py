@@ -12,7 +12,7 @@ from llmlib.tokenization.base import VocabularyTokenizer
 
 
 def split_words(text: str) -> list[str]:
-    """Cut a text into words and single punctuation marks; white space is dropped.
+    """Cut a text into words and single punctuation marks, and drop the white space.
 
     >>> split_words('"Yes," said Tom.')
     ['"', 'Yes', ',', '"', 'said', 'Tom', '.']
@@ -26,13 +26,14 @@ def join_words(words: Iterable[str]) -> str:
     >>> join_words(['"', 'Yes', ',', '"', 'said', 'Tom', '.'])
     '"Yes," said Tom.'
     """
-    pieces, glue, quoted = [], "", False
+    pieces, space, quoted = [], "", False
     for word in words:
+        # a straight quotation mark closes if one is open
         closes = word in set(".,;:!?)]}…") or (word == '"' and quoted)
         opens = word in set("([{") or (word == '"' and not quoted)
         quoted ^= word == '"'
-        pieces += [word] if closes else [glue, word]
-        glue = "" if opens else " "
+        pieces += [word] if closes else [space, word]
+        space = "" if opens else " "
     return "".join(pieces)
 
 

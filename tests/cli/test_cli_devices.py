@@ -42,8 +42,8 @@ def test_auto_trusts_an_accelerator_only_if_its_loss_is_the_cpus(monkeypatch, mo
     for loss, device, word in [
         (right, "mps", "equal within 0.001"),
         (right * (1 + 1e-4), "mps", "equal within 0.001"),
-        (right * 1.01, "cpu", "it is not to be trusted"),
-        (float("nan"), "cpu", "it is not to be trusted"),
+        (right * 1.01, "cpu", "it cannot be trusted"),
+        (float("nan"), "cpu", "it cannot be trusted"),
         (RuntimeError("no kernel\nand a long trace"), "cpu", "mps failed on the first batch: no k"),
         (NotImplementedError("aten::x"), "cpu", "mps failed on the first batch: aten::x"),
     ]:

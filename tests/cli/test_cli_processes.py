@@ -167,7 +167,7 @@ def test_a_mistake_ends_all_processes_with_one_line_each(folder):
 
 def test_rows_that_can_not_be_shared_equally_are_refused(folder):
     prepare(str(folder / "text.txt"), folder / "p", tokenizer="char")
-    with pytest.raises(ValueError, match="batch_size is 4: 3 processes can not share"):
+    with pytest.raises(ValueError, match="batch_size is 4: 3 processes cannot share"):
         TokenData(folder / "p").train_loader(16, 4, seed=0, rank=0, world=3)
 
 

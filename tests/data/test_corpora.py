@@ -103,7 +103,7 @@ def test_a_file_without_an_ending_can_be_loaded_too(tmp_path, monkeypatch):
         (b"caf\xe9 au lait", r"not UTF-8: byte 3 is 0xe9\. Save it as UTF-8"),
         (b"\xef\xbb\xbfcaf\xe9 au lait", r"not UTF-8: byte 6 is 0xe9"),
         ("utf-16".encode("utf-16"), "not UTF-8: byte 0"),
-        (b"PK\3\4\0\0", "is no text: character 4 is a zero"),
+        (b"PK\3\4\0\0", "is not text: character 4 is a zero"),
         (b"", "is empty"),
         (b"\xef\xbb\xbf", "is empty"),
         (b" \n\n", "is empty"),
@@ -351,9 +351,9 @@ def test_where_the_cache_cannot_be_written_the_articles_come_all_the_same(data, 
 def test_where_even_the_folder_cannot_be_written_the_articles_come_all_the_same(
     data, makes, articles, monkeypatch
 ):
-    def refused(self, content):
+    def refused(self, *args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "write_bytes", refused)
+    monkeypatch.setattr(Path, "write_text", refused)
     assert documents("wiki") == articles
     assert os.listdir(data) == []

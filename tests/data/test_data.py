@@ -125,7 +125,7 @@ def test_a_npy_file_is_never_unpickled(tmp_path):
 @pytest.mark.parametrize("value", [0, -3])
 def test_sizes_below_one_are_refused(name, value):
     sizes = {"max_length": 4, "stride": 2, "batch_size": 2, name: value}
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, not {value}"):
+    with pytest.raises(ValueError, match=f"{name} is {value}: it must be an int of at least 1"):
         create_dataloader(range(100), **sizes)
 
 

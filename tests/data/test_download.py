@@ -454,7 +454,7 @@ def test_a_chunked_answer_without_its_end_is_no_file(server, path):
 def test_an_old_file_survives_a_failed_download_and_is_named(server, path):
     path.parent.mkdir()
     path.write_bytes(WRONG)
-    with pytest.raises(DownloadError, match=f"stands at {re.escape(str(path))} is not it"):
+    with pytest.raises(DownloadError, match=f"file at {re.escape(str(path))} is a different one"):
         get(server.url(status(404)), path, **WANTED)
     assert path.read_bytes() == WRONG
 
@@ -540,7 +540,7 @@ def test_a_full_disk_is_a_clear_error(server, path):
         ({"urls": "ftp://127.0.0.1/x"}, ValueError, "https://"),
         ({"urls": "file:///etc/passwd"}, ValueError, "https://"),
         ({"sha256": "abc"}, ValueError, "64 hexadecimal digits"),
-        ({"size": -1}, ValueError, "not -1"),
+        ({"size": -1}, ValueError, "size is -1"),
         ({"timeout": 0}, ValueError, "timeout"),
         ({"tries": 0}, ValueError, "tries"),
         ({"pause": -1}, ValueError, "pause"),

@@ -47,6 +47,7 @@ PLACES = {
     "WordPieceTokenizer": "llmlib.tokenization.wordpiece",
     "UnigramTokenizer": "llmlib.tokenization.unigram",
     "gpt2_encoding": "llmlib.tokenization.gpt2",
+    "TiktokenTokenizer": "llmlib.tokenization.tiktoken_bpe",
     # data
     "WindowDataset": "llmlib.data.batches",
     "create_dataloader": "llmlib.data.batches",
@@ -65,7 +66,7 @@ PLACES = {
     "Trainer": "llmlib.training.trainer",
     "train": "llmlib.training.trainer",
     # pretrained
-    "BundleError": "llmlib.pretrained.tensor_bundle",
+    "BundleError": "builtins:ValueError",  # a FileError of checks, or one of tensor_bundle
     "MissingTensor": "llmlib.pretrained.tensor_bundle",
     "TensorBundle": "llmlib.pretrained.tensor_bundle",
     "write_bundle": "llmlib.pretrained.tensor_bundle",
@@ -178,7 +179,7 @@ def ids(*rows: list[int]) -> torch.Tensor:
 
 def load_tokenizer_file(path: Path):
     """The one reader of tokenizer files and folders, whatever their kind."""
-    return import_module("llmlib.cli.tokenizer").load_file(path)
+    return import_module("llmlib.cli.prepare").open_tokenizer(path)
 
 
 # --- data
@@ -486,7 +487,7 @@ def copy_run(folder: Path) -> Path:
 
 def lock_run(folder: Path):
     """Be another process that trains in a run folder; returns what to hold on to."""
-    run = import_module("llmlib.cli.run_folder").RunFolder(folder)
+    run = import_module("llmlib.cli.run_folder").open_run(folder)
     run.lock()
     return run
 

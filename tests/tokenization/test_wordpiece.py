@@ -162,7 +162,7 @@ def test_words_with_rare_letters_are_not_learnt_from():
 
 
 @pytest.mark.parametrize(
-    ("text", "size", "message"), [(" \n", 50, "without words"), ("abc", 4, "give at least 5")]
+    ("text", "size", "message"), [(" \n", 50, "empty text"), ("abc", 4, "give at least 5")]
 )
 def test_training_says_what_is_missing(text, size, message):
     with pytest.raises(ValueError, match=message):

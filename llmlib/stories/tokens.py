@@ -1,0 +1,155 @@
+"""The true distribution of the next token, whatever tokenizer cuts the stories.
+
+Written by hand. The world knows the next word; a token may be a part of a word, a word with the
+space before it, or a run of punctuation that two words make together. What helps is that no
+tokenizer joins across a space: a story is cut before each space into chunks (` time,`), and its
+encoding is that of its chunks, one after another. So the words become a tree of chunks, each with
+its probability and its ids, and the next token is read off the chunks that begin as the ids do.
+
+Only canonical encodings count: ids that `encode` gives for the beginning of no story are refused.
+Left out: tokenizers that do join across spaces, such as a BPE with a pattern that says so.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache, partial
+from itertools import chain, takewhile
+from operator import eq
+from typing import Protocol
+
+import numpy as np
+
+from llmlib.stories.text import needs_space
+from llmlib.stories.world import Reading, World, log_sum
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+class Encoder(Protocol):
+    """What is asked of a tokenizer; `llmlib.tokenization.base` describes it."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]: ...
+
+    def encode(
+        self, text: str, *, disallowed_special: Collection[str] | str = "all"
+    ) -> list[int]: ...
+
+
+class Node:
+    """The stories that begin with the same chunks, by the first words of the next chunk.
+
+    steps: each way to say that word ("" is the end of the story), as (word, reading after it).
+    quoted: whether these chunks leave a quotation open.
+    """
+
+    def __init__(self, steps: list[tuple[str, Reading]], quoted: bool = False):
+        self.steps, self.quoted = steps, quoted
+        self.log_prob = log_sum([reading.log_prob for _, reading in steps])
+        # first id of a chunk -> (all its ids, the stories that go on with it); None: not yet made
+        self.branches: dict[int | None, list[tuple[list[int | None], Node]]] | None = None
+
+
+class NextTokens:
+    """The distribution of the next token in a world, for one tokenizer.
+
+    Called with ids, it returns what `llmlib.stories.next_tokens` does. It remembers the parts of
+    the tree that were visited, and forgets all of them when they are more than `max_nodes`.
+    Raises ValueError for a tokenizer that joins across spaces.
+    """
+
+    def __init__(self, world: World, tokenizer: Encoder, max_nodes: int = 10_000):
+        self.world, self.tokenizer, self.max_nodes = world, tokenizer, max_nodes
+        self.end = tokenizer.special_tokens.get(END_OF_TEXT)
+        self.root, self.n_nodes = Node([*world.steps(world.start)]), 0
+        self.encode = lru_cache(maxsize=2**14)(partial(tokenizer.encode, disallowed_special=()))
+        for story in world.tell_many(20, seed=0):
+            chunks = story.text.replace(" ", "\n ").split("\n")
+            if [i for chunk in chunks for i in self.encode(chunk)] != self.encode(story.text):
+                raise ValueError(
+                    "the tokenizer joins words across the space between them, so its next token "
+                    "depends on words that are too far ahead to list"
+                )
+
+    def __call__(self, ids: Iterable[int]) -> np.ndarray:
+        ids = [int(i) for i in ids]
+        if self.end in ids:  # another story begins after the last one
+            ids = ids[len(ids) - ids[::-1].index(self.end) :]
+        if self.n_nodes > self.max_nodes:
+            self.root, self.n_nodes = Node(self.root.steps), 0
+        found = self.find(ids)
+        total = log_sum([log_prob for _, log_prob in found])
+        probabilities = np.zeros(self.tokenizer.vocab_size)
+        for token, log_prob in found:
+            if token is not None:
+                probabilities[token] += math.exp(log_prob - total)
+        return probabilities
+
+    def find(self, ids: list[int]) -> list[tuple[int | None, float]]:
+        """Return each possible next token with its log-probability, chunk by chunk.
+
+        The token is None for the end of a story that no token stands for. Raises ValueError for ids
+        that no story begins with.
+        """
+        agenda, found, n_read = [(self.root, 0)], [], 0
+        while agenda:
+            node, start = agenda.pop()
+            rest, branches = ids[start:], self.branches(node)
+            near = branches.get(rest[0], []) if rest else chain.from_iterable(branches.values())
+            for chunk, child in near:
+                n = sum(1 for _ in takewhile(bool, map(eq, chunk, rest)))
+                n_read = max(n_read, start + n)
+                if n == len(chunk):  # ends where the ids do, or before
+                    agenda.append((child, start + n))
+                elif n == len(rest):
+                    found.append((chunk[n], child.log_prob))
+        if not found:
+            said, wrong = (self.tokenizer.decode(part) for part in (ids[:n_read], ids[n_read:][:1]))
+            raise ValueError(
+                f"no story is encoded so: token {n_read} of it, {wrong!r}, cannot follow "
+                f"{said[-40:]!r}"
+            )
+        return found
+
+    def branches(self, node: Node) -> dict[int | None, list[tuple[list[int | None], Node]]]:
+        """Return the ways to go on from a node by one chunk, made when it is first visited."""
+        if node.branches is None:
+            node.branches, self.n_nodes = {}, self.n_nodes + 1
+            space = "" if node is self.root else " "
+            for word, readings in group(node.steps):
+                if word:
+                    chunks = self.chunks(space + word, readings, node.quoted ^ (word == '"'), word)
+                else:
+                    chunks = [([self.end], Node([("", reading) for reading in readings]))]
+                for ids, child in chunks:
+                    node.branches.setdefault(ids[0], []).append((ids, child))
+        return node.branches
+
+    def chunks(
+        self, text: str, readings: list[Reading], quoted: bool, last: str
+    ) -> Iterator[tuple[list[int | None], Node]]:
+        """Yield the ids of all chunks that begin with a text, and what follows each.
+
+        A chunk is complete only where the next word is known to begin with a space, so that this
+        looks one word ahead.
+        """
+        complete, glued = [], last == '"' and quoted
+        steps = [step for reading in readings for step in self.world.steps(reading)]
+        for word, longer in group(steps):
+            if word and not needs_space(word, quoted, glued):
+                yield from self.chunks(text + word, longer, quoted ^ (word == '"'), word)
+            else:
+                complete += [(word, reading) for reading in longer]
+        if complete:
+            yield self.encode(text), Node(complete, quoted)
+
+
+def group(steps: Iterable[tuple[str, Reading]]) -> Iterable[tuple[str, list[Reading]]]:
+    """Collect the readings of each word."""
+    words: dict[str, list[Reading]] = {}
+    for word, reading in steps:
+        words.setdefault(word, []).append(reading)
+    return words.items()

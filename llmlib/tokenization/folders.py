@@ -1,0 +1,55 @@
+"""One reader for tokenizers of every kind: a name, a file or a folder becomes a tokenizer.
+
+Written by hand, above all other files of this room. Each tokenizer writes itself by `save`. Left
+out: tokenizer.json files of Hugging Face that are not byte-level BPE.
+"""
+
+from pathlib import Path
+
+from llmlib import checks
+from llmlib.tokenization import formats
+from llmlib.tokenization.base import Tokenizer
+from llmlib.tokenization.bpe import BPETokenizer
+from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
+from llmlib.tokenization.unigram import UnigramTokenizer
+from llmlib.tokenization.wordpiece import WordPieceTokenizer
+from llmlib.tokenization.words import CharTokenizer, WordTokenizer
+
+# Those that can be learned from a text: name -> class with `from_text`.
+KINDS = {
+    "word": WordTokenizer,
+    "char": CharTokenizer,
+    "bpe": BPETokenizer,
+    "wordpiece": WordPieceTokenizer,
+    "unigram": UnigramTokenizer,
+}
+
+
+def kind_of(tokenizer: Tokenizer) -> str:
+    """Return the name in KINDS of the class that would read what a tokenizer saves as .json."""
+    kind = BPETokenizer if isinstance(tokenizer, TiktokenTokenizer) else type(tokenizer)
+    return next(name for name, cls in KINDS.items() if cls is kind)
+
+
+def load_tokenizer(source: str | Path) -> Tokenizer:
+    """Return the tokenizer of a name, a file or a folder.
+
+    source: "gpt2"; a .json that one of ours or Hugging Face's byte-level BPE was saved to; a
+    .tiktoken; GPT-2's vocab.bpe or merges.txt, beside the file with the ids; or a folder that holds
+    one of these. GPT-2's two files come back with tiktoken at work, as long as their ids are in the
+    order of the merges. Raises FileNotFoundError, and FileError (a ValueError) that says why a file
+    is no tokenizer.
+    """
+    if source == "gpt2":
+        return gpt2_tokenizer()
+    path = formats.find(source)
+    if formats.ids_file(path) != path:
+        found = formats.load(path)
+        in_order = found.tokens == formats.vocabulary_of(found.merges)
+        return TiktokenTokenizer.load(path) if in_order else BPETokenizer.load(path)
+    classes = {cls.__name__: cls for cls in KINDS.values()} | {None: BPETokenizer}
+    name = None  # Hugging Face's files name no class of ours
+    if path.suffix == ".json":
+        name = checks.read_json(path).get("tokenizer")
+        checks.known_class(path, name, classes)
+    return classes[name].load(path)

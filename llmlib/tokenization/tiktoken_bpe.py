@@ -1,0 +1,62 @@
+# From notebooks/09_tokenizers.ipynb: edit there, then run make export.
+
+"""Byte-level BPE applied by tiktoken: the interface of `BPETokenizer`, at the speed of Rust.
+
+Built in notebook 09. `gpt2_tokenizer` is GPT-2's. Left out: vocabularies whose ids are not the
+order of their merges; `BPETokenizer` applies those. A lone surrogate becomes U+FFFD.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import tiktoken
+
+from llmlib import checks
+from llmlib.tokenization import formats
+from llmlib.tokenization.bpe import ByteTokenizer
+from llmlib.tokenization.bpe_trainer import PATTERNS
+from llmlib.tokenization.gpt2 import gpt2_encoding
+
+
+class TiktokenTokenizer(ByteTokenizer):
+    """A byte-level BPE that tiktoken applies; encoding: tiktoken's object for it."""
+
+    def __init__(self, encoding: tiktoken.Encoding):
+        super().__init__(encoding._mergeable_ranks, encoding._special_tokens)
+        self.encoding = encoding
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """Return the token ids of a text in which nothing is special."""
+        return self.encoding.encode_ordinary(text)
+
+    def vocabulary(self) -> formats.Vocabulary:
+        """Return all that a file says about this tokenizer; the merges are found again."""
+        source = self.encoding._pat_str
+        is_gpt2 = source in (PATTERNS["gpt2"], gpt2_encoding()._pat_str)
+        merges = formats.merges_of(self._ids)
+        pattern = "gpt2" if is_gpt2 else source
+        return formats.Vocabulary(self._ids, merges, self.special_tokens, pattern)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "TiktokenTokenizer":
+        """Read what `BPETokenizer.load` reads, if its ids are in the order of the merges.
+
+        Raises FileNotFoundError, and FileError for a damaged or other file.
+        """
+        path = formats.find(path)
+        found = formats.load(path)
+        with checks.tokenizer_file(formats.ids_file(path), "a vocabulary in order"):
+            expected = formats.vocabulary_of(found.merges)
+            checks.merge_order(found.tokens, expected, found.special_tokens, path.name)
+        pattern = PATTERNS.get(found.pattern, found.pattern)
+        ranks, special = found.tokens, found.special_tokens
+        name = path.parent.name
+        return cls(
+            tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
+        )
+
+
+@cache
+def gpt2_tokenizer() -> TiktokenTokenizer:
+    """Return GPT-2's tokenizer, made from the `gpt2/vocab.bpe` of the course."""
+    return TiktokenTokenizer(gpt2_encoding())
