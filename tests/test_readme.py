@@ -1,5 +1,6 @@
 """README, docs and the repository agree: code runs, links lead somewhere, tables are complete."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -33,6 +34,15 @@ def test_the_taste_runs(capsys):
     exec(taste, {})
     story, probabilities = capsys.readouterr().out.strip().rsplit("\n", 1)
     assert len(story.split()) > 20 and "{" in probabilities
+
+
+def test_the_picture_shows_what_notebook_06_found():
+    found = json.loads((ROOT / "docs" / "picture.json").read_text(encoding="utf-8"))
+    notebook = (ROOT / "notebooks" / "06_pretraining.ipynb").read_text(encoding="utf-8")
+    assert f"floor {found['floor']:.3f} nats" in notebook
+    for n, loss in found["baselines"].items():
+        assert f"{n}-gram: {loss:.3f} nats" in notebook
+    assert 1 < found["held out"]["2750"] / found["floor"] < 1.05
 
 
 def test_every_command_has_flags_that_exist():
