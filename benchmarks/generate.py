@@ -1,4 +1,4 @@
-"""Generating: `llmlib.generation` beside Hugging Face's `generate` with its cache, in one run.
+"""Generating: `llmlib.generation` beside Hugging Face's `generate`, or beside an older checkout.
 
 GPT-2 124M's shape with random weights. The contestants take turns, round after round, so that a
 machine that is busy slows all of them; the ratio to Hugging Face is formed in each round, and the
@@ -7,18 +7,29 @@ bandwidth measured in the same round.
 
     python benchmarks/generate.py                      batch 1, 16 + 128 tokens; a prefill of 512
     python benchmarks/generate.py --batch 8 --new 32   the same for eight texts at once
+    python benchmarks/generate.py --against ../old     this checkout beside an older one
+
+With `--against` each state runs in a process of its own, with one thread, and they take turns. For
+each format, batch of 1 and of 8, and for a prefill, the ratio of their CPU-seconds is formed in
+each round; above 1, this checkout is faster. The median is shown with a 95 % bootstrap interval,
+and at the end the geometric mean of all medians. Batches of 1 and 8 write `--new` tokens a round.
 
 `OMP_NUM_THREADS=1 python benchmarks/generate.py --cpu-time` counts the seconds of the processor and
 not those of the clock: on a busy machine, only these mean something.
 """
 
 import argparse
+import json
+import math
 import os
+import random
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if sys.path[0] == str(Path(__file__).parent):  # tokenizers.py, beside this file, is no library
@@ -26,13 +37,50 @@ if sys.path[0] == str(Path(__file__).parent):  # tokenizers.py, beside this file
 
 import torch
 
-from llmlib.generation.inference import Decoder, generate
-from llmlib.generation.quantization import BYTES
-from llmlib.model.config import GPTConfig
-from llmlib.model.gpt import GPT
+import llmlib
 
-CONFIG = GPTConfig.preset("gpt2-124M")
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}  # of each number in a weight
 PREFILL = 512
+
+
+def has_rooms() -> bool:
+    """Tell whether the llmlib on the path has rooms; an import could find those of another one."""
+    return Path(llmlib.__file__).with_name("generation").is_dir()
+
+
+def make_model() -> Any:
+    """Return GPT-2 124M's shape with random weights, from whichever llmlib is on the path."""
+    if has_rooms():
+        from llmlib.model.config import GPTConfig
+        from llmlib.model.gpt import GPT
+    else:
+        from llmlib.gpt import GPT, GPTConfig
+    torch.manual_seed(0)
+    return GPT(GPTConfig.preset("gpt2-124M")).eval().requires_grad_(False)
+
+
+def ours(model: Any, weights: str) -> tuple[Callable, Callable]:
+    """Return (write, prefill) of a model with packed weights; each takes ids (B, T)."""
+    if not has_rooms():
+        from llmlib.inference import Decoder, generate
+
+        decoder = Decoder(model, weights)
+        return (
+            lambda ids, n: generate(decoder, ids, n, temperature=0),
+            lambda ids: decoder.read(ids, decoder.new_cache(*ids.shape)),
+        )
+    from llmlib.generation.generate import generate
+    from llmlib.generation.quantization import quantize
+    from llmlib.generation.sampling import Sampling
+
+    packed, greedy = quantize(model, weights), Sampling(temperature=0)
+
+    @torch.inference_mode()
+    def prefill(ids: torch.Tensor) -> torch.Tensor:
+        features = packed.features(ids, packed.new_cache(*ids.shape))
+        return packed.head(features[:, -1])
+
+    return lambda ids, n: generate(packed, ids, n, greedy), prefill
 
 
 def read_bandwidth(memory: torch.Tensor, clock: Callable[[], float]) -> float:
@@ -58,20 +106,9 @@ def hugging_face(dtype: torch.dtype) -> tuple[Callable, Callable]:
     return write, prefill
 
 
-def ours(model: GPT, weights: str) -> tuple[Callable, Callable]:
-    """(generate, prefill) of a Decoder."""
-    decoder = Decoder(model, weights)
-
-    def write(ids: torch.Tensor, n: int) -> None:
-        generate(decoder, ids, n, temperature=0)
-
-    return write, lambda ids: decoder.read(ids, decoder.new_cache(*ids.shape))
-
-
 def race(options: argparse.Namespace, clock: Callable[[], float]) -> None:
     """Let all take turns, and print speeds, ratios and shares of the limit."""
-    torch.manual_seed(0)
-    model = GPT(CONFIG).eval()
+    model = make_model()
     contestants = {"Hugging Face float32": (*hugging_face(torch.float32), "float32")}
     if options.hf_bfloat16:
         contestants["Hugging Face bfloat16"] = (*hugging_face(torch.bfloat16), "bfloat16")
@@ -79,8 +116,8 @@ def race(options: argparse.Namespace, clock: Callable[[], float]) -> None:
         contestants[f"llmlib {weights}"] = (*ours(model, weights), weights)
     n_weights = sum(p.numel() for p in model.h.parameters() if p.ndim == 2)
     n_weights += model.head_weight.numel()
-    ids = torch.randint(CONFIG.vocab_size, (options.batch, 16))
-    long = torch.randint(CONFIG.vocab_size, (1, PREFILL))
+    ids = torch.randint(model.config.vocab_size, (options.batch, 16))
+    long = torch.randint(model.config.vocab_size, (1, PREFILL))
     memory = torch.ones(n_weights)
     seconds, prefills = ({name: [] for name in contestants} for _ in range(2))
     bandwidths = [read_bandwidth(memory, clock) for _ in range(3)][2:]
@@ -120,18 +157,104 @@ def ratios_to_first(seconds: dict[str, list[float]], name: str) -> list[float]:
     return [base / own for base, own in zip(first, seconds[name])]
 
 
+# --- two states of this repository
+
+
+def work() -> None:
+    """Serve one state: read a request on each line of stdin, and print the CPU-seconds it took."""
+    model, name, engine = make_model(), "", None
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["weights"] != name:
+            engine = None  # the memory of one format before that of the next
+            name, engine = request["weights"], ours(model, request["weights"])
+        write, prefill = engine
+        shape = request["batch"], request["tokens"]
+        ids = torch.randint(50257, shape, generator=torch.Generator().manual_seed(0))
+        start = time.process_time()
+        write(ids, request["new"]) if request["new"] else prefill(ids)
+        print(time.process_time() - start, flush=True)
+
+
+def start_worker(checkout: Path) -> subprocess.Popen:
+    """Start a process that serves the state of a checkout."""
+    environment = os.environ | {"PYTHONPATH": str(checkout.resolve()), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, __file__, "--worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def ask(worker: subprocess.Popen, request: dict) -> float:
+    """Return the CPU-seconds that a worker needs for a request."""
+    worker.stdin.write(json.dumps(request) + "\n")
+    worker.stdin.flush()
+    answer = worker.stdout.readline()
+    if not answer:
+        raise RuntimeError("a worker has ended: see above why")
+    return float(answer)
+
+
+def interval(ratios: list[float], n: int = 2000) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of a median."""
+    rng = random.Random(0)
+    medians = sorted(statistics.median(rng.choices(ratios, k=len(ratios))) for _ in range(n))
+    return medians[round(0.025 * n)], medians[round(0.975 * n) - 1]
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Let two states take turns; print the ratio of their times for each figure."""
+    old, new = start_worker(options.against), start_worker(Path(__file__).parents[1])
+    decode = {"tokens": 16, "new": options.new}
+    medians = []
+    print(f"old: {options.against}; ratio of CPU-seconds, above 1 this checkout is faster")
+    for weights in options.weights:
+        figures = {
+            "batch 1": {"batch": 1, **decode},
+            "batch 8": {"batch": 8, **decode},
+            f"prefill {PREFILL}": {"batch": 1, "tokens": PREFILL, "new": 0},
+        }
+        for name, figure in figures.items():
+            request, seconds = {"weights": weights, **figure}, {old: [], new: []}
+            for round_ in range(options.rounds + 1):  # the first one warms up
+                for worker in (old, new) if round_ % 2 else (new, old):
+                    seconds[worker].append(ask(worker, request))
+            pairs = zip(seconds[old][1:], seconds[new][1:], strict=True)
+            ratios = [before / after for before, after in pairs]
+            low, high = interval(ratios)
+            medians.append(statistics.median(ratios))
+            print(f"{weights:9s} {name:12s} {medians[-1]:6.3f}   ({low:.3f} to {high:.3f})")
+    mean = math.exp(statistics.mean(map(math.log, medians)))
+    print(f"geometric mean of {len(medians)} medians of {options.rounds} pairs: {mean:.3f}")
+    for worker in (old, new):
+        worker.stdin.close()
+        worker.wait()
+
+
 def main() -> None:
     """Read the command line and run what it asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--new", type=int, default=128, help="new tokens")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, help="default 3, or 15 with --against")
     parser.add_argument("--weights", nargs="+", choices=BYTES, default=list(BYTES))
     parser.add_argument("--hf-bfloat16", action="store_true", help="Hugging Face in bfloat16 too")
     parser.add_argument("--cpu-time", action="store_true", help="for busy machines")
+    parser.add_argument("--against", type=Path, help="a checkout to compare with")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.worker:
+        work()
+        return
+    options.rounds = options.rounds or (15 if options.against else 3)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    race(options, time.process_time if options.cpu_time else time.perf_counter)
+    if options.against:
+        compare(options)
+    else:
+        race(options, time.process_time if options.cpu_time else time.perf_counter)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ busy slows all of them; the ratio to Hugging Face is formed in each round, and t
     python benchmarks/train.py                 tokens per second at shapes S and M
     python benchmarks/train.py --losses        and the loss after 300 steps, in both formats
     python benchmarks/train.py --stories       and loss reached per second on the story world
+    python benchmarks/train.py --against PATH  this checkout beside an older one, and nothing else
 
 `OMP_NUM_THREADS=1 python benchmarks/train.py --cpu-time` counts the seconds of the processor and
 not those of the clock: on a busy machine, only these mean something.
@@ -36,6 +37,9 @@ from llmlib.model.gpt import GPT
 from llmlib.tokenization.words import WordTokenizer
 from llmlib.training.config import TrainConfig
 from llmlib.training.trainer import Trainer
+
+sys.path.append(str(Path(__file__).parent))
+from paired import compare
 
 SHAPES = {  # name: (model, batch size)
     "S": (GPTConfig(512, 128, emb_dim=128, n_heads=4, n_layers=4), 32),
@@ -72,7 +76,7 @@ class TextbookBlock(nn.Module):
 
 
 class TextbookGPT(nn.Module):
-    """The whole: an output head of its own, and all logits at once."""
+    """The whole model, with a separate output head, and all logits at once."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -88,10 +92,10 @@ class TextbookGPT(nn.Module):
         return self.head(self.norm(self.blocks(x)))
 
 
-def plain_steps(
+def textbook_steps(
     model: nn.Module, logits_of: Callable, batches: list, dtype: torch.dtype | None = None
 ) -> Iterator[float]:
-    """The loop that everybody writes: yields the loss after each step, for ever."""
+    """Run the loop that everybody writes; yield the loss after each step, without an end."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     device = next(model.parameters()).device.type
     while True:
@@ -107,7 +111,7 @@ def plain_steps(
 
 
 def hugging_face(config: GPTConfig, device: str) -> nn.Module:
-    """GPT2LMHeadModel of the same shape."""
+    """Return a GPT2LMHeadModel of the same shape."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     shape = {"n_embd": config.emb_dim, "n_head": config.n_heads, "n_layer": config.n_layers}
@@ -118,7 +122,7 @@ def hugging_face(config: GPTConfig, device: str) -> nn.Module:
 
 
 def our_steps(config: GPTConfig, batches: list, dtype: str, device: str) -> Iterator[float]:
-    """Training as `llmlib.training.trainer` does it."""
+    """Train as `llmlib.training.trainer` does; yield the loss of each step."""
     torch.manual_seed(0)
     plan = TrainConfig(max_steps=10**9, learning_rate=1e-3, warmup_steps=10, dtype=dtype)
     trainer = Trainer(GPT(config).to(device), plan)
@@ -127,10 +131,12 @@ def our_steps(config: GPTConfig, batches: list, dtype: str, device: str) -> Iter
 
 
 def contestants(config: GPTConfig, batches: list, device: str) -> dict[str, Iterator[float]]:
-    """Name -> an endless iterator whose every item costs one training step."""
+    """Return, by name, endless iterators whose every item costs one training step."""
     return {
-        "Hugging Face": plain_steps(hugging_face(config, device), lambda out: out.logits, batches),
-        "textbook GPT": plain_steps(TextbookGPT(config).to(device), lambda out: out, batches),
+        "Hugging Face": textbook_steps(
+            hugging_face(config, device), lambda out: out.logits, batches
+        ),
+        "textbook GPT": textbook_steps(TextbookGPT(config).to(device), lambda out: out, batches),
         "llmlib float32": our_steps(config, batches, "float32", device),
         "llmlib bfloat16": our_steps(config, batches, "bfloat16", device),
     }
@@ -162,7 +168,7 @@ def race(name: str, rounds: int, steps: int, device: str, clock: Callable[[], fl
 
 
 def story_batches(n_stories: int) -> tuple[WordTokenizer, list]:
-    """Stories as one stream of words, in windows."""
+    """Return a tokenizer, and stories as one stream of words, in windows."""
     told = [story.text for story in stories.tell_many(n_stories, seed=0)]
     random.Random(0).shuffle(told)
     tokenizer = WordTokenizer.from_text(" ".join(told))
@@ -192,9 +198,8 @@ def race_on_stories(seconds: float, device: str) -> None:
     runners = contestants(config, batches, device)
     spent, recent = dict.fromkeys(runners, 0.0), {runner: [] for runner in runners}
     marks = [seconds / 4, seconds / 2, seconds]
-    print(
-        f"\nloss on stories (nats a token) after … seconds: {', '.join(f'{m:.0f}' for m in marks)}"
-    )
+    after = ", ".join(f"{mark:.0f}" for mark in marks)
+    print(f"\nloss on stories (nats per token) after … seconds: {after}")
     reached = {runner: [] for runner in runners}
     while min(spent.values()) < seconds:
         for runner, iterator in runners.items():
@@ -219,7 +224,19 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true", help="for busy machines")
     parser.add_argument("--losses", action="store_true")
     parser.add_argument("--stories", type=float, nargs="?", const=60, metavar="SECONDS")
+    parser.add_argument("--against", type=Path, metavar="PATH", help="an older checkout")
+    parser.add_argument("--pairs", type=int, default=15, help="of --against, for each figure")
     options = parser.parse_args()
+    if options.against:
+        here = Path(__file__).resolve()
+        figures = {
+            f"{shape} {dtype}": [shape, dtype, "3" if shape == "S" else "1"]
+            for shape in options.shapes
+            for dtype in ("float32", "bfloat16")
+        }
+        worker = here.with_name("train_worker.py")
+        compare(options.against.resolve(), here.parents[1], worker, figures, options.pairs)
+        return
     print(f"torch {torch.__version__}, {options.device}, {torch.get_num_threads()} threads")
     for name in options.shapes:
         clock = time.process_time if options.cpu_time else time.perf_counter

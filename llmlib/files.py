@@ -8,7 +8,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -56,6 +57,27 @@ def making_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def write_named_by_hash(
+    folder: Path, name: str, suffix: str, write: Callable[[Path], object]
+) -> tuple[Path, str]:
+    """Write a file whose name says what it holds; return its path and its SHA-256.
+
+    The path is folder/NAME-DIGITS.SUFFIX with the first 16 digits of the hash, so that new content
+    never takes the place of old content. `write` fills the path that it is given.
+    """
+    part = folder / f"{name}.{os.getpid()}.part"
+    try:
+        write(part)
+        flush(part)
+        digest = sha256(part)
+        path = folder / f"{name}-{digest[:16]}.{suffix}"
+        os.replace(part, path)
+        return path, digest
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text as UTF-8 with \\n at the end of lines, whole or not at all."""
     with replacing(path) as part:
@@ -93,15 +115,42 @@ def sha256(path: Path) -> str:
 
 
 def home() -> Path:
-    """Return the folder that holds data/ and gpt2/: $LLMLIB_HOME, or the checkout of llmlib.
+    """Return the folder that holds data/ and gpt2/, and takes downloads.
 
-    Raises FileNotFoundError if it does not hold them.
+    It is $LLMLIB_HOME, or else the checkout of the course, or else, for an installed package, a
+    folder in the user's cache, which is made. Raises FileNotFoundError if $LLMLIB_HOME does not
+    hold the two.
     """
     chosen = os.environ.get("LLMLIB_HOME")
-    folder = Path(chosen).expanduser().resolve() if chosen else Path(__file__).resolve().parents[1]
+    checkout = Path(__file__).resolve().parents[1]
+    folder = Path(chosen).expanduser().resolve() if chosen else checkout
     if (folder / "data").is_dir() and (folder / "gpt2").is_dir():
         return folder
-    where = f"LLMLIB_HOME is {chosen!r}, which" if chosen else f"llmlib lies in {folder}, which"
-    raise FileNotFoundError(
-        f"{where} does not hold data/ and gpt2/: set LLMLIB_HOME to your checkout of the course"
-    )
+    if chosen:
+        raise FileNotFoundError(
+            f"LLMLIB_HOME is {chosen!r}, which does not hold data/ and gpt2/: set it to your "
+            "checkout of the course, or make the two folders in it"
+        )
+    folder = user_cache()
+    for name in ("data", "gpt2"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def user_cache() -> Path:
+    """Return the folder for llmlib's files in the cache of the user, as the system names it."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "llmlib"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "llmlib"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmlib"
+
+
+def shipped(name: str) -> Path:
+    """Return the place of a file or folder that ships, such as "gpt2/vocab.bpe".
+
+    It is the one in `home()`; an installed package falls back to the copy that its wheel brought
+    (setup.py puts it there).
+    """
+    place, copy = home() / name, Path(__file__).resolve().parent / "shipped" / name
+    return copy if not place.exists() and copy.exists() else place

@@ -1,5 +1,6 @@
 """README, docs and the repository agree: code runs, links lead somewhere, tables are complete."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -7,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llmlib.__main__ import make_parser
-from llmlib.cli.config import read_config
+from llmlib.cli.arguments import make_parser
+from llmlib.cli.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,6 +36,15 @@ def test_the_taste_runs(capsys):
     assert len(story.split()) > 20 and "{" in probabilities
 
 
+def test_the_picture_shows_what_notebook_06_found():
+    found = json.loads((ROOT / "docs" / "picture.json").read_text(encoding="utf-8"))
+    notebook = (ROOT / "notebooks" / "06_pretraining.ipynb").read_text(encoding="utf-8")
+    assert f"floor {found['floor']:.3f} nats" in notebook
+    for n, loss in found["baselines"].items():
+        assert f"{n}-gram: {loss:.3f} nats" in notebook
+    assert 1 < found["held out"]["2750"] / found["floor"] < 1.05
+
+
 def test_every_command_has_flags_that_exist():
     shell = "".join(block for text in PAGES.values() for block in code_blocks("bash", text))
     lines = shell.replace("\\\n", "").splitlines()
@@ -48,7 +58,7 @@ def test_every_command_has_flags_that_exist():
 def test_the_settings_that_are_shown_are_settings(tmp_path):
     (settings,) = code_blocks("yaml", PAGES["docs/command-line.md"])
     (tmp_path / "run.yaml").write_text(settings)
-    assert read_config(tmp_path / "run.yaml")["learning_rate"] == 0.003
+    assert read_settings(tmp_path / "run.yaml")["learning_rate"] == 0.003
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -1,10 +1,10 @@
 """Make gpt2/nano, the small GPT-2 that ships: `python tools/nano.py`, half an hour on one core.
 
-A GPT of half a million parameters reads stories that are told afresh and never twice, as GPT-2 read
-the web: one long stream of tokens, `<|endoftext|>` between the stories, cut into windows of its
-context length. It is trained by `llmlib.training.trainer` and saved in build/nano now and then,
-from where a run that was stopped goes on. At the end `llmlib.pretrained.gpt2` writes it in OpenAI's
-seven-file layout, and it tells stories that are marked. `--write` skips the training, `--mark` the
+A GPT of half a million parameters reads new stories, none of them twice, as GPT-2 read the web: one
+long stream of tokens, `<|endoftext|>` between the stories, cut into windows of its context length.
+It is trained by `llmlib.training.trainer` and saved in build/nano now and then; an
+interrupted run goes on from there. At the end `llmlib.pretrained.gpt2` writes it in OpenAI's
+seven-file layout, and it tells stories that are checked. `--write` skips the training, `--mark` the
 writing too.
 
 Threads and machine change the last digits of the weights, so that a second run gives a sibling and
@@ -31,7 +31,7 @@ from llmlib.tokenization.bpe_trainer import PATTERNS
 from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer
 from llmlib.training.checkpoint import load_checkpoint, save_checkpoint
 from llmlib.training.config import TrainConfig
-from llmlib.training.trainer import Trainer
+from llmlib.training.trainer import StepReport, Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK, PLACE = ROOT / "build" / "nano", ROOT / "gpt2" / "nano"
@@ -52,7 +52,7 @@ SEED = 7
 
 
 def make_encoding() -> tiktoken.Encoding:
-    """The vocabulary: 256 bytes, the merges of the story world, and `<|endoftext|>` last."""
+    """Return the vocabulary: 256 bytes, merges learned from stories, and `<|endoftext|>` last."""
     texts = [story.text for story in stories.tell_many(5_000, seed=1)]
     bpe = BPETokenizer.train(texts, MODEL.vocab_size, special_tokens=[END_OF_TEXT])
     ranks = {token: i for i, token in bpe.tokens.items() if i not in bpe.special_tokens.values()}
@@ -64,8 +64,8 @@ def make_encoding() -> tiktoken.Encoding:
 class StoryWindows:
     """Endless batches of windows from a stream of new stories, always the same for a seed.
 
-    Half of the windows begin with the `<|endoftext|>` before a story, where one that writes begins
-    too; the others anywhere, so that no position of the context is bound to a place in a story.
+    Half of the windows begin with the `<|endoftext|>` before a story, as generated texts do; the
+    others anywhere, so that no position of the context is bound to a place in a story.
     """
 
     POOL = 4_000  # stories told at a time
@@ -92,36 +92,33 @@ class StoryWindows:
 
 
 def train(encoding: tiktoken.Encoding) -> GPT:
-    """Train the model, going on from where an earlier run was stopped."""
+    """Train the model, from where an earlier run was stopped if there was one."""
     torch.manual_seed(SEED)
     model = GPT(MODEL)
     model.init_weights(INIT_STD)
-    trainer = Trainer(model, TRAINING)
+    trainer = Trainer(model, TRAINING, callbacks=[report_and_save])
     if (WORK / "checkpoint.json").is_file():
         trainer.load_state_dict(load_checkpoint(WORK, model).training)
         print(f"going on after step {trainer.step:,}")
-    for report in trainer.run(StoryWindows(encoding, SEED)):
-        if report.step % 100 == 0:
-            speed = f"{report.tokens_per_second:,.0f} tokens/s"
-            print(f"step {report.step:,}, loss {report.loss:.3f}, {speed}", flush=True)
-        if report.step % 500 == 0:
-            save_checkpoint(WORK, model, trainer.state_dict())
+    for _ in trainer.run(StoryWindows(encoding, SEED)):
+        pass
     return model.eval()
 
 
+def report_and_save(trainer: Trainer, report: StepReport) -> None:
+    """Print a line now and then, and save less often: a callback of the trainer."""
+    if report.step % 100 == 0:
+        speed = f"{report.tokens_per_second:,.0f} tokens/s"
+        print(f"step {report.step:,}, loss {report.loss:.3f}, {speed}", flush=True)
+    if report.step % 500 == 0:
+        save_checkpoint(WORK, trainer.model, trainer.state_dict())
+
+
 def mark(model: GPT, encoding: TiktokenTokenizer, n: int = 500) -> str:
-    """Let a model tell n stories at temperature 1, and say how many are as stories should be."""
-    end = encoding.eot_token
-    rows = generate(
-        model,
-        torch.full((n, 1), end),
-        MODEL.context_length - 1,
-        stop=end,
-        generator=torch.Generator().manual_seed(0),
-    )
-    texts = []
-    for row in rows[:, 1:].tolist():
-        texts.append(encoding.decode(row[: row.index(end)] if end in row else row))
+    """Let a model tell n stories at temperature 1, and return how many are good ones."""
+    end, generator = encoding.eot_token, torch.Generator().manual_seed(0)
+    rows = generate(model, [[end]] * n, MODEL.context_length - 1, stop=end, generator=generator)
+    texts = [encoding.decode([token for token in row if token != end]) for row in rows]
     reports = [stories.check(text) for text in texts]
     grammatical = sum(report.grammatical for report in reports) / n
     consistent = sum(report.consistent for report in reports) / n

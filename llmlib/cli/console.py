@@ -1,28 +1,29 @@
-"""What is printed, and to whom: terminals that know no ü, and readers that have seen enough.
+"""Printing: for terminals that cannot show an ü, and for readers that have seen enough.
 
 Written by hand. Needs no torch.
 """
 
+import io
 import os
 import sys
 
-from tqdm import tqdm
-
 
 def accept_any_text() -> None:
-    """Let a terminal that can not show a character show its code, instead of an error."""
+    """Let a terminal that cannot show a character print its code, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def mute() -> None:
-    """Print nothing to stdout any more, since nobody reads it: `llmlib … | head`."""
+    """Print nothing more to stdout, since nobody reads it: `llmlib … | head`."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def tell(text: str) -> None:
-    """Print a line above a progress bar, if there is one; work goes on where nobody listens."""
+    """Print a line, above the progress bar if there is one, and go on if nobody reads it."""
+    from tqdm import tqdm  # takes as long to import as all that `--help` needs
+
     try:
         tqdm.write(text)
         sys.stdout.flush()

@@ -1,10 +1,10 @@
-"""A prepared folder becomes batches: to train on, for one process of many, and to measure by.
+"""A folder of token files becomes batches, for training and evaluation, for one process of many.
 
-Written by hand. The token files are mapped into memory, not read. Stories are read one a row, other
-texts in windows. To measure, every token is a target exactly once, the last ones too, so that
-losses sum to the loss of the whole text and bits per byte are right.
+Written by hand. The token files are mapped into memory, not read. Stories are read one per row,
+other texts in windows. In an evaluation every token is a target exactly once, the last ones too, so
+that the losses sum to the loss of the whole text and bits per byte are right.
 
-Shapes: B rows in a batch, T tokens each; rows filled up to T have targets of -100.
+Shapes: B rows in a batch, T tokens each; padding has targets of -100.
 """
 
 import json
@@ -12,33 +12,35 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from llmlib.cli.prepare import FORMAT, VERSION, load_tokenizer
+from llmlib.cli.prepare import FORMAT, VERSION
 from llmlib.data.batches import create_dataloader, create_document_loader
+from llmlib.tokenization.base import Tokenizer
+from llmlib.tokenization.folders import load_tokenizer
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Batches to measure a model by, and the least loss that is possible on them, where known."""
+    """Batches to evaluate a model on, and the lowest possible loss on them, if it is known."""
 
     batches: list[Batch]
-    floor: float | None  # nats a token
+    floor: float | None  # nats per token
 
 
 class Share(Sampler):
-    """One process's share of each batch of indices: every `world`-th one, beginning with `rank`.
+    """One process's share of each batch of indices: every `world`-th one, starting at `rank`.
 
-    Every process draws the same order, so that together they read what one alone would read, and
-    no row is read twice.
+    All processes draw the same order: together they read what one would read, each row once.
     """
 
-    def __init__(self, sampler: Sampler, rank: int, world: int):
+    def __init__(self, sampler: Any, rank: int, world: int):
         self.sampler, self.rank, self.world = sampler, rank, world  # Trainer looks for .sampler
 
     def __len__(self) -> int:
@@ -52,7 +54,7 @@ class Share(Sampler):
 class TokenData:
     """A folder that `prepare` made: its tokens, its tokenizer, and what data.json says about it.
 
-    Raises ValueError, or OSError, for a folder that is none or is damaged.
+    Raises ValueError or OSError for a folder that is damaged or is not a prepared one.
     """
 
     def __init__(self, folder: str | Path):
@@ -60,12 +62,13 @@ class TokenData:
         self.end_of_text = self.about["end_of_text"]
 
     @cached_property
-    def tokenizer(self):
-        """The tokenizer whose ids these are."""
-        return load_tokenizer(self.folder, self.about["tokenizer"])
+    def tokenizer(self) -> Tokenizer:
+        """Return the tokenizer whose ids these are."""
+        name = self.about["tokenizer"]
+        return load_tokenizer(name if name == "gpt2" else self.folder / "tokenizer.json")
 
     def ids(self, part: str) -> np.ndarray:
-        """The token ids of "train" or "val", mapped into memory."""
+        """Return the token ids of "train" or "val" (N,), mapped into memory."""
         path, expected = self.folder / f"{part}.npy", self.about[part]["n_tokens"]
         try:
             ids = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -76,16 +79,16 @@ class TokenData:
         return ids
 
     def documents(self, part: str) -> list[np.ndarray]:
-        """The token ids of each document, without the `<|endoftext|>` behind it."""
+        """Return the token ids of each document, without the `<|endoftext|>` behind it."""
         return cut_documents(self.ids(part), self.end_of_text)
 
     def train_loader(
         self, context_length: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
     ) -> DataLoader:
-        """Shuffled batches to train on; of many processes, each gets its share of every batch."""
+        """Return shuffled batches to train on: of every batch, the share of this process."""
         if batch_size % world:
             raise ValueError(
-                f"batch_size is {batch_size}: {world} processes can not share its rows equally"
+                f"batch_size is {batch_size}: {world} processes cannot share its rows equally"
             )
         generator = torch.Generator().manual_seed(seed)
         if self.about["rows"] == "documents":
@@ -109,26 +112,23 @@ class TokenData:
     def measure(
         self, context_length: int, batch_size: int, max_tokens: int | None = None
     ) -> Measure:
-        """What was kept for validation, or about max_tokens of it."""
+        """Return the validation part, or about max_tokens of it, as batches to evaluate on."""
+        sizes = (self.end_of_text, context_length, batch_size)
         if self.about["rows"] == "windows":
-            return measure_text(
-                self.ids("val")[:max_tokens], self.end_of_text, context_length, batch_size
-            )
+            return measure_text(self.ids("val")[:max_tokens], *sizes)
         documents, nats = self.documents("val"), np.load(self.folder / "val_nats.npy")
-        sizes = np.cumsum([len(ids) + 1 for ids in documents])
-        n = len(documents) if max_tokens is None else max(1, int((sizes <= max_tokens).sum()))
-        return measure_documents(
-            documents[:n], self.end_of_text, context_length, batch_size, nats[:n]
-        )
+        ends = np.cumsum([len(ids) + 1 for ids in documents])
+        n = len(documents) if max_tokens is None else max(1, int((ends <= max_tokens).sum()))
+        return measure_documents(documents[:n], *sizes, nats[:n])
 
 
 def read_about(folder: str | Path) -> dict:
-    """What the data.json of a prepared folder says; ValueError where it is none."""
+    """Return what data.json says about a prepared folder. Raises ValueError for another folder."""
     path = Path(folder) / "data.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{folder} is no prepared folder: it would hold a data.json") from None
+        raise ValueError(f"{folder} is not a prepared folder: it holds no data.json") from None
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
@@ -139,42 +139,40 @@ def read_about(folder: str | Path) -> dict:
 
 
 def cut_documents(ids: np.ndarray, end_of_text: int) -> list[np.ndarray]:
-    """Cut ids behind each end_of_text, and leave that out."""
+    """Cut ids (N,) behind each end_of_text, and drop that."""
     ends = np.flatnonzero(ids == end_of_text)
     return [ids[start:end] for start, end in zip([0, *(ends + 1)], ends)]
 
 
 def peek(loader: DataLoader, n_rows: int) -> Batch:
-    """The first rows of a loader's data as a batch, without drawing anything at random."""
-    return loader.dataset[list(range(min(n_rows, len(loader.dataset))))]
+    """Return the first rows of a loader's data as a batch, without touching a random generator."""
+    dataset: Any = loader.dataset  # one of ours, which takes a list of indices
+    return dataset[list(range(min(n_rows, len(dataset))))]
 
 
 def measure_documents(
     documents: Sequence, end_of_text: int, context_length: int, batch_size: int, nats: Sequence
 ) -> Measure:
-    """Documents, one a row; nats: what each of them costs at least, its end included."""
+    """Put one document in each row; nats: the least that each can cost, its end included."""
     loader = create_document_loader(
-        documents,
-        end_of_text,
-        batch_size,
-        context_length=context_length,
-        shuffle=False,
+        documents, end_of_text, batch_size, context_length=context_length, shuffle=False,
         drop_last=False,
-    )
+    )  # fmt: skip
     n_tokens = sum(len(ids) + 1 for ids in documents)
-    return Measure(list(loader), float(sum(nats)) / n_tokens)
+    # not list(loader): a DataLoader draws a seed from torch's generator, which training reads from
+    dataset: Any = loader.dataset
+    batches = [dataset[indices] for indices in loader.sampler]
+    return Measure(batches, float(sum(nats)) / n_tokens)
 
 
 def measure_text(
     ids: np.ndarray, end_of_text: int, context_length: int, batch_size: int
 ) -> Measure:
-    """A text in windows side by side; what precedes its first token is end_of_text."""
-    stream = np.concatenate([[end_of_text], ids]).astype(np.int64)
+    """Put a text into windows side by side; end_of_text stands before its first token."""
     n_rows = -(-len(ids) // context_length)
-    filled = n_rows * context_length
-    inputs = np.full(filled, end_of_text)
-    targets = np.full(filled, -100)
-    inputs[: len(ids)], targets[: len(ids)] = stream[:-1], stream[1:]
-    rows = [torch.from_numpy(part.reshape(n_rows, context_length)) for part in (inputs, targets)]
+    inputs = np.full(n_rows * context_length, end_of_text)
+    targets = np.full_like(inputs, -100)
+    inputs[1 : len(ids)], targets[: len(ids)] = ids[:-1], ids
+    x, y = (torch.from_numpy(part.reshape(n_rows, -1)) for part in (inputs, targets))  # (rows, T)
     starts = range(0, n_rows, batch_size)
-    return Measure([tuple(part[s : s + batch_size] for part in rows) for s in starts], None)
+    return Measure([(x[s : s + batch_size], y[s : s + batch_size]) for s in starts], None)

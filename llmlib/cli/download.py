@@ -1,6 +1,6 @@
-"""`llmlib download`: one of OpenAI's GPT-2 models comes to its place, verified.
+"""`llmlib download`: bring one of OpenAI's GPT-2 models to its place, verified.
 
-Written by hand. What was interrupted goes on where it was, and what is there is only checked.
+Written by hand. An interrupted download goes on where it was; files that are there are checked.
 """
 
 from llmlib.pretrained.gpt2_files import download_gpt2
@@ -11,5 +11,5 @@ def download_command(name: str, source: str = "openai") -> int:
     folder = download_gpt2(name, source)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{folder}: {name}, {size:,} bytes")
-    print(f'load it with: llmlib.pretrained.gpt2.load_pretrained("{name}")')
+    print(f"generate with it: llmlib generate --checkpoint {name}")
     return 0

@@ -1,4 +1,4 @@
-"""`llmlib evaluate`: what a trained model's loss is, in all the units that people compare.
+"""`llmlib evaluate`: the loss of a model, in all the units that people compare.
 
 Written by hand.
 """
@@ -6,18 +6,19 @@ Written by hand.
 import json
 import math
 import sys
+from itertools import takewhile
 from pathlib import Path
 
-import numpy as np
-
 from llmlib import stories
-from llmlib.cli.dataset import Measure, TokenData, cut_documents, measure_documents, measure_text
+from llmlib.cli.dataset import Measure, cut_documents, measure_documents, measure_text
 from llmlib.cli.devices import choose_device
-from llmlib.cli.generate import open_run
 from llmlib.cli.prepare import count_unknown, encode_documents
-from llmlib.cli.run_folder import RunFolder
+from llmlib.cli.run_folder import open_run
 from llmlib.data import corpora
 from llmlib.evaluation.perplexity import evaluate
+from llmlib.pretrained.models import find_model, load_model
+from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
+from llmlib.training.checkpoint import read_manifest
 
 
 def evaluate_command(
@@ -26,19 +27,24 @@ def evaluate_command(
     """Do what the command line asks for."""
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
-    found, model, data = open_run(checkpoint)
+    found = find_model(checkpoint)
+    is_run = found.layout == "run"
+    if text is None and not is_run:
+        raise ValueError(f"{checkpoint} kept no text for validation: give --text FILE")
+    model, tokenizer = load_model(checkpoint)
     context = model.config.context_length
     if text is None:
-        data = RunFolder(found.folder.parent).data()
+        data = open_run(found.path.parent).data()
         measure, about = data.measure(context, batch_size), data.about["val"]
     else:
-        measure, about = measure_file(text, data, context, batch_size)
-    choice = choose_device(device, model, measure.batches[0])
-    result = evaluate(model.to(choice.device), measure.batches)
+        measure, about = measure_file(text, tokenizer, context, batch_size)
+    place, reason = choose_device(device, model, measure.batches[0])
+    result = evaluate(model.to(place), measure.batches)
+    training = read_manifest(found.path)["training"] if is_run else None
     report = {
-        "checkpoint": str(found.folder),
-        "step": found.step,
-        "device": f"{choice.device}: {choice.reason}",
+        "checkpoint": str(found.path),
+        "step": (training or {}).get("step", 0),
+        "device": f"{place}: {reason}",
         "text": text or "validation",
         "n_tokens": result.n_tokens,
         "n_bytes": about["n_bytes"],
@@ -49,44 +55,45 @@ def evaluate_command(
         "floor": measure.floor,
         "above_floor": result.loss / measure.floor - 1 if measure.floor else None,
     }
-    show(report, json)
+    print_json(report) if json else print_lines(report)
     return 0
 
 
 def measure_file(
-    path: str, data: TokenData, context_length: int, batch_size: int
+    path: str, tokenizer: Tokenizer, context_length: int, batch_size: int
 ) -> tuple[Measure, dict]:
-    """A text file to measure by; one story a line has a floor, if the world could tell them all."""
+    """Return a text file as batches; one story per line has a floor, if the world can tell all."""
     text = corpora.read_text(Path(path)) if Path(path).is_file() else corpora.load(path)
     lines = [line for line in text.splitlines() if line.strip()]
-    nats = [-stories.log_prob(line) for line in lines] if data.about["corpus"] == "stories" else []
-    told = bool(nats) and all(map(math.isfinite, nats))
-    ids = encode_documents(data.tokenizer, lines if told else [text])
+    nats = list(takewhile(math.isfinite, (-stories.log_prob(line) for line in lines)))
+    told = len(nats) == len(lines)
+    ids = encode_documents(tokenizer, lines if told else [text])
     about = {
-        "n_bytes": sum(len(line.encode()) for line in lines) if told else len(text.encode()),
-        "n_unknown": count_unknown(data.tokenizer, ids),
+        "n_bytes": sum(len(line.encode()) for line in (lines if told else [text])),
+        "n_unknown": count_unknown(tokenizer, ids),
     }
-    sizes = (context_length, batch_size)
-    documents = cut_documents(ids, data.end_of_text)
+    sizes = (tokenizer.special_tokens[END_OF_TEXT], context_length, batch_size)
+    documents = cut_documents(ids, sizes[0])
     if told and max(map(len, documents)) < context_length:
-        return measure_documents(documents, data.end_of_text, *sizes, np.array(nats)), about
-    return measure_text(ids, data.end_of_text, *sizes), about
+        return measure_documents(documents, *sizes, nats), about
+    return measure_text(ids, *sizes), about
 
 
-def show(report: dict, as_json: bool) -> None:
-    """Print a report, for programs or for people."""
-    if as_json:
-        finite = {k: None if v == math.inf else v for k, v in report.items()}
-        print(json.dumps(finite))
-        return
+def print_json(report: dict) -> None:
+    """Print a report for programs; JSON knows no infinity."""
+    print(json.dumps({k: None if v == math.inf else v for k, v in report.items()}))
+
+
+def print_lines(report: dict) -> None:
+    """Print a report for people."""
     print(f"{report['checkpoint']} (step {report['step']:,}) on {report['text']}: "
           f"{report['n_tokens']:,} tokens, {report['n_bytes']:,} bytes")  # fmt: skip
     print(f"device {report['device']}")
-    print(f"loss           {report['loss']:.4f} nats a token")
+    print(f"loss           {report['loss']:.4f} nats per token")
     print(f"perplexity     {report['perplexity']:,.2f}")
     print(f"bits per byte  {report['bits_per_byte']:.4f}")
     if report["floor"] is not None:
         print(f"floor          {report['floor']:.4f}, exceeded by {report['above_floor']:.1%}")
     if report["n_unknown"]:
-        print(f"{report['n_unknown']:,} tokens stand for what the tokenizer does not know: "
-              "bits per byte are too few", file=sys.stderr)  # fmt: skip
+        print(f"{report['n_unknown']:,} tokens stand for text that the tokenizer does not know: "
+              "bits per byte are too low", file=sys.stderr)  # fmt: skip

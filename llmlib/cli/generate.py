@@ -1,29 +1,22 @@
-"""`llmlib generate`: a trained model writes, and each token is shown as soon as it is chosen.
+"""`llmlib generate`: a model writes, and each token is shown as soon as it is chosen.
 
-Written by hand. The engine is `llmlib.generation.inference`; where the context is full, its oldest
-quarter is forgotten. What a token means for the text may depend on the next one, because a
-character of several bytes can be spread over several tokens: `TextStream` gives only what nothing
-can change.
+Written by hand. The text goes to stdout, everything else to stderr. When the context is full, the
+oldest quarter is dropped.
 """
 
 import sys
-from pathlib import Path
+from typing import Any
 
 import torch
 
-from llmlib.cli.config import nearest
-from llmlib.cli.dataset import TokenData
+from llmlib import checks
 from llmlib.cli.devices import choose_device
 from llmlib.cli.prepare import count_unknown, encode_documents
-from llmlib.generation.inference import Decoder, stream
-from llmlib.generation.quantization import check_format
+from llmlib.generation.generate import stream
+from llmlib.generation.quantization import BYTES, quantize
 from llmlib.generation.sampling import Sampling
-from llmlib.generation.streaming import TextStream
-from llmlib.model.config import GPTConfig
-from llmlib.model.gpt import GPT
-from llmlib.pretrained.gpt2 import load_pretrained, load_tokenizer
-from llmlib.tokenization.base import END_OF_TEXT
-from llmlib.training.checkpoint import Checkpoint, load_checkpoint
+from llmlib.generation.streaming import TextStream, pieces
+from llmlib.pretrained.models import load_model
 
 
 def generate_command(
@@ -35,88 +28,34 @@ def generate_command(
     n: int,
     weights: str,
     until: list[str],
-    **sampling: float | None,
+    **sampling: Any,
 ) -> int:
-    """Do what the command line asks for; texts are parted by an empty line."""
-    if n < 1:
-        raise ValueError(f"n is {n}: it must be at least 1")
-    check_format(weights)
-    Sampling(**sampling)  # says what is wrong with the settings before a model is read
-    model, tokenizer = open_model(checkpoint)
-    ids = begin_text(prompt, tokenizer)
-    rows = torch.from_numpy(ids)[None]  # (1, T)
-    place, reason = choose_device(device, model, (rows[:, -model.config.context_length :],) * 2)
-    print(f"device {place}: {reason}", file=sys.stderr)  # what is written alone goes to stdout
-    decoder, end = Decoder(model.to(place), weights), tokenizer.special_tokens[END_OF_TEXT]
-    generator = torch.Generator().manual_seed(seed)
-    write = sys.stdout.write
+    """Do what the command line asks for; an empty line stands between texts."""
+    checks.whole_number("n", n)
+    checks.one_of("weights", weights, BYTES)
+    settings = Sampling(**sampling)  # says what is wrong with them before a model is read
+    model, tokenizer = load_model(checkpoint)
+    *ids, end = encode_documents(tokenizer, [prompt]).tolist()  # with <|endoftext|> behind it
+    if unknown := count_unknown(tokenizer, ids):
+        print(f"{unknown} of {len(ids)} tokens of the prompt are unknown", file=sys.stderr)
+    context_length = model.config.context_length
+    rows = torch.tensor([[end, *ids]])  # (1, T): every text begins after <|endoftext|>
+    readable = rows[:, -context_length:]
+    place, reason = choose_device(device, model, (readable, readable))
+    print(f"device {place}: {reason}", file=sys.stderr)
+    model = quantize(model.to(place), weights)
+    options: dict[str, Any] = {"stop": end, "slide": max(1, context_length // 4)}
+    options["generator"] = torch.Generator().manual_seed(seed)
     for number in range(n):
-        tokens = stream(
-            decoder,
-            rows.to(place),
-            max_new_tokens,
-            stop=end,
-            generator=generator,
-            slide=max(1, model.config.context_length // 4),
-            **sampling,
-        )
-        write("\n" * (number > 0) + prompt)
-        sys.stdout.flush()
-        text = TextStream(tokenizer, ids.tolist()[1:], until)
-        for token in tokens:
-            if token.item() != end:
-                write(text.add(token.item()))
-                sys.stdout.flush()
-            if text.stopped:
-                break
-        write(text.rest() + "\n")
+        show("\n" * (number > 0) + prompt)
+        tokens = stream(model, rows.to(place), max_new_tokens, settings, **options)
+        for piece in pieces(tokens, TextStream(tokenizer, ids, until), end):
+            show(piece)
+        show("\n")
     return 0
 
 
-def begin_text(prompt: str, tokenizer: object):
-    """The ids of a prompt behind the `<|endoftext|>` that every text begins after."""
-    ids = encode_documents(tokenizer, [prompt])  # with <|endoftext|> behind it
-    if unknown := count_unknown(tokenizer, ids):
-        print(f"{unknown} of {len(ids) - 1} pieces of the prompt are unknown", file=sys.stderr)
-    return ids.astype("int64")[[-1, *range(len(ids) - 1)]]
-
-
-def open_model(path: str | Path) -> tuple[GPT, object]:
-    """A model and its tokenizer: of a run, or a GPT-2 by name ("gpt2-124M") or in its folder.
-
-    Raises ValueError and OSError, saying what is there or how to get it.
-    """
-    files = ("hparams.json", "model.safetensors")
-    if str(path).startswith("gpt2-") or any((Path(path) / name).is_file() for name in files):
-        return load_pretrained(path), load_tokenizer(path)
-    _, model, data = open_run(path)
-    return model, data.tokenizer
-
-
-def open_run(path: str | Path) -> tuple[Checkpoint, GPT, TokenData]:
-    """The checkpoint at a path, with its model and the tokens that it was trained on.
-
-    path: a run folder, of which the best is taken (the latest, before there is a best), or one of
-    its checkpoints. Raises ValueError and OSError for what is none, saying what is there.
-    """
-    path = Path(path)
-    choices = [path, path / "best", path / "latest"]
-    folder = next((f for f in choices if (f / "checkpoint.json").is_file()), None)
-    if folder is None:
-        siblings = [p.name for p in path.parent.glob("*") if p.is_dir()] if path.name else []
-        hint = nearest(path.name, siblings) if not path.exists() else ""
-        raise ValueError(f"there is no run or checkpoint at {path}{hint}")
-    checkpoint = load_checkpoint(folder)
-    if not (folder.parent / "data" / "data.json").is_file():
-        raise ValueError(
-            f"{folder} does not lie in a run of llmlib train: its tokenizer is missing"
-        )
-    data = TokenData(folder.parent / "data")
-    if checkpoint.model_config is None:
-        raise ValueError(f"{folder} does not say what model it is of")
-    try:
-        model = GPT(GPTConfig(**checkpoint.model_config))
-    except TypeError as error:
-        raise ValueError(f"{folder} holds another kind of model: {error}") from None
-    checkpoint.load_into(model)
-    return checkpoint, model, data
+def show(text: str) -> None:
+    """Write to stdout, and let it be seen at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,21 +1,26 @@
-"""One process or many: who this one is, and what all have to agree on.
+"""One process or many: which one this is, and what all of them have to agree on.
 
-Written by hand. `torchrun` starts the processes and tells each of them its place by environment
-variables. Rank 0 is the one writer: it alone makes folders, saves, measures and prints.
+Written by hand. `torchrun` starts the processes and tells each its place by environment variables.
+Rank 0 is the only writer: it alone makes folders, saves, evaluates and prints.
 """
 
 import os
+import signal
 from collections.abc import Callable
-from types import TracebackType
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from llmlib.cli.console import tell
+
+T = TypeVar("T")
+
 
 class Processes:
-    """This process among all: a context in which they are connected, if there are several."""
+    """This process among all; as a context manager, it connects them if there are several."""
 
     def __init__(self):
         self.rank = int(os.environ.get("RANK", 0))
@@ -35,12 +40,7 @@ class Processes:
             dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
         # what gloo and nccl raise in all the others when one process ends
@@ -48,29 +48,35 @@ class Processes:
             raise self.lost() from None
 
     def lost(self) -> ConnectionError:
-        """The error of a process that can not go on because another one failed."""
+        """Return the error of a process that cannot go on because another one failed."""
         return ConnectionError(f"process {self.rank} stops, as another one failed: see its message")
 
-    def by_writer(self, work: Callable[[], object]) -> object:
-        """Let rank 0 do something alone, and give what it returns to all.
+    def say(self, text: str) -> None:
+        """Print a line, once for all processes."""
+        if self.is_writer:
+            tell(text)
 
-        Where it fails, its error is raised in rank 0, and ConnectionError in the others.
+    def by_writer(self, work: Callable[..., T], *arguments: object) -> T:
+        """Let rank 0 alone do some work, and return its result in all processes.
+
+        If the work fails, rank 0 raises its error, and the others raise ConnectionError.
         """
         if self.world == 1:
-            return work()
-        box, failure = [None, False], None
+            return work(*arguments)
+        message: list = [None, False]  # the result, and whether there is one
+        failure = None
         if self.is_writer:
             try:
-                box = [work(), True]
-            except BaseException as error:  # the others wait, whatever it is
+                message = [work(*arguments), True]
+            except BaseException as error:  # whatever it is: the others wait
                 failure = error
-        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-        if not box[1]:
+        dist.broadcast_object_list(message, src=0, device=torch.device("cpu"))
+        if not message[1]:
             raise failure or self.lost()
-        return box[0]
+        return message[0]
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
+        """Return whether the flag is set in any process."""
         if self.world == 1:
             return flag
         flags = torch.tensor(int(flag))
@@ -78,12 +84,34 @@ class Processes:
         return bool(flags)
 
     def command(self) -> str:
-        """What starts as many processes as these are."""
+        """Return the command that starts as many processes as these are."""
         here = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
         nodes = f"--nnodes={self.world // here} … " * (self.world > here)
         many = f"torchrun {nodes}--nproc_per_node={here} -m "
         return many * (self.world > 1) + "llmlib"
 
     def wrap(self, loss: nn.Module) -> nn.Module:
-        """The loss as each process trains it: with gradients that are the mean over all of them."""
+        """Return the loss with gradients that are the mean over all processes."""
         return DistributedDataParallel(loss) if self.world > 1 else loss
+
+
+class StopRequest:
+    """Notes Ctrl-C (SIGINT) and SIGTERM, so that a step is not left half taken.
+
+    A second one ends the process at once, with the last checkpoint on disk.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __enter__(self) -> "StopRequest":
+        self.made = False
+        self.before = {number: signal.signal(number, self.note) for number in self.SIGNALS}
+        return self
+
+    def note(self, *_: object) -> None:
+        self.made = True
+        self.__exit__()
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

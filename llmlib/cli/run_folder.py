@@ -1,10 +1,10 @@
-"""The folder of a run: all that it leaves behind, whole after a crash at any moment.
+"""The folder of a run: everything it leaves behind, intact after a crash at any moment.
 
 Written by hand.
 
-    config.yaml     the settings, enough to go on with, and to begin another run like it
+    config.yaml     the settings: enough to resume, and to start another run like it
     data/           the token files, or a note on the prepared folder they came from
-    latest/, best/  checkpoints: the last one, and the one with the least loss on other texts
+    latest/, best/  checkpoints: the last one, and the one with the lowest validation loss
     metrics.jsonl   a JSON object for each step
     samples.txt     what the model wrote, over time
     loss.png        the curves
@@ -16,166 +16,187 @@ Whatever stands behind that belongs to steps that will be taken again: resuming 
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import yaml
-from torch import nn
+from filelock import FileLock, Timeout
 
-from llmlib.cli.config import OPTIONS, convert, nearest
+from llmlib import files
 from llmlib.cli.dataset import TokenData, read_about
-from llmlib.training.checkpoint import Checkpoint, flush_folder, load_checkpoint, save_checkpoint
-from llmlib.training.checkpoint import write_through as write_and_flush
-
-try:
-    import fcntl
-except ImportError:  # Windows: two processes in one run are not noticed there
-    fcntl = None
+from llmlib.cli.prepare import prepare
+from llmlib.cli.settings import DATA, SETTINGS, read_settings, settle, settle_again
+from llmlib.data import corpora
+from llmlib.model.config import GPTConfig
+from llmlib.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from llmlib.training.config import TrainConfig
+from llmlib.training.trainer import Trainer
 
 CONFIG, METRICS, SAMPLES, PLOT = "config.yaml", "metrics.jsonl", "samples.txt", "loss.png"
 GROWING = (METRICS, SAMPLES)
 
 
-class RunFolder:
-    """A run's folder; see the module. All its methods raise OSError where it cannot be written."""
+def new_run(given: Mapping[str, Any]) -> "RunFolder":
+    """Start a run in a new folder: given["out"], or runs/NAME, with a number if that is taken.
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self.lock_file = None
+    Raises ValueError for settings that are impossible, and for a folder that is not empty.
+    """
+    given = dict(given)
+    out, data = given.pop("out", None), locate(given.get("data"))
+    given["data"], corpus = data, None
+    if Path(data).is_dir():
+        corpus = read_about(data)["corpus"]
+        for name in sorted(given.keys() & {setting.name for setting in DATA} - {"seed"}):
+            raise ValueError(f"{name} was decided when {data} was prepared: leave it out")
+    settings = settle(given, corpus)
+    check_sizes(settings)
+    name = f"{Path(data).stem}-{settings.preset}"
+    numbered = (Path("runs", name + (f"-{n}" if n > 1 else "")) for n in count(1))
+    run = RunFolder(out or next(path for path in numbered if not path.exists()), settings)
+    run.create()
+    return run
+
+
+def resume_run(path: str | Path, given: Mapping[str, Any]) -> "RunFolder":
+    """Open the folder of an earlier run to go on with it; given: settings that change.
+
+    Raises ValueError for a change that would make it another run, and if the folder is in use.
+    """
+    if "out" in given:
+        raise ValueError("give --resume or --out, not both: a run goes on in its own folder")
+    if given.get("data"):
+        given = {**given, "data": locate(given["data"])}
+    run = open_run(path)
+    run.settings = settle_again(vars(run.settings), given)
+    check_sizes(run.settings)
+    run.lock()
+    run.write_settings()
+    return run
+
+
+def open_run(path: str | Path) -> "RunFolder":
+    """Open the folder of an earlier run to read it. Raises ValueError if it is not whole."""
+    file = Path(path) / CONFIG
+    if not file.is_file():
+        raise ValueError(f"there is no run in {path}: it would hold a {CONFIG}")
+    settings = read_settings(file)
+    for name in SETTINGS.keys() - settings.keys() - {"out"}:
+        raise ValueError(f"{file} is damaged: {name} is missing in it")
+    return RunFolder(path, SimpleNamespace(**settings))
+
+
+def locate(data: object) -> str:
+    """Return the name of a corpus, or the absolute path of a file or folder, good from everywhere.
+
+    Raises ValueError or OSError, naming the nearest corpus, for anything else.
+    """
+    if not data:
+        raise ValueError(
+            "no data to train on: name a corpus, a text file or a prepared folder, such as "
+            "`llmlib train stories`"
+        )
+    if data in {corpus.name for corpus in corpora.CORPORA}:
+        return str(data)
+    if not Path(str(data)).is_dir():
+        corpora.documents(str(data))
+    return str(Path(str(data)).resolve())
+
+
+def check_sizes(settings: SimpleNamespace) -> None:
+    """Raise ValueError for sizes that no model or training can have, before a folder is made."""
+    model_config(settings, vocab_size=3)  # the true size is known when the text is prepared
+    train_config(settings)
+
+
+def model_config(settings: SimpleNamespace, vocab_size: int) -> GPTConfig:
+    """Return the configuration of the model: the preset's, with the sizes that were given."""
+    names = {field.name for field in fields(GPTConfig)} & vars(settings).keys()
+    given = {name: value for name in names if (value := getattr(settings, name)) is not None}
+    return GPTConfig.preset(settings.preset, **given | {"vocab_size": vocab_size})
+
+
+def train_config(settings: SimpleNamespace) -> TrainConfig:
+    """Return the configuration of the training."""
+    names = {field.name for field in fields(TrainConfig)} & vars(settings).keys()
+    return TrainConfig(**{name: getattr(settings, name) for name in names})
+
+
+class RunFolder:
+    """A run's folder and its settings. All methods raise OSError if it cannot be written."""
+
+    def __init__(self, path: str | Path, settings: SimpleNamespace):
+        self.path, self.settings = Path(path), settings
+        self.data_folder = self.path / "data"
+        self.file_lock = FileLock(self.path / ".lock", timeout=0)
         self.is_new = False
 
-    @classmethod
-    def create(cls, path: str | Path | None, name: str, settings: dict) -> "RunFolder":
-        """Begin a run in a new folder: at path, or at runs/name, with a number where that is taken.
+    def __reduce__(self) -> tuple:
+        """Send path and settings to other processes; the lock stays with the writer."""
+        return RunFolder, (self.path, self.settings)
 
-        Raises ValueError where something lies at path already.
-        """
-        if path is None:
-            numbers = (f"-{n}" if n > 1 else "" for n in count(1))
-            path = next(p for n in numbers if not (p := Path("runs") / f"{name}{n}").exists())
-        run = cls(path)
-        if (run.path / CONFIG).exists():
+    def create(self) -> None:
+        """Make the folder. Raises ValueError if there is something in it already."""
+        if (self.path / CONFIG).exists():
             raise ValueError(
-                f"{run.path} holds a run already: go on with `llmlib train --resume {run.path}`, "
+                f"{self.path} holds a run already: go on with `llmlib train --resume {self.path}`, "
                 "or name another folder with --out"
             )
-        if run.path.is_dir() and {p.name for p in run.path.iterdir()} - {".lock"}:
-            raise ValueError(f"{run.path} is not empty: name a new folder with --out")
-        run.path.mkdir(parents=True, exist_ok=True)
-        run.lock()
-        run.is_new = True
-        run.write_config(settings)
-        return run
+        if self.path.is_dir() and {p.name for p in self.path.iterdir()} - {".lock"}:
+            raise ValueError(f"{self.path} is not empty: name a new folder with --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.lock()
+        self.is_new = True
+        self.write_settings()
 
     def discard_unbegun(self) -> None:
         """Remove the folder of a new run that has no checkpoint, so that its name is free again."""
-        if self.is_new and not (self.path / "latest" / "checkpoint.json").exists():
+        if self.is_new and not self.has_begun():
             shutil.rmtree(self.path, ignore_errors=True)
 
     def lock(self) -> None:
-        """Be the only one who writes here; ends with the process, even one that is killed.
+        """Be the only process that writes here, until this one ends or is killed.
 
-        Raises ValueError where another process was first.
+        Raises ValueError if another process was first.
         """
-        self.lock_file = open(self.path / ".lock", "w")  # noqa: SIM115 - held while we live
         try:
-            if fcntl:
-                fcntl.flock(self.lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self.file_lock.acquire()
+        except Timeout:
             raise ValueError(f"another process is training in {self.path}: wait for it") from None
-        except OSError:  # some network drives cannot lock: go on without
+        except (OSError, NotImplementedError):  # some network drives cannot lock: go on without
             pass
 
-    def write_config(self, settings: dict) -> None:
-        """Replace config.yaml, whole at every moment."""
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
-        part = self.path / f"{CONFIG}.part"
-        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-        write_and_flush(part, lambda path: path.write_text(text, encoding="utf-8"))
-        os.replace(part, self.path / CONFIG)
-        flush_folder(self.path)
+    def write_settings(self) -> None:
+        """Replace config.yaml."""
+        lists = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.settings).items()}
+        text = yaml.safe_dump(lists, sort_keys=False, allow_unicode=True)
+        files.write_text(self.path / CONFIG, text)
 
-    def read_config(self) -> dict:
-        """The settings of the run; ValueError where there is none, or one that was spoiled."""
-        path = self.path / CONFIG
-        if not path.is_file():
-            raise ValueError(f"there is no run in {self.path}: it would hold a {CONFIG}")
-        try:
-            content = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (yaml.YAMLError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}") from None
-        for name in content.keys() - OPTIONS.keys() - {"data"}:
-            raise ValueError(f"{path}: no setting {name!r}{nearest(str(name), list(OPTIONS))}")
-        for name in [*OPTIONS, "data"]:
-            if name not in content:
-                raise ValueError(f"{path} is damaged: {name} is missing in it")
-        return {k: convert(OPTIONS[k], v, str(path)) if k in OPTIONS else v
-                for k, v in content.items()}  # fmt: skip
+    def prepare_data(self, checkpoint: Checkpoint | None) -> None:
+        """Make the folder ready for the step after a checkpoint: cut off the rest, encode the text.
 
-    @property
-    def data_folder(self) -> Path:
-        return self.path / "data"
-
-    def keep_note_of(self, prepared: Path) -> None:
-        """Copy what says which tokens a prepared folder held, and what they mean."""
-        self.data_folder.mkdir(exist_ok=True)
+        A text is prepared in the run's own folder. Of a folder that was prepared elsewhere, the run
+        keeps what tells which tokens it held and what they mean.
+        """
+        self.cut_back(checkpoint)
+        settings, folder = self.settings, self.data_folder
+        if (folder / "data.json").is_file():
+            return
+        if not Path(settings.data).is_dir():
+            names = [setting.name for setting in DATA]
+            prepare(settings.data, folder, **{name: getattr(settings, name) for name in names})
+            return
+        folder.mkdir(exist_ok=True)
         for name in ("tokenizer.json", "data.json"):
-            if (prepared / name).is_file():
-                shutil.copyfile(prepared / name, self.data_folder / f"{name}.part")
-                os.replace(self.data_folder / f"{name}.part", self.data_folder / name)
+            if (source := Path(settings.data) / name).is_file():
+                with files.replacing(folder / name) as part:
+                    shutil.copyfile(source, part)
 
-    def data(self) -> TokenData:
-        """The tokens of the run, of its own or of the prepared folder that config.yaml names."""
-        if (self.data_folder / "train.npy").is_file():
-            return TokenData(self.data_folder)
-        prepared = TokenData(self.read_config()["data"])
-        if prepared.about != read_about(self.data_folder):
-            raise ValueError(f"{prepared.folder} holds other tokens than when the run began")
-        return prepared
-
-    def log(self, entry: dict) -> None:
-        """Add a line to the metrics."""
-        self.append(METRICS, json.dumps(entry) + "\n")
-
-    def append(self, name: str, text: str) -> None:
-        """Add text to one of the files that only grow."""
-        with self.writing(name), open(self.path / name, "ab") as file:
-            file.write(text.encode())
-
-    @contextmanager
-    def writing(self, name: str) -> Iterator[None]:
-        """Inside this context, an OSError says which file could not be written."""
-        try:
-            yield
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{self.path / name} could not be written: {error.strerror}. "
-                "The checkpoints are untouched",
-            ) from error
-
-    def metrics(self) -> list[dict]:
-        """The lines of the metrics, as far as they are whole."""
-        path = self.path / METRICS
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
-
-    def save(self, name: str, model: nn.Module, training: dict, notes: dict) -> None:
-        """Save a checkpoint, "latest" or "best", once the files that it counts on are on disk."""
-        sizes = {}
-        for file in GROWING:
-            with open(self.path / file, "ab") as opened:
-                os.fsync(opened.fileno())
-                sizes[file] = opened.tell()
-        save_checkpoint(self.path / name, model, training, {**notes, "files": sizes})
-
-    def load(self, name: str) -> Checkpoint:
-        """A checkpoint of the run; raises as `load_checkpoint` does."""
-        return load_checkpoint(self.path / name)
-
-    def mend(self, checkpoint: Checkpoint | None) -> None:
+    def cut_back(self, checkpoint: Checkpoint | None) -> None:
         """Cut off what was written after a checkpoint (None: after the very beginning)."""
         sizes = checkpoint.notes.get("files", {}) if checkpoint else {}
         for name in GROWING:
@@ -185,3 +206,56 @@ class RunFolder:
                 os.truncate(path, content.rfind(b"\n") + 1)
         for part in [*self.path.glob("*.part"), *self.data_folder.glob("*.part")]:
             shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+    def data(self) -> TokenData:
+        """Return the tokens of the run: its own, or those of the prepared folder.
+
+        Raises ValueError if the prepared folder has changed since the run began.
+        """
+        if (self.data_folder / "train.npy").is_file():
+            return TokenData(self.data_folder)
+        prepared = TokenData(self.settings.data)
+        if prepared.about != read_about(self.data_folder):
+            raise ValueError(f"{prepared.folder} holds other tokens than when the run began")
+        return prepared
+
+    def append(self, name: str, text: str) -> None:
+        """Add text to one of the files that only grow."""
+        with self.writing(name), open(self.path / name, "ab") as file:
+            file.write(text.encode())
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Yield the path of a file; an OSError inside says that this file could not be written."""
+        try:
+            yield self.path / name
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{self.path / name} could not be written: {error.strerror}. "
+                "The checkpoints are untouched",
+            ) from error
+
+    def metrics(self) -> list[dict]:
+        """Return the lines of the metrics, except a last one that is not complete."""
+        path = self.path / METRICS
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
+
+    def has_begun(self) -> bool:
+        """Return whether there is a checkpoint to go on from."""
+        return (self.path / "latest" / "checkpoint.json").is_file()
+
+    def load(self, name: str = "latest") -> Checkpoint:
+        """Return a checkpoint of the run; raises as `load_checkpoint` does."""
+        return load_checkpoint(self.path / name)
+
+    def save(self, name: str, trainer: Trainer, **notes: object) -> None:
+        """Save a checkpoint, "latest" or "best", once the files that it counts on are on disk."""
+        sizes = {}
+        for file in GROWING:
+            with open(self.path / file, "ab") as opened:
+                os.fsync(opened.fileno())
+                sizes[file] = opened.tell()
+        notes |= {"files": sizes}
+        save_checkpoint(self.path / name, trainer.model, trainer.state_dict(), notes)

@@ -1,4 +1,4 @@
-"""`llmlib tokenizer`: a tokenizer of any kind is learned from a text, and written to a file.
+"""`llmlib tokenizer`: a tokenizer of any kind is learned from a text and written to a file.
 
 Written by hand. `--tokenizer FILE` of `llmlib prepare` and `llmlib train` reads such files, and
 whatever else `llmlib.tokenization.folders.load_tokenizer` knows.
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from llmlib import checks
 from llmlib.data import corpora
-from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
+from llmlib.tokenization.base import END_OF_TEXT
 from llmlib.tokenization.bpe import BPETokenizer
-from llmlib.tokenization.folders import KINDS, load_tokenizer
+from llmlib.tokenization.folders import KINDS
 
 
 def tokenizer_command(
@@ -18,16 +18,14 @@ def tokenizer_command(
 ) -> int:
     """Do what the command line asks for, and say how well the tokenizer fits its text.
 
-    The vocabulary is made from all of the text; `llmlib prepare --tokenizer bpe` makes one from the
-    part to train on only.
+    It learns from all of the text; `llmlib prepare --tokenizer bpe` learns from the training part.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}: it must be one of {', '.join(KINDS)}")
+    checks.one_of("kind", kind, KINDS)
     path = Path(out)
     if path.exists():
         raise ValueError(f"{path} exists: remove it, or name another file with --out")
     if not path.parent.is_dir():
-        raise ValueError(f"{path.parent} is no folder: make it, or name another file with --out")
+        raise ValueError(f"{path.parent} is not a folder: make it, or name another with --out")
     if kind != "bpe" and (path.suffix != ".json" or pattern != "gpt2"):
         raise ValueError(f"a {kind} tokenizer is written to a .json file and has no pattern")
     text = "\n\n".join(corpora.documents(data))
@@ -43,10 +41,3 @@ def tokenizer_command(
           f"{len(beginning.encode()) / n_tokens:.2f} bytes per token")  # fmt: skip
     print(f"train with it: llmlib train {data} --tokenizer {path}")
     return 0
-
-
-def load_file(path: str | Path) -> Tokenizer:
-    """Return the tokenizer in a file or folder. Raises ValueError if it has no `<|endoftext|>`."""
-    tokenizer = load_tokenizer(path)
-    checks.ends_documents(tokenizer.special_tokens, path)
-    return tokenizer

@@ -111,13 +111,13 @@ def split(
 
 
 class DocumentDataset(Dataset):
-    """Documents of different lengths, one a row: the targets of what is filled up are -100.
+    """Documents of different lengths, one per row, padded with targets of -100.
 
     documents: token ids of each, without special tokens. end_of_text: the id that opens and closes
     a document. context_length: the most inputs that the model takes, if there is a limit.
 
     `dataset[[i, j, ...]]` is a batch `(inputs, targets)`, each (B, T) int64, T one more than the
-    longest document has: `end_of_text w1 … wn` and `w1 … wn end_of_text`. Inputs are filled up with
+    longest document has: `end_of_text w1 … wn` and `w1 … wn end_of_text`. Inputs are padded with
     `end_of_text`, targets with -100, which a loss ignores. `dataset[i]` is one row, (T,) each.
     Raises ValueError for no documents, an empty one, one that is too long, and one that already
     holds `end_of_text`.
@@ -129,28 +129,15 @@ class DocumentDataset(Dataset):
         end_of_text: int,
         context_length: int | None = None,
     ):
-        if len(documents) == 0:
-            raise ValueError("there are no documents: give at least one")
-        if end_of_text < 0:
-            raise ValueError(f"end_of_text must be a token id, so at least 0, not {end_of_text}")
+        checks.documents(len(documents), end_of_text)
         pieces = [np.array([end_of_text])]
         for number, document in enumerate(documents):
-            try:
+            with checks.about(f"document {number}"):
                 ids = as_token_array(document)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"document {number}: {error}") from None
-            if context_length is not None and len(ids) + 1 > context_length:
-                raise ValueError(
-                    f"document {number} of {len(ids)} tokens, and end_of_text before it, exceeds "
-                    f"the context_length of {context_length}: divide it, or use create_dataloader"
-                )
-            if (ids == end_of_text).any():
-                raise ValueError(
-                    f"document {number} holds end_of_text ({end_of_text}): it is added here, so "
-                    "give each document without it"
-                )
+            checks.document(number, ids, end_of_text, context_length)
             pieces += [ids, pieces[0]]
-        self.ids = np.concatenate(pieces)  # held once: end_of_text d0 end_of_text d1 … end_of_text
+        # held once: end_of_text d0 end_of_text d1 … end_of_text, so that neighbours share it
+        self.ids = np.concatenate(pieces)
         self.lengths = np.array([len(ids) + 1 for ids in pieces[1::2]])
         self.starts = np.cumsum(self.lengths) - self.lengths
 
@@ -158,16 +145,17 @@ class DocumentDataset(Dataset):
         return len(self.lengths)
 
     def __getitem__(self, index: int | Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        starts, lengths = self.starts[index][..., None], self.lengths[index][..., None]
-        steps = np.arange(lengths.max())
+        starts, lengths = self.starts[index][..., None], self.lengths[index][..., None]  # (B, 1)
+        steps = np.arange(lengths.max())  # (T,)
         inside = steps < lengths  # (B, T)
-        places = starts + np.where(inside, steps, 0)  # filled up with the first id, end_of_text
+        places = starts + np.where(inside, steps, 0)  # padding reads the first id, end_of_text
+        inputs = self.ids[places]
         targets = np.where(inside, self.ids[places + 1], -100)
-        return tuple(torch.from_numpy(ids.astype(np.int64)) for ids in (self.ids[places], targets))
+        return torch.from_numpy(inputs.astype(np.int64)), torch.from_numpy(targets)
 
 
 class LengthSampler(Sampler):
-    """Batches of indices of similar length, so that little has to be filled up.
+    """Batches of indices of similar length, so that little padding is needed.
 
     Shuffled: all indices in random order, sorted by length within pools of POOL batches, and then
     the batches in random order. Not shuffled: all sorted by length. With drop_last, indices that
@@ -193,19 +181,18 @@ class LengthSampler(Sampler):
 
     def __iter__(self) -> Iterator[list[int]]:
         n, size = len(self.lengths), self.batch_size
-        order = (
-            torch.randperm(n, generator=self.generator).numpy() if self.shuffle else np.arange(n)
-        )
+        order = self.permutation(n)
         # left out before anything is sorted: afterwards it would always be the longest
         order = order[: n - n % size] if self.drop_last else order
         pool = self.POOL * size if self.shuffle else n
         pools = [order[start : start + pool] for start in range(0, n, pool)]
         order = np.concatenate([p[np.argsort(self.lengths[p], kind="stable")] for p in pools])
         batches = [order[start : start + size].tolist() for start in range(0, len(order), size)]
-        turns = range(len(batches))
-        if self.shuffle:
-            turns = torch.randperm(len(batches), generator=self.generator).tolist()
-        yield from (batches[turn] for turn in turns)
+        yield from (batches[i] for i in self.permutation(len(batches)))
+
+    def permutation(self, n: int) -> np.ndarray:
+        """Return the numbers below n: in random order if this sampler shuffles."""
+        return torch.randperm(n, generator=self.generator).numpy() if self.shuffle else np.arange(n)
 
 
 def create_document_loader(
@@ -220,18 +207,12 @@ def create_document_loader(
 ) -> DataLoader:
     """Return a loader of batches `(inputs, targets)`, each (B, T) int64: a document in each row.
 
-    See `DocumentDataset` for the rows and `LengthSampler` for their order, which in each epoch is
-    drawn anew from `generator` (the global one if left out), or always the same without `shuffle`.
+    See `DocumentDataset` for the rows and `LengthSampler` for their order, which is drawn from
+    `generator` (by default the global one) in each epoch, or always the same without `shuffle`.
     Raises ValueError where there is not a single batch to give.
     """
     dataset = DocumentDataset(documents, end_of_text, context_length)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    if drop_last and len(dataset) < batch_size:
-        raise ValueError(
-            f"{len(dataset)} documents do not fill one batch of {batch_size}: "
-            "give more of them, a smaller batch_size, or drop_last=False"
-        )
+    checks.document_batches(len(dataset), batch_size, drop_last)
     sampler = LengthSampler(dataset.lengths, batch_size, shuffle, drop_last, generator)
     # batch_size=None: the sampler already yields whole batches of indices
     return DataLoader(dataset, sampler=sampler, batch_size=None)

@@ -18,7 +18,7 @@ from pathlib import Path
 from llmlib import checks
 from llmlib.data.download import DownloadError, fetch
 from llmlib.data.wiki import make_wiki
-from llmlib.files import home, write_text
+from llmlib.files import home, shipped, write_text
 
 # Of data/wiki.txt, the same on every machine: update it when the cleaning of articles changes.
 WIKI_SHA256 = "07a0a45a557573a932c73879a34cea081bda56b98d8f07535ce3b14d8e334ae5"
@@ -72,7 +72,7 @@ def available() -> list[Corpus]:
     for corpus in CORPORA:
         here, size = True, corpus.size
         if corpus.file:
-            place = data / corpus.file
+            place = shipped(f"data/{corpus.file}")
             here = place.is_file()
             size = size or (place.stat().st_size if here else None)
         elif corpus.name == "wiki":
@@ -125,7 +125,7 @@ def documents(name: str | Path) -> list[str]:
     if name == "python-docs":
         return python_docs()
     if name == "stories":
-        return read_text(home() / "data" / "stories.txt").splitlines()
+        return read_text(shipped("data/stories.txt")).splitlines()
     return [read_text(downloaded(known[name]) if name in known else Path(name))]
 
 

@@ -2,7 +2,8 @@
 
 """How good a model is: its loss on held-out tokens, as nats, perplexity and bits per byte.
 
-Built in notebook 05.
+Built in notebook 05. `evaluate` takes a model of `llmlib.model.protocol`, or any function that maps
+ids to logits, so that counts and networks are measured alike.
 """
 
 import math
@@ -14,12 +15,13 @@ from itertools import islice
 import torch
 from torch import nn
 
-from llmlib.training.loss import IGNORED, cross_entropy
+from llmlib import checks
+from llmlib.training.loss import IGNORED, next_token_loss, split_batch
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found: the loss in nats a token, and of how many tokens it is the mean."""
+    """What `evaluate` found: the loss in nats per token, the mean over n_tokens of them."""
 
     loss: float
     n_tokens: int
@@ -35,14 +37,12 @@ class Evaluation:
         n_bytes: the length, in UTF-8, of the text that all the targets spell. Only what is measured
         in bytes compares between tokenizers. Raises ValueError for less than one byte.
         """
-        if n_bytes < 1:
-            raise ValueError(f"a text of {n_bytes} bytes has no bits per byte: give at least 1")
-        return self.loss * self.n_tokens / math.log(2) / n_bytes
+        return self.loss * self.n_tokens / math.log(2) / checks.at_least_one_byte(n_bytes)
 
 
 @contextmanager
-def evaluating(model: Callable) -> Iterator[None]:
-    """No gradients and no dropout inside; afterwards each submodule is in its former mode again."""
+def evaluating(model: Callable[..., torch.Tensor]) -> Iterator[None]:
+    """Keep no gradients and drop nothing out; restore the mode of each submodule afterwards."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     modes = [module.training for module in modules]
     try:
@@ -55,55 +55,34 @@ def evaluating(model: Callable) -> Iterator[None]:
             module.training = mode
 
 
-def sum_of_batch(model: Callable, batch: Sequence[torch.Tensor], number: int) -> tuple[float, int]:
-    """The loss of one batch in nats, summed, and how many of its tokens count."""
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        raise TypeError(f"batch {number} is a {type(batch).__name__}: give pairs (inputs, targets)")
-    inputs, targets = batch
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    if parameter is not None:
-        inputs, targets = inputs.to(parameter.device), targets.to(parameter.device)
-    logits = model(inputs)
-    if not isinstance(logits, torch.Tensor):
-        raise TypeError(
-            f"the model gave a {type(logits).__name__}: evaluate needs logits (B, T, V)"
-        )
-    loss = cross_entropy(logits, targets, reduction="sum").item()
-    if math.isnan(loss):
-        bad = (~logits.isfinite()).sum().item()
-        raise ValueError(
-            f"the loss of batch {number} is not a number, nor would be any mean with it: "
-            f"{bad} of {logits.numel()} logits are NaN or infinite"
-        )
-    return loss, int((targets != IGNORED).sum())
-
-
 def evaluate(
-    model: Callable[[torch.Tensor], torch.Tensor],
-    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    model: Callable[..., torch.Tensor],
+    batches: Iterable[Sequence[torch.Tensor]],
     *,
     max_batches: int | None = None,
 ) -> Evaluation:
     """Return the loss of a model over batches, in which every token counts the same.
 
-    model: maps ids (B, T) to logits (B, T, V). A module is evaluated without dropout, on the device
-    where its parameters are, and each of its parts is left in the mode in which it was.
-    batches: pairs (inputs, targets), ids (B, T) each; targets of -100 do not count.
+    model: as in `llmlib.model.protocol`, or any function that maps ids (B, T) to logits (B, T, V).
+    A module is evaluated without dropout, on the device where its parameters are, and each of its
+    parts is left in the mode in which it was.
+    batches: pairs (inputs, targets), ids (B, T) each, or triples with segments; see `split_batch`.
     max_batches: stop after so many.
     The loss is infinite if a target was given no probability at all. Raises ValueError where there
     is nothing to measure or a loss is not a number, and as `cross_entropy` does.
     """
-    if not callable(model):
-        raise TypeError(f"the model is a {type(model).__name__}: give a function of ids (B, T)")
-    if max_batches is not None and max_batches < 1:
-        raise ValueError(f"max_batches must be at least 1, not {max_batches}")
-    total, n_tokens, number = 0.0, 0, 0
+    checks.evaluation(model, max_batches)
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    device = parameter.device if parameter is not None else None  # None: as it is
+    total, n_tokens, number = 0.0, 0, 0  # in Python's floats, which have double precision
     with evaluating(model):
         for number, batch in enumerate(islice(batches, max_batches), 1):
-            loss, counted = sum_of_batch(model, batch, number)
-            total, n_tokens = total + loss, n_tokens + counted
-    if number == 0:
-        raise ValueError("there is no batch to evaluate: the loader is empty (or used up)")
-    if n_tokens == 0:
-        raise ValueError(f"no target of {number} batches counts: all of them are {IGNORED}")
+            parts = split_batch(batch, name=f"batch {number}")
+            inputs, targets, segments = (
+                part if part is None else part.to(device) for part in parts
+            )
+            loss = next_token_loss(model, inputs, targets, segments).item()
+            total += checks.measured_loss(loss, number, lambda ids=inputs: model(ids))
+            n_tokens += int((targets != IGNORED).sum())
+    checks.measured_tokens(number, n_tokens, IGNORED)
     return Evaluation(total / n_tokens, n_tokens)

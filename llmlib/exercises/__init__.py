@@ -1,18 +1,17 @@
 """The checks of the exercises: `check("01.2", my_function)` says *solved*, or what is wrong.
 
-Written by hand. The checks of each notebook stand in a module of their own (`data_preparation`,
-`embeddings`, ...), which is imported when its first exercise is checked. A check is a generator:
-it receives the learner's function and yields cases, each a call and what it should give.
+Written by hand. The checks of each notebook are in a module with the name of its subject
+(`data_preparation`, `embeddings`, ...), which is imported when its first exercise is checked. A
+check is a generator of cases, each a call of the learner's function and what it should give.
 
     @exercise("01.1")
-    def reversed_words(answer):
-        yield case(answer, "a b", expected="b a")
-        yield case(answer, "", expected="")
+    def reversed_words():
+        yield case("a b", expected="b a")
+        yield case("", expected="")
 
-Cases are evaluated one at a time, so that the first failure is the one reported.
+Cases run one at a time, so that the first failure is the one reported.
 """
 
-import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -35,48 +34,46 @@ MODULES = {
     "10": "inference",
 }
 
-CHECKS: dict[str, Callable[[Callable], Iterator["Case"]]] = {}
+CHECKS: dict[str, Callable[[], Iterator["Case"]]] = {}
 
 
 @dataclass(frozen=True)
 class Case:
-    """One call of the learner's function, and what it must give.
+    """One call of the learner's function, and what it has to give.
 
-    `expected` is compared with the result; where it is a function, it is called with the result
-    and must return True, and `saying` tells in words what it asks for.
+    `expected` is compared with the result; if it is a function, it is called with the result and
+    has to return True, and `saying` tells in words what it asks for. `through` turns the learner's
+    function into the one that is called.
     """
 
-    answer: Callable
     args: tuple
     kwargs: dict
     expected: Any
     saying: str | None
     tolerance: float
+    through: Callable[[Callable], Callable] | None
 
-    @property
-    def call(self) -> str:
-        """The call as a learner would type it: `count_words('a b a')`."""
-        named = [f"{name}={brief(value)}" for name, value in self.kwargs.items()]
-        return f"{self.answer.__name__}({', '.join([*map(brief, self.args), *named])})"
-
-    def failure(self) -> str | None:
-        """Run the case; None if it passes, otherwise a sentence that says what went wrong."""
-        wanted = self.saying or brief(self.expected)
+    def failure(self, answer: Callable) -> str | None:
+        """Run the case; return None if it passes, otherwise a sentence on what went wrong."""
+        function = self.through(answer) if self.through else answer
+        named = [f"{name}={shorten(value)}" for name, value in self.kwargs.items()]
+        call = f"{function.__name__}({', '.join([*map(shorten, self.args), *named])})"
+        wanted = self.saying or shorten(self.expected)
         try:
-            result = self.answer(*self.args, **self.kwargs)
+            result = function(*self.args, **self.kwargs)
         except NotImplementedError:
-            return f"{self.call} should give {wanted}"
+            return f"{call} should give {wanted}"
         except Exception as error:
-            return f"{self.call} should give {wanted}, but raised {type(error).__name__}: {error}"
+            return f"{call} should give {wanted}, but raised {type(error).__name__}: {error}"
         if self.matches(result):
             return None
-        gave = brief(result)
+        gave = shorten(result)
         if gave == wanted:  # the difference is in a later digit
-            gave, wanted = brief(result, digits=17), brief(self.expected, digits=17)
-        return f"{self.call} should give {wanted}, but gave {gave}"
+            gave, wanted = shorten(result, digits=17), shorten(self.expected, digits=17)
+        return f"{call} should give {wanted}, but gave {gave}"
 
     def matches(self, result: Any) -> bool:
-        """Whether the result is what was expected; a comparison that cannot be made is a no."""
+        """Tell whether the result is as expected; a comparison that fails means that it is not."""
         try:
             if callable(self.expected):
                 return bool(self.expected(result))
@@ -86,15 +83,15 @@ class Case:
 
 
 def case(
-    answer: Callable,
     *args: Any,
     expected: Any,
     saying: str | None = None,
     tolerance: float = 1e-5,
+    through: Callable[[Callable], Callable] | None = None,
     **kwargs: Any,
 ) -> Case:
-    """Describe one call of `answer` and what it must give: a value, or a test of the result."""
-    return Case(answer, args, kwargs, expected, saying, tolerance)
+    """Describe one call and what it has to give: a value, or a test of the result."""
+    return Case(args, kwargs, expected, saying, tolerance, through)
 
 
 def exercise(name: str) -> Callable:
@@ -121,9 +118,9 @@ def failure(name: str, answer: Callable) -> str | None:
         raise ValueError(
             f"no exercise {name!r}: there are {', '.join(sorted(CHECKS)) or 'none yet'}"
         )
-    if not (inspect.isroutine(answer) or inspect.isclass(answer) or callable(answer)):
-        raise TypeError(f"check({name!r}, ...) takes the function itself, not {brief(answer)}")
-    return next((text for case in CHECKS[name](answer) if (text := case.failure())), None)
+    if not callable(answer):
+        raise TypeError(f"check({name!r}, ...) takes the function itself, not {shorten(answer)}")
+    return next((text for case in CHECKS[name]() if (text := case.failure(answer))), None)
 
 
 def check(name: str, answer: Callable) -> None:
@@ -133,6 +130,11 @@ def check(name: str, answer: Callable) -> None:
     """
     wrong = failure(name, answer)
     print(f"Exercise {name}: not solved yet. {wrong}." if wrong else f"Exercise {name}: solved.")
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Return normal numbers that are the same in every run."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def same(result: Any, expected: Any, tolerance: float) -> bool:
@@ -163,31 +165,31 @@ def same(result: Any, expected: Any, tolerance: float) -> bool:
     return type(result) is type(expected) and bool(result == expected)
 
 
-class Written(str):
+class Verbatim(str):
     """A text that is its own `repr`."""
 
     __repr__ = str.__str__
 
 
-def brief(value: Any, width: int = 100, digits: int = 4) -> str:
-    """`repr` on one line, floats in a few digits, with the middle left out where it is long."""
+def shorten(value: Any, width: int = 100, digits: int = 4) -> str:
+    """Return `repr` on one line, floats in a few digits, without the middle if it is long."""
 
-    def short(value: Any) -> Any:
+    def rounded(value: Any) -> Any:
         if type(value) is float:  # below 1, digits that count, so that 1e-7 is not shown as 0
             return round(value, digits) if abs(value) >= 1 else float(f"{value:.{digits}g}")
         if type(value) in (list, tuple):
-            return type(value)(map(short, value))
+            return type(value)(map(rounded, value))
         if type(value) is dict:
-            return {key: short(item) for key, item in value.items()}
+            return {key: rounded(item) for key, item in value.items()}
         if type(value) is set and value:  # whose order changes from run to run
-            return Written("{" + ", ".join(sorted(map(repr, value))) + "}")
+            return Verbatim("{" + ", ".join(sorted(map(repr, value))) + "}")
         return value
 
     if isinstance(value, torch.Tensor):
         head = f"tensor of shape {tuple(value.shape)}"
-        text = f"{head}: {short(value.tolist())}" if value.numel() <= 16 else head
+        text = f"{head}: {rounded(value.tolist())}" if value.numel() <= 16 else head
     elif isinstance(value, np.ndarray):
-        text = f"array of shape {value.shape}: {short(value.tolist())}"
+        text = f"array of shape {value.shape}: {rounded(value.tolist())}"
     else:
-        text = getattr(value, "__name__", None) or " ".join(repr(short(value)).split())
+        text = getattr(value, "__name__", None) or " ".join(repr(rounded(value)).split())
     return text if len(text) <= width else f"{text[: width // 2]} … {text[-width // 3 :]}"

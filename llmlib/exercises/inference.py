@@ -6,21 +6,21 @@ from llmlib.exercises import case, exercise
 
 
 @exercise("10.1")
-def whole_texts_fit(answer):
-    yield case(answer, 2 * 12 * 768 * 1024 * 4, 12, 768, 1024, 4, expected=1)
-    yield case(answer, 10**9, 12, 768, 1024, 4, expected=13)
-    yield case(answer, 10**9, 48, 1600, 512, 2, expected=6)
-    yield case(answer, 7 * 2560 - 1, 2, 16, 10, 4, expected=6)
-    yield case(answer, 100, 2, 16, 10, 4, expected=0)
+def whole_texts_fit():
+    yield case(2 * 12 * 768 * 1024 * 4, 12, 768, 1024, 4, expected=1)
+    yield case(10**9, 12, 768, 1024, 4, expected=13)
+    yield case(10**9, 48, 1600, 512, 2, expected=6)
+    yield case(7 * 2560 - 1, 2, 16, 10, 4, expected=6)
+    yield case(100, 2, 16, 10, 4, expected=0)
 
 
 @exercise("10.2")
-def positions_count_tokens_only(answer):
+def positions_count_tokens_only():
     given = torch.tensor([0, 2, 4])
     expected = torch.tensor([[0, 1, 2, 3, 4], [0, 0, 0, 1, 2], [0, 0, 0, 0, 0]])
-    yield case(answer, given, 5, expected=expected)
-    yield case(answer, torch.tensor([0]), 3, expected=torch.tensor([[0, 1, 2]]))
-    yield case(answer, torch.tensor([1, 1]), 2, expected=torch.tensor([[0, 0], [0, 0]]))
+    yield case(given, 5, expected=expected)
+    yield case(torch.tensor([0]), 3, expected=torch.tensor([[0, 1, 2]]))
+    yield case(torch.tensor([1, 1]), 2, expected=torch.tensor([[0, 0], [0, 0]]))
 
 
 def rounded(weight: torch.Tensor, group: int) -> torch.Tensor:
@@ -31,14 +31,14 @@ def rounded(weight: torch.Tensor, group: int) -> torch.Tensor:
 
 
 @exercise("10.3")
-def each_group_has_a_scale(answer):
-    yield case(answer, torch.tensor([[1.0, 0.5, 100.0, 50.0]]), 2, expected=rounded_example())
+def each_group_has_a_scale():
+    yield case(torch.tensor([[1.0, 0.5, 100.0, 50.0]]), 2, expected=rounded_example())
     noise = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     noise = noise * torch.tensor([1, 1, 1, 1, 50, 50, 50, 50])
     for group in (4, 2, 8):
-        yield case(answer, noise, group, expected=rounded(noise, group))
+        yield case(noise, group, expected=rounded(noise, group))
     zeros = torch.tensor([[0.0, 0.0, 1.0, -1.0]])
-    yield case(answer, zeros, 2, expected=zeros)
+    yield case(zeros, 2, expected=zeros)
 
 
 def rounded_example() -> torch.Tensor:
@@ -47,23 +47,23 @@ def rounded_example() -> torch.Tensor:
 
 
 @exercise("10.4")
-def what_the_draft_gave_too_little(answer):
+def what_the_draft_gave_too_little():
     p = torch.tensor([0.5, 0.3, 0.2])
-    yield case(answer, p, torch.tensor([0.1, 0.7, 0.2]), expected=torch.tensor([1.0, 0.0, 0.0]))
-    yield case(answer, p, torch.tensor([0.2, 0.8, 0.0]), expected=torch.tensor([0.6, 0.0, 0.4]))
-    yield case(answer, p, p.clone(), expected=p)
+    yield case(p, torch.tensor([0.1, 0.7, 0.2]), expected=torch.tensor([1.0, 0.0, 0.0]))
+    yield case(p, torch.tensor([0.2, 0.8, 0.0]), expected=torch.tensor([0.6, 0.0, 0.4]))
+    yield case(p, p.clone(), expected=p)
 
 
 @exercise("10.5")
-def only_what_may_still_become_a_character(answer):
+def only_what_may_still_become_a_character():
     fox = "🦊".encode()
-    yield case(answer, b"abc", expected=0)
-    yield case(answer, "é".encode(), expected=0)
-    yield case(answer, b"ab" + "é".encode()[:1], expected=1)
-    yield case(answer, "€".encode()[:2], expected=2)
+    yield case(b"abc", expected=0)
+    yield case("é".encode(), expected=0)
+    yield case(b"ab" + "é".encode()[:1], expected=1)
+    yield case("€".encode()[:2], expected=2)
     for n in (1, 2, 3):
-        yield case(answer, b"x" + fox[:n], expected=n)
-    yield case(answer, fox, expected=0)
-    yield case(answer, b"", expected=0)
-    yield case(answer, b"a\x80\x80", expected=0)
-    yield case(answer, fox + fox[:2], expected=2)
+        yield case(b"x" + fox[:n], expected=n)
+    yield case(fox, expected=0)
+    yield case(b"", expected=0)
+    yield case(b"a\x80\x80", expected=0)
+    yield case(fox + fox[:2], expected=2)

@@ -8,18 +8,16 @@ from llmlib.exercises import case, exercise
 
 
 @exercise("05.1")
-def perplexity_is_a_number_of_choices(answer):
-    yield case(answer, [0.5, 0.5, 0.5], expected=2.0)
-    yield case(answer, [0.5, 0.125], expected=4.0)
-    yield case(answer, [1.0], expected=1.0)
+def perplexity_is_a_number_of_choices():
+    yield case([0.5, 0.5, 0.5], expected=2.0)
+    yield case([0.5, 0.125], expected=4.0)
+    yield case([1.0], expected=1.0)
     yield case(
-        answer,
         [0.1] * 2000,
         expected=lambda result: abs(result - 10) < 1e-6,
         saying="10.0, for a long text too",
     )
     yield case(
-        answer,
         [0.5, 0.0],
         expected=lambda result: result == math.inf,
         saying="inf, because the model called impossible what came",
@@ -27,31 +25,30 @@ def perplexity_is_a_number_of_choices(answer):
 
 
 @exercise("05.2")
-def bytes_are_counted_and_not_characters(answer):
+def bytes_are_counted_and_not_characters():
     bit = -math.log(2)
-    yield case(answer, "abcd", [4 * bit, 4 * bit], expected=2.0)
-    yield case(answer, "ab", [bit, bit, bit], expected=1.5)
-    yield case(answer, "é", [6 * bit], expected=3.0)
-    yield case(answer, "🦊!", [math.log(0.5), math.log(0.25)], expected=0.6)
+    yield case("abcd", [4 * bit, 4 * bit], expected=2.0)
+    yield case("ab", [bit, bit, bit], expected=1.5)
+    yield case("é", [6 * bit], expected=3.0)
+    yield case("🦊!", [math.log(0.5), math.log(0.25)], expected=0.6)
 
 
 @exercise("05.3")
-def every_token_counts_the_same(answer):
-    yield case(answer, [(2.0, 10), (4.0, 10)], expected=3.0)
-    yield case(answer, [(2.0, 30), (4.0, 10)], expected=2.5)
-    yield case(answer, [(1.5, 7)], expected=1.5)
-    yield case(answer, [(2.0, 30), (math.nan, 0), (4.0, 10)], expected=2.5)
+def every_token_counts_the_same():
+    yield case([(2.0, 10), (4.0, 10)], expected=3.0)
+    yield case([(2.0, 30), (4.0, 10)], expected=2.5)
+    yield case([(1.5, 7)], expected=1.5)
+    yield case([(2.0, 30), (math.nan, 0), (4.0, 10)], expected=2.5)
 
 
 @exercise("05.4")
-def the_divergence_is_measured(answer):
+def the_divergence_is_measured():
     p = {"a": 0.5, "b": 0.5}
-    yield case(answer, p, p, expected=0.0)
-    yield case(answer, p, {"a": 0.25, "b": 0.75}, expected=0.5 * math.log(4 / 3))
-    yield case(answer, {"a": 1.0}, p, expected=math.log(2))
-    yield case(answer, {"a": 1.0, "b": 0.0}, p, expected=math.log(2))
+    yield case(p, p, expected=0.0)
+    yield case(p, {"a": 0.25, "b": 0.75}, expected=0.5 * math.log(4 / 3))
+    yield case({"a": 1.0}, p, expected=math.log(2))
+    yield case({"a": 1.0, "b": 0.0}, p, expected=math.log(2))
     yield case(
-        answer,
         p,
         {"a": 1.0},
         expected=lambda result: result == math.inf,
@@ -60,7 +57,7 @@ def the_divergence_is_measured(answer):
 
 
 @exercise("05.5")
-def the_gradient_is_what_autograd_finds(answer):
+def the_gradient_is_what_autograd_finds():
     def given(logits, targets):
         logits = torch.tensor(logits)
         probabilities = logits.softmax(dim=-1)
@@ -69,7 +66,7 @@ def the_gradient_is_what_autograd_finds(answer):
         gradient[counts] = probabilities[counts]
         for row in counts:
             gradient[row, targets[row]] -= 1
-        return case(answer, logits, torch.tensor(targets), expected=gradient / len(counts))
+        return case(logits, torch.tensor(targets), expected=gradient / len(counts))
 
     yield given([[0.0, 0.0]], [0])
     yield given([[0.0, 0.0], [2.0, 1.0]], [0, 1])

@@ -7,16 +7,15 @@ from llmlib.exercises import case, exercise
 
 
 @exercise("08.1")
-def all_parameters_are_counted(answer):
-    yield case(answer, 50257, 1024, 768, 12, 12, expected=124_439_808)
-    yield case(answer, 50257, 1024, 1600, 25, 48, expected=1_557_611_200)
-    yield case(answer, 10, 4, 2, 1, 1, expected=106)
+def all_parameters_are_counted():
+    yield case(50257, 1024, 768, 12, 12, expected=124_439_808)
+    yield case(50257, 1024, 1600, 25, 48, expected=1_557_611_200)
+    yield case(10, 4, 2, 1, 1, expected=106)
 
 
 @exercise("08.2")
-def the_thirds_are_taken_apart_and_turned(answer):
+def the_thirds_are_split_and_transposed():
     yield case(
-        answer,
         np.arange(12, dtype=np.float32).reshape(1, 2, 6),
         expected=(
             torch.tensor([[0.0, 6.0], [1.0, 7.0]]),
@@ -26,21 +25,20 @@ def the_thirds_are_taken_apart_and_turned(answer):
     )
     matrix = np.random.default_rng(0).normal(size=(1, 6, 18)).astype(np.float32)
     parts = (torch.tensor(matrix[0, :, at : at + 6].T.copy()) for at in (0, 6, 12))
-    yield case(answer, matrix, expected=tuple(parts))
+    yield case(matrix, expected=tuple(parts))
 
 
 @exercise("08.3")
-def the_distribution_is_that_of_sample(answer):
+def the_distribution_is_that_of_sample():
     logits = torch.tensor([1.0, 3.0, 2.0, -1.0])
-    yield case(answer, logits, 1.0, 4, expected=logits.softmax(0))
-    yield case(answer, logits, 0.5, 4, expected=(2 * logits).softmax(0))
+    yield case(logits, 1.0, 4, expected=logits.softmax(0))
+    yield case(logits, 0.5, 4, expected=(2 * logits).softmax(0))
     two = torch.tensor([0.0, 1.0, 0.5, 0.0]) * 2
     two = torch.where(two > 0, logits / 2, -torch.inf).softmax(0)
-    yield case(answer, logits, 2.0, 2, expected=two)
-    yield case(answer, logits, 0.0, 3, expected=torch.tensor([0.0, 1.0, 0.0, 0.0]))
-    yield case(answer, logits, 1.0, 50, expected=logits.softmax(0))
+    yield case(logits, 2.0, 2, expected=two)
+    yield case(logits, 0.0, 3, expected=torch.tensor([0.0, 1.0, 0.0, 0.0]))
+    yield case(logits, 1.0, 50, expected=logits.softmax(0))
     yield case(
-        answer,
         logits,
         1.0,
         2,

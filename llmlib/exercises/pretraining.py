@@ -4,47 +4,39 @@ import math
 
 import torch
 
-from llmlib.exercises import case, exercise
-
-
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    """Normal numbers that are the same in every run."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from llmlib.exercises import case, exercise, noise
 
 
 @exercise("06.1")
-def the_schedule_is_a_trapezoid(answer):
+def the_schedule_is_a_trapezoid():
     settings = {"max_steps": 10, "warmup_steps": 4, "decay_steps": 3, "highest": 0.8}
     expected = [0.2, 0.4, 0.6, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8 * 2 / 3, 0.8 / 3]
     for step in (0, 3, 5, 7, 8, 9):
-        yield case(answer, step, **settings, expected=expected[step])
-    yield case(answer, 0, 5, 0, 2, 1.0, expected=1.0)
-    yield case(answer, 4, 5, 0, 0, 1.0, expected=1.0)
+        yield case(step, **settings, expected=expected[step])
+    yield case(0, 5, 0, 2, 1.0, expected=1.0)
+    yield case(4, 5, 0, 0, 1.0, expected=1.0)
 
 
 @exercise("06.2")
-def every_target_weighs_the_same(answer):
-    yield case(
-        answer, [torch.tensor([4.0]), torch.tensor([0.0])], [3, 1], expected=torch.ones(1) * 3
-    )
+def every_target_weighs_the_same():
+    yield case([torch.tensor([4.0]), torch.tensor([0.0])], [3, 1], expected=torch.ones(1) * 3)
     same = [noise(2, 3, seed=1), noise(2, 3, seed=2)]
-    yield case(answer, same, [5, 5], expected=(same[0] + same[1]) / 2)
+    yield case(same, [5, 5], expected=(same[0] + same[1]) / 2)
     three, counts = [noise(4, seed=seed) for seed in range(3)], [7, 1, 2]
     mean = sum(n * gradient for n, gradient in zip(counts, three)) / 10
-    yield case(answer, three, counts, expected=mean)
+    yield case(three, counts, expected=mean)
 
 
 @exercise("06.3")
-def lion_takes_signs(answer):
+def lion_takes_signs():
     weight, grad = torch.ones(3), torch.tensor([0.5, -8.5, 0.0])
     momentum = torch.tensor([0.0, 1.0, 0.0])  # the old one decides against the gradient, just so
     expected = (torch.tensor([0.9, 0.9, 1.0]), torch.tensor([0.005, 0.905, 0.0]))
-    yield case(answer, weight, grad, momentum, 0.1, expected=expected)
+    yield case(weight, grad, momentum, 0.1, expected=expected)
     weight, grad, momentum = noise(4, seed=3), noise(4, seed=4), noise(4, seed=5)
     before = [tensor.clone() for tensor in (weight, grad, momentum)]
     step = (0.2 * momentum + 0.8 * grad).sign() + 0.5 * weight
     yield case(
-        answer,
         weight,
         grad,
         momentum,
@@ -54,7 +46,6 @@ def lion_takes_signs(answer):
         expected=(weight - 0.1 * step, 0.7 * momentum + 0.3 * grad),
     )
     yield case(
-        answer,
         weight,
         grad,
         momentum,
@@ -65,31 +56,30 @@ def lion_takes_signs(answer):
 
 
 @exercise("06.4")
-def the_best_word_sets_the_mark(answer):
+def the_best_word_sets_the_mark():
     logits = torch.tensor([[0.5, 0.3, 0.14, 0.06]]).log()
     low = -math.inf
     kept = torch.tensor([[logits[0, 0], logits[0, 1], low, low]])
-    yield case(answer, logits, 0.5, expected=kept)
-    yield case(answer, logits + 7, 0.5, expected=kept + 7)
+    yield case(logits, 0.5, expected=kept)
+    yield case(logits + 7, 0.5, expected=kept + 7)
     batch = torch.tensor([[0.0, -1.0, -3.0], [-9.0, -6.0, -8.0]])
     both = torch.tensor([[0.0, -1.0, low], [low, -6.0, -8.0]])
-    yield case(answer, batch, 0.1, expected=both)
-    yield case(answer, batch, 1.0, expected=torch.tensor([[0.0, low, low], [low, -6.0, low]]))
+    yield case(batch, 0.1, expected=both)
+    yield case(batch, 1.0, expected=torch.tensor([[0.0, low, low], [low, -6.0, low]]))
 
 
 @exercise("06.5")
-def what_was_said_is_less_likely(answer):
+def what_was_said_is_less_likely():
     logits = torch.tensor([[2.0, -1.0, 1.0, 0.5]])
     expected = torch.tensor([[1.0, -2.0, 1.0, 0.5]])
-    yield case(answer, logits, torch.tensor([[0, 1]]), 2.0, expected=expected)
-    yield case(answer, logits, torch.tensor([[0, 1, 0]]), 2.0, expected=expected)
+    yield case(logits, torch.tensor([[0, 1]]), 2.0, expected=expected)
+    yield case(logits, torch.tensor([[0, 1, 0]]), 2.0, expected=expected)
     rows = torch.tensor([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]])
     ids = torch.tensor([[0, 0], [2, 1]])
     punished = torch.tensor([[0.5, 1.0, 1.0], [-1.0, -2.0, -2.0]])
-    yield case(answer, rows, ids, 2.0, expected=punished)
+    yield case(rows, ids, 2.0, expected=punished)
     before = logits.clone()
     yield case(
-        answer,
         logits,
         torch.tensor([[3]]),
         2.0,

@@ -1,186 +1,222 @@
 # From notebooks/06_pretraining.ipynb: edit there, then run make export.
 
-"""Text from a model, one token at a time: greedy, or drawn with temperature, top-k and top-p.
+"""Text from a model, one token at a time: the one loop that all generation goes through.
 
-Built in notebook 06. Works with any callable that maps ids (B, T) to logits (B, T, V). What is left
-out: a cache of keys and values, without which each token costs as much as the whole text before it
-(notebook 10).
+Built in notebook 06. Works with any model of `llmlib.model.protocol` through its cache (notebook
+10), and with any other callable that maps ids (B, T) to logits (B, T, V). What is left out: many
+users at once, who come and go, with a cache in pages (Kwon and others 2023).
 
 Shapes: B rows in a batch, T tokens each, V = vocab_size.
 """
 
-import math
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
+
+from llmlib import checks
+from llmlib.generation.sampling import AS_LEARNED, Sampling, draw, row_generators
+
+Prompts = torch.Tensor | Sequence[Sequence[int]]  # ids (B, T), or lists of unequal length
 
 
-def top_k_filter(logits: torch.Tensor, k: int) -> torch.Tensor:
-    """Set all but the k highest logits (..., V) to -inf; those equal to the k-th stay too.
-
-    Source: Fan, Lewis and Dauphin 2018, section 5.1. Raises ValueError for a k below 1.
-    """
-    if type(k) is not int or k < 1:
-        raise ValueError(f"top_k is {k!r}: it must be an int of at least 1, or None for all tokens")
-    if k >= logits.shape[-1]:
-        return logits
-    kth = logits.topk(k, dim=-1).values[..., -1:]
-    return logits.masked_fill(logits < kth, -math.inf)
-
-
-def top_p_filter(logits: torch.Tensor, p: float) -> torch.Tensor:
-    """Set logits (..., V) to -inf but for the fewest tokens that have probability p together.
-
-    The likeliest token stays always. Source: Holtzman et al. 2019, section 3.1 ("nucleus").
-    Raises ValueError for a p that is not above 0 and at most 1.
-    """
-    if not (isinstance(p, (int, float)) and not isinstance(p, bool) and 0 < p <= 1):
-        raise ValueError(f"top_p is {p!r}: it must be a number above 0 and at most 1")
-    if p == 1:
-        return logits
-    # from the least likely upwards: a token goes if it and all below it make up no more than 1 - p
-    ordered, order = logits.sort(dim=-1)
-    outside = ordered.softmax(dim=-1).cumsum(dim=-1) <= 1 - p
-    outside[..., -1] = False
-    return logits.masked_fill(outside.scatter(-1, order, outside), -math.inf)
-
-
-def check_settings(temperature: float, top_k: int | None, top_p: float | None) -> None:
-    """Raise ValueError, saying what is allowed, for settings with which nothing can be drawn."""
-    number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
-    if not number or not 0 <= temperature < math.inf:
-        raise ValueError(
-            f"temperature is {temperature!r}: it must be a number of at least 0, where 0 takes the "
-            "likeliest token"
-        )
-    nothing = torch.zeros(1)
-    if top_k is not None:
-        top_k_filter(nothing, top_k)
-    if top_p is not None:
-        top_p_filter(nothing, top_p)
-
-
-def next_token(
-    logits: torch.Tensor,
-    *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    generator: torch.Generator | None = None,
-) -> torch.Tensor:
-    """Choose one token for each row of logits (B, V), and return their ids (B,).
-
-    temperature divides the logits: below 1 the likely tokens become likelier, and 0 takes the
-    likeliest. Then top_k and top_p leave tokens out, in this order, and one of the rest is drawn.
-    Raises ValueError for settings that are not possible and for logits that leave no choice.
-    """
-    check_settings(temperature, top_k, top_p)
-    highest = logits.amax(dim=-1, keepdim=True)
-    if not highest.isfinite().all():
-        raise ValueError("the model gives logits that are nan or infinite: its weights are broken")
-    if temperature == 0:
-        return logits.argmax(dim=-1)
-    # at most 0, so that no temperature makes it overflow; one below 1e-38 would be 0 in float32
-    logits = (logits - highest).float() / max(temperature, 1e-30)
-    if top_k is not None:
-        logits = top_k_filter(logits, top_k)
-    if top_p is not None:
-        logits = top_p_filter(logits, top_p)
-    probs = logits.softmax(dim=-1)
-    return torch.multinomial(probs, num_samples=1, generator=generator).squeeze(-1)
-
-
-@torch.no_grad()
-def last_logits(model: Callable, ids: torch.Tensor, context_length: int | None) -> torch.Tensor:
-    """The logits (B, V) for the token after ids (B, T), of which the model sees the last ones.
-
-    No gradients are kept, and a model that was training is training again afterwards.
-    """
-    ids = ids if context_length is None else ids[:, -context_length:]
-    was_training = getattr(model, "training", False)
-    if was_training:
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Inside, compute no gradients and no dropout; afterwards, a model in training trains on."""
+    training = getattr(model, "training", False)
+    if training:
         model.eval()
+    # inference mode is faster; what a function keeps from it could not be used in training
+    fast = hasattr(model, "new_cache")
     try:
-        if hasattr(model, "features"):  # the head is needed at the last position only
-            return F.linear(model.features(ids)[:, -1], model.head_weight)
-        return model(ids)[:, -1]
+        with torch.inference_mode() if fast else torch.no_grad():
+            yield
     finally:
-        if was_training:
+        if training:
             model.train()
 
 
-def tokens_after(
-    model: Callable, ids: torch.Tensor, max_new_tokens: int, choose: Callable, stop: int | None
+class TextReader:
+    """The logits after growing texts: from a model's cache, or from the whole text each time.
+
+    ids: (B, T), the prompts, which begin with `padding` (B,) zeros; n_new: how many tokens will
+    follow. slide: when the context is full, drop this many of the oldest tokens and re-encode the
+    rest.
+    """
+
+    def __init__(
+        self, model: Any, ids: torch.Tensor, padding: torch.Tensor, n_new: int, slide: int = 1
+    ):
+        self.model, self.padding, self.slide = model, padding, slide
+        needed = ids.shape[1] + n_new - 1  # the last token is not read any more
+        self.capacity = min(needed, context_of(model) or needed)
+        self.start = max(0, ids.shape[1] - self.capacity)  # tokens before it are forgotten
+        self.cache = None
+        if hasattr(model, "new_cache"):
+            self.cache = model.new_cache(len(ids), self.capacity)
+
+    def logits(self, ids: torch.Tensor, count: int = 1) -> torch.Tensor:
+        """Return logits (B, count, V) after each of the last `count` tokens of ids (B, T).
+
+        ids may have grown since the last call, or have another end: what was read and is no longer
+        there is forgotten.
+        """
+        if ids.shape[1] - self.start > self.capacity:
+            # what is left moves to new positions, so keys that are in the cache do not fit any more
+            self.start = ids.shape[1] - (self.capacity + 1 - self.slide)
+            if self.cache is not None:
+                self.cache.rewind(0)
+        with evaluating(self.model):
+            ids = ids[:, self.start :]
+            if self.cache is None:
+                return self.encode(ids)[:, -count:]
+            return self.model.head(self.read(ids, count)[:, -count:])
+
+    def read(self, ids: torch.Tensor, count: int) -> torch.Tensor:
+        """Return the features of the tokens that the cache does not hold, at least `count`."""
+        cache = self.cache
+        if cache.length > ids.shape[1] - count:
+            cache.rewind(ids.shape[1] - count)
+        segments = None
+        if cache.length == 0 and (padding := self.padding - self.start).max() > 0:
+            place = torch.arange(ids.shape[1], device=ids.device)
+            segments = torch.where(place < padding[:, None], -1, 0)  # (B, T)
+        return self.model.features(ids[:, cache.length :], cache, segments=segments)
+
+    def encode(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, T, V) of a plain callable, which is given no padding."""
+        padding = (self.padding - self.start).clamp(min=0).tolist()
+        if not any(padding):
+            return self.model(ids)
+        logits = [self.model(row[None, n:])[0] for row, n in zip(ids, padding, strict=True)]
+        return nn.utils.rnn.pad_sequence(logits, batch_first=True, padding_side="left")
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Make row i what row rows[i] was: drops, repeats or reorders rows."""
+        self.padding = self.padding[rows]
+        if self.cache is not None:
+            self.cache.select(rows)
+
+
+def context_of(model: Any) -> int | None:
+    """Return the most tokens that a model reads; None for a callable that does not say."""
+    return getattr(getattr(model, "config", None), "context_length", None)
+
+
+def pad_left(prompts: Prompts) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ids (B, T) with 0 before the shorter prompts, and how many zeros there are (B,).
+
+    Raises TypeError or ValueError for anything but ids, for no prompt, or one without a token.
+
+    >>> pad_left([[5, 6, 7], [8]])
+    (tensor([[5, 6, 7],
+            [0, 0, 8]]), tensor([0, 2]))
+    """
+    rows = checks.prompts(prompts)
+    if isinstance(rows, torch.Tensor):
+        return rows, rows.new_zeros(len(rows))
+    longest = max(map(len, rows))
+    padding = torch.tensor([longest - len(row) for row in rows])
+    return torch.stack([F.pad(row, (longest - len(row), 0)) for row in rows]), padding
+
+
+def next_tokens(
+    reader: TextReader,
+    ids: torch.Tensor,
+    max_new_tokens: int,
+    sampling: Sampling,
+    stop: int | None,
+    generators: Sequence[torch.Generator],
 ) -> Iterator[torch.Tensor]:
-    """The loop of `stream` below; choose maps logits (B, V) to tokens (B,)."""
-    context_length = getattr(getattr(model, "config", None), "context_length", None)
-    going_on = torch.arange(len(ids), device=ids.device)  # the rows that are not finished
+    """Run the loop of `stream`, whose arguments these are, checked and padded."""
+    n_rows, seen = len(ids), None
+    active = torch.arange(n_rows, device=ids.device)  # the rows that are not finished
     for _ in range(max_new_tokens):
-        chosen = choose(last_logits(model, ids[going_on], context_length)).to(ids.dtype)
-        tokens = ids.new_full((len(ids),), -1 if stop is None else stop)
-        tokens[going_on] = chosen
+        logits = reader.logits(ids)[:, -1]
+        if seen is None and sampling.repetition_penalty != 1:
+            seen = tokens_in(ids, reader.padding, logits.shape[-1])
+        if sampling.temperature == 0 and seen is None:
+            chosen = logits.argmax(dim=-1)
+        else:
+            probs = sampling.probabilities(logits, seen)
+            chosen = draw(probs, [generators[row] for row in active.tolist()])
+        tokens = ids.new_full((n_rows,), -1 if stop is None else stop)
+        tokens[active] = chosen = chosen.to(ids.dtype)
         yield tokens
-        ids = torch.cat([ids, tokens[:, None]], dim=1)  # (B, T) -> (B, T + 1)
-        going_on = going_on if stop is None else going_on[chosen != stop]
-        if len(going_on) == 0:
-            return
+        ids = torch.cat([ids, chosen[:, None]], dim=1)  # (B, T) -> (B, T + 1)
+        if seen is not None:
+            seen.scatter_(1, chosen[:, None].long(), True)
+        if stop is not None and (chosen == stop).any():
+            rows = (chosen != stop).nonzero()[:, 0]
+            if len(rows) == 0:
+                return
+            reader.select(rows)
+            active, ids, seen = active[rows], ids[rows], None if seen is None else seen[rows]
+
+
+def tokens_in(ids: torch.Tensor, padding: torch.Tensor, vocab_size: int) -> torch.Tensor:
+    """Return (B, V), True for the tokens that a row of ids (B, T) holds behind its padding."""
+    seen = torch.zeros(len(ids), vocab_size, dtype=torch.bool, device=ids.device)
+    for row, n in enumerate(padding.tolist()):
+        seen[row, ids[row, n:].long()] = True
+    return seen
 
 
 def stream(
-    model: Callable,
-    ids: torch.Tensor,
+    model: Any,
+    ids: Prompts,
     max_new_tokens: int,
+    sampling: Sampling = AS_LEARNED,
     *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
     stop: int | None = None,
     generator: torch.Generator | None = None,
+    slide: int | None = None,
 ) -> Iterator[torch.Tensor]:
-    """Continue ids (B, T) and yield the new tokens (B,) one step at a time, as they are chosen.
+    """Continue prompts and yield the new tokens (B,) one step at a time, as they are chosen.
 
-    model: maps ids (B, T) to logits (B, T, V). Of a text longer than its `config.context_length`
-    it sees the end. stop: the id after which a row is finished; a finished row repeats it, and the
-    last row to finish ends the stream. For the other settings see `next_token`.
-    Raises TypeError and ValueError at once, not only when the first token is asked for.
+    model: a model of the protocol, or any callable that maps ids (B, T) to logits (B, T, V). ids:
+    (B, T), or a list of prompts of unequal length. stop: the id after which a row is finished; a
+    finished row repeats it, and the last row to finish ends the stream. generator: gives each row a
+    generator of its own, so that a row's text does not depend on how many there are. slide: when
+    the context is full, drop this many of the oldest tokens and re-encode the rest. A plain
+    callable re-encodes at every token and slides by one if it has a `config.context_length`.
+    Raises TypeError and ValueError at once, also if the context would not suffice without `slide`.
     """
-    check_settings(temperature, top_k, top_p)
-    if not isinstance(ids, torch.Tensor) or ids.dtype not in (torch.int64, torch.int32):
-        raise TypeError(
-            "ids must be a tensor of token ids (B, T): torch.tensor([tokenizer.encode(text)])"
-        )
-    if ids.ndim != 2 or ids.numel() == 0:
-        raise ValueError(
-            f"ids have shape {tuple(ids.shape)}, expected (batch, tokens) with at least one token, "
-            "such as the one for the end of a text, after which a new one begins"
-        )
-    if type(max_new_tokens) is not int or max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens is {max_new_tokens!r}: it must be an int of at least 0")
-    if stop is not None and (type(stop) is not int or stop < 0):
-        raise ValueError(f"stop is {stop!r}: it must be a token id, or None")
-    choose = partial(
-        next_token, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator
-    )
-    return tokens_after(model, ids, max_new_tokens, choose, stop)
+    ids, padding = pad_left(ids)
+    checks.instance("sampling", sampling, Sampling)
+    checks.generation(model, ids, max_new_tokens, stop, slide)
+    if parameters := list(model.parameters())[:1] if isinstance(model, nn.Module) else []:
+        ids, padding = ids.to(parameters[0].device), padding.to(parameters[0].device)
+    generators = row_generators(len(ids), generator)
+    if max_new_tokens == 0:
+        return iter(())
+    reader = TextReader(model, ids, padding, max_new_tokens, slide or 1)
+    return next_tokens(reader, ids, max_new_tokens, sampling, stop, generators)
 
 
 def generate(
-    model: Callable,
-    ids: torch.Tensor,
+    model: Any,
+    ids: Prompts,
     max_new_tokens: int,
+    sampling: Sampling = AS_LEARNED,
     *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
     stop: int | None = None,
     generator: torch.Generator | None = None,
-) -> torch.Tensor:
-    """Continue ids (B, T), and return them with up to max_new_tokens more, (B, T + new).
+    slide: int | None = None,
+) -> list[list[int]]:
+    """Continue prompts: return, for each, its ids and the new ones, up to and with `stop`.
 
-    See `stream`, whose settings and errors these are.
+    See `stream`, whose arguments and errors these are.
     """
-    settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "stop": stop}
-    tokens = stream(model, ids, max_new_tokens, generator=generator, **settings)
-    return torch.cat([ids, *(step[:, None] for step in tokens)], dim=1)
+    options: dict[str, Any] = {"stop": stop, "generator": generator, "slide": slide}
+    steps = [step.tolist() for step in stream(model, ids, max_new_tokens, sampling, **options)]
+    prompts, padding = pad_left(ids)
+    texts = []
+    for row, (prompt, n) in enumerate(zip(prompts.tolist(), padding.tolist(), strict=True)):
+        new = [step[row] for step in steps]
+        new = new[: new.index(stop) + 1] if stop in new else new
+        texts.append(prompt[n:] + new)
+    return texts

@@ -1,10 +1,12 @@
 # From notebooks/10_inference.ipynb: edit there, then run make export.
 
-"""Products with a weight that does not change: stored in the format and order that are read fast.
+"""A model whose weights do not change any more, stored in a format and order that are read fast.
 
-Built in notebook 10. A weight is stored as float32, bfloat16, float16 or int8. On the CPU each has
-a kernel that wants it packed; where the kernel is missing (another processor, an accelerator), a
-plain product gives the same numbers, more slowly. What is left out: formats below eight bits.
+Built in notebook 10. `quantize` returns a model of the same class, with packed linear layers in
+float32, bfloat16, float16 or int8, that goes through the same forward pass. On the CPU each format
+has a kernel that wants it packed; where the kernel is missing (another processor, an accelerator),
+a plain product gives the same numbers, more slowly. No gradients. What is left out: formats below
+eight bits.
 
 Shapes: N vectors of I numbers come in, a weight is (O, I), N vectors of O numbers come out.
 """
@@ -12,10 +14,15 @@ Shapes: N vectors of I numbers come in, a weight is (O, I), N vectors of O numbe
 import math
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
+
+from llmlib import checks
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}  # of each number in a weight
 
@@ -26,117 +33,192 @@ def quantize_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     No number moves by more than half a scale. Raises ValueError for nan, infinity, or another
     number of dimensions.
     """
-    if weight.ndim != 2 or not weight.is_floating_point():
-        raise ValueError(f"a weight {tuple(weight.shape)} of {weight.dtype}: give floats (O, I)")
-    if not weight.isfinite().all():
-        raise ValueError("the weight holds nan or infinity: its model is broken")
+    checks.finite_matrix(weight)
     scale = weight.float().abs().amax(dim=1).clamp(min=1e-30) / 127  # a row of zeros: any scale
     return (weight / scale[:, None]).round().to(torch.int8), scale
 
 
-def plain_product(weight: torch.Tensor, bias: torch.Tensor | None, weights: str) -> Callable:
-    """The product in plain torch, on any device; see `pack_linear`."""
-    if weights == "int8":
+Product = Callable[[torch.Tensor], torch.Tensor]  # x (..., I) -> x weightᵀ + bias (..., O)
+
+
+def reference_product(weight: torch.Tensor, bias: torch.Tensor | None, format: str) -> Product:
+    """Return the product with a weight in a format, by the definition, on any device."""
+    if format == "int8":
         rounded, scale = quantize_rows(weight)
         return lambda x: F.linear(x, rounded.to(x.dtype) * scale.to(x.dtype)[:, None], bias)
-    weight = weight.to(getattr(torch, weights))
-    bias = None if bias is None else bias.to(vector_dtype(weights))
+    weight = weight.to(getattr(torch, format))
+    if format == "bfloat16":
+        bias = None if bias is None else bias.bfloat16()
+        return lambda x: F.linear(x.bfloat16(), weight, bias)
     return lambda x: F.linear(x, weight.to(x.dtype), bias)  # float16 would overflow in the sums
 
 
-def fast_float32(weight: torch.Tensor, bias: torch.Tensor | None) -> Callable:
-    """float32, stored turned as (I, O): the order in which BLAS reads a weight for one vector."""
-    turned = weight.float().T.contiguous().T
-    return lambda x: F.linear(x, turned, bias)
+def pack_float32(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
+    """Keep float32, stored as (I, O): the order in which BLAS reads a weight for one vector."""
+    transposed = weight.float().T.contiguous().T
+    return lambda x: F.linear(x, transposed, bias)
 
 
-def fast_bfloat16(weight: torch.Tensor, bias: torch.Tensor | None) -> Callable:
-    """bfloat16 in and out, the weight in the blocks that oneDNN would else make at each call."""
+def pack_bfloat16(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
+    """Round to bfloat16, in the blocks that oneDNN would otherwise make at each call."""
     product = torch.ops.mkldnn._linear_pointwise.default
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), 1)
     bias = None if bias is None else bias.bfloat16()
-    return lambda x: product(x, packed, bias, "none", [], "")
+    return lambda x: product(x.bfloat16(), packed, bias, "none", [], "")
 
 
-def fast_float16(weight: torch.Tensor, bias: torch.Tensor | None) -> Callable:
-    """A weight in float16 that FBGEMM widens on its way, so that all sums are in float32."""
+def pack_float16(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
+    """Round to float16, which FBGEMM widens on its way, so that all sums are in float32."""
     product = torch.ops.quantized.linear_dynamic_fp16.default
     packed = torch.ops.quantized.linear_prepack_fp16(weight.float(), bias)
     return lambda x: product(x, packed)
 
 
-def int8_product(weight: torch.Tensor) -> Callable:
-    """x (N, I) in -1 … 1 -> x · weight, through integers: 127 steps on either side of zero."""
+def int8_kernel(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Callable:
+    """Return (x, step, zero) -> x weightᵀ + bias, with x (N, I) rounded to multiples of `step`.
+
+    The integers of x lie between -zero and zero, and are stored with `zero` added.
+    """
     rounded, scale = quantize_rows(weight)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces that these tensors will move elsewhere
         zeros = torch.zeros(len(scale), dtype=torch.int64)
         tensor = torch._make_per_channel_quantized_tensor(rounded, scale.double(), zeros, 0)
-        packed = torch.ops.quantized.linear_prepack(tensor, None)
+        packed = torch.ops.quantized.linear_prepack(tensor, bias)
     product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
-    steps = activation_steps() if len(weight) > 1 else 127
-    return lambda x: product(x, 1 / steps, steps + 1, packed)
+    return lambda x, step, zero: product(x, step, zero, packed)
 
 
 @lru_cache(maxsize=1)
 def activation_steps() -> int:
-    """127, or 63 on a processor that adds two products in 16 bits, where large ones overflow."""
+    """Return 127, or 63 on a processor that adds two products in 16 bits, where they overflow."""
     ones = torch.ones(1, 64)
-    return 127 if abs(int8_product(ones)(ones).item() - 64) < 1 else 63
+    return 127 if abs(int8_kernel(ones)(ones, 1 / 127, 128).item() - 64) < 1 else 63
 
 
-def fast_int8(weight: torch.Tensor, bias: torch.Tensor | None) -> Callable:
-    """int8 weights, and each vector rounded too: by its own largest number, whatever its batch."""
-    product = int8_product(weight)
+def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
+    """Round to int8, and each vector by its own largest number, whatever its batch."""
     bias = torch.zeros(len(weight)) if bias is None else bias.float()
+    kernel, steps, n_in = int8_kernel(weight, bias), activation_steps(), weight.shape[1]
 
     def linear(x: torch.Tensor) -> torch.Tensor:
+        if x.numel() == n_in:  # a single vector, as at each token of a single text
+            largest = max(torch.linalg.vector_norm(x, math.inf).item(), 1e-30)
+            return kernel(x, largest / steps, steps + 1)
         largest = torch.linalg.vector_norm(x, math.inf, -1, True).clamp_min_(1e-30)
-        return torch.addcmul(bias, product(x / largest), largest)
+        # the kernel adds the bias to what has to be multiplied by `largest` first
+        return torch.lerp(bias, kernel(x / largest, 1 / steps, steps + 1), largest)
 
     return linear
 
 
-FAST = {
-    "float32": fast_float32,
-    "bfloat16": fast_bfloat16,
-    "float16": fast_float16,
-    "int8": fast_int8,
+KERNELS = {
+    "float32": pack_float32,
+    "bfloat16": pack_bfloat16,
+    "float16": pack_float16,
+    "int8": pack_int8,
 }
 
 
-def check_format(weights: str) -> None:
-    """Raise ValueError unless `weights` names a format."""
-    if weights not in BYTES:
-        raise ValueError(f"weights are {weights!r}: they must be one of {', '.join(BYTES)}")
+@torch.no_grad()
+def pack(weight: torch.Tensor, bias: torch.Tensor | None, format: str) -> Product:
+    """Return the fastest product that works here. Raises ValueError for an infinite weight."""
+    weight, bias = weight.detach(), None if bias is None else bias.detach()
+    if weight.device.type == "cpu":
+        try:
+            product = KERNELS[format](weight, bias)
+            product(torch.zeros(1, weight.shape[1]))  # does it work?
+            return product
+        except (RuntimeError, AttributeError):  # this processor, or this torch, has no such kernel
+            pass
+    return reference_product(weight, bias, format)
+
+
+class PackedLinear(nn.Module):
+    """A linear layer without gradients, fast at a few vectors at a time: x weightᵀ + bias.
+
+    weight: (O, I); bias: (O,); format: of `BYTES`. Takes x (..., I) in float32 or bfloat16; returns
+    (..., O) in bfloat16 for bfloat16 weights, else in float32, and always with float_output.
+    Raises ValueError for an unknown format and for weights that are not finite.
+
+    >>> PackedLinear(torch.eye(2), format="int8")(torch.tensor([[1.0, -1.0]]))
+    tensor([[ 1., -1.]])
+    """
+
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        format: str = "float32",
+        float_output: bool = False,
+    ):
+        super().__init__()
+        checks.one_of("format", format, BYTES)
+        self.out_features, self.in_features = weight.shape
+        self.format, self.has_bias = format, bias is not None
+        self.nbytes = weight.numel() * BYTES[format]
+        product = pack(weight, bias, format)  # deepcopy shares it, as it never changes
+        self.product = (lambda x: product(x).float()) if float_output else product
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Map x (..., I) to (..., O), past the hooks of nn.Module: a step has fifty such calls."""
+        return self.product(x)
+
+    forward = __call__
+
+    def extra_repr(self) -> str:
+        """Return what `print` shows in the brackets."""
+        return f"{self.in_features}, {self.out_features}, bias={self.has_bias}, {self.format}"
+
+    def _save_to_state_dict(self, *args: object) -> None:
+        checks.refuse_packed("has no state_dict", "save the model that it was made of")
 
 
 @torch.no_grad()
-def pack_linear(
-    weight: torch.Tensor, bias: torch.Tensor | None = None, weights: str = "float32"
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a function x (..., I) -> x weightᵀ + bias (..., O), fast at a few vectors at a time.
+def quantize(model: Any, format: str = "int8") -> Any:
+    """Return a copy of a model with its linear layers and head packed; the model stays as it is.
 
-    weight: (O, I); bias: (O,); weights: the format that it is stored in, of `BYTES`. x is bfloat16
-    for bfloat16 weights, else float32; so is the result. No gradients. Raises ValueError for a
-    format that does not exist and for weights that are not finite.
-
-    >>> pack_linear(torch.eye(2), weights="int8")(torch.tensor([[1.0, -1.0]]))
-    tensor([[ 1., -1.]])
+    model: any of `llmlib.model.protocol`, on its device. The copy is of the same class, in
+    evaluation mode and without gradients; its token embedding has 16 bits a number, but for
+    float32. Raises ValueError for an unknown format, a packed model or a weight that is not finite.
     """
-    check_format(weights)
-    weight = weight.detach()
-    bias = None if bias is None else bias.detach()
-    if weight.device.type == "cpu":
-        try:
-            linear = FAST[weights](weight, bias)
-            linear(torch.zeros(1, weight.shape[1], dtype=vector_dtype(weights)))  # does it work?
-            return linear
-        except (RuntimeError, AttributeError):  # this processor, or this torch, has no such kernel
-            pass
-    return plain_product(weight, bias, weights)
+    checks.language_model(model)
+    checks.one_of("format", format, BYTES)
+    replaced: dict[int, Any] = {}  # id of a module -> what stands in its place in the copy
+    tied = model.lm_head is None and model.head_weight is not None
+    half = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(format, torch.float16)
+    has_head = tied or model.lm_head is not None  # else the table itself is the head
+    for module in model.modules():
+        if isinstance(module, PackedLinear):
+            checks.refuse_packed("cannot be packed again", "quantize the model that it was made of")
+        if type(module) is nn.Linear:
+            is_head = module is model.lm_head
+            replaced[id(module)] = PackedLinear(module.weight, module.bias, format, is_head)
+        elif has_head and getattr(module, "num_embeddings", 0) == model.config.vocab_size:
+            table = module.weight.detach().to(half, copy=True)
+            replaced[id(module)] = nn.Embedding.from_pretrained(table)
+    packed = deepcopy(model, replaced)  # it copies only what is not replaced
+    if tied:
+        packed.lm_head = PackedLinear(model.head_weight, None, format, float_output=True)
+    for module in packed.modules():  # nn.Module finds its parts in three dicts, at each token
+        vars(module).update(module._modules | module._parameters)
+    return packed.eval().requires_grad_(False)
 
 
-def vector_dtype(weights: str) -> torch.dtype:
-    """The dtype of the vectors that meet weights in a format."""
-    return torch.bfloat16 if weights == "bfloat16" else torch.float32
+def weight_matrices(model: Any) -> list[Any]:
+    """Return the weights that every token is multiplied with: of all linear layers and the head."""
+    linear = [m for m in model.modules() if isinstance(m, (PackedLinear, nn.Linear))]
+    found = [m if isinstance(m, PackedLinear) else m.weight for m in linear]
+    head = model.head_weight
+    return found if head is None or any(w is head for w in found) else [*found, head]
+
+
+def bytes_read(model: Any) -> int:
+    """Return the bytes of weights that have to be read for each token."""
+    return sum(weight.nbytes for weight in weight_matrices(model))
+
+
+def weight_bytes(model: Any) -> int:
+    """Return the bytes of memory that the weights of a model take, packed ones and others."""
+    packed = [m for m in model.modules() if isinstance(m, PackedLinear)]
+    return sum(weight.nbytes for weight in [*packed, *model.parameters()])

@@ -1,10 +1,10 @@
-# From notebooks/10_inference.ipynb: edit there, then run make export.
+# From notebooks/06_pretraining.ipynb: edit there, then run make export.
 
 """How logits become the probabilities of the next token, and how a token is drawn.
 
-Built in notebook 10, with the filters of notebook 06. Each row of a batch has a generator of its
-own, so that its text does not depend on its neighbours. What is left out: ways to choose that look
-at more than one step, such as beam search (`llmlib.generation.beam`).
+Built in notebook 06, and used again in notebook 10. Each row of a batch has a generator of its own,
+so that its text does not depend on its neighbours. What is left out: ways to choose that look at
+more than one step, such as beam search (`llmlib.generation.beam`).
 
 Shapes: B rows in a batch, V = vocab_size.
 """
@@ -16,11 +16,37 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from llmlib.generation.generate import check_settings, top_k_filter, top_p_filter
+from llmlib import checks
+
+
+def top_k_filter(logits: torch.Tensor, k: int) -> torch.Tensor:
+    """Set all but the k highest logits (..., V) to -inf; those equal to the k-th stay too.
+
+    Source: Fan, Lewis and Dauphin 2018, section 5.1. Raises ValueError for a k below 1.
+    """
+    checks.top_k(k)
+    kth = logits.topk(min(k, logits.shape[-1]), dim=-1).values[..., -1:]
+    return logits.masked_fill(logits < kth, -math.inf)
+
+
+def top_p_filter(logits: torch.Tensor, p: float) -> torch.Tensor:
+    """Set logits (..., V) to -inf but for the fewest tokens that have probability p together.
+
+    The likeliest token stays always. Source: Holtzman et al. 2019, section 3.1 ("nucleus").
+    Raises ValueError for a p that is not above 0 and at most 1.
+    """
+    checks.top_p(p)
+    if p == 1:
+        return logits
+    # from the least likely upwards: a token goes if it and all below it make up no more than 1 - p
+    ordered, order = logits.sort(dim=-1)
+    outside = ordered.softmax(dim=-1).cumsum(dim=-1) <= 1 - p
+    outside[..., -1] = False
+    return logits.masked_fill(outside.scatter(-1, order, outside), -math.inf)
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(checks.KnownFields):
     """How logits become the probabilities that a token is drawn with; checked when it is made.
 
     Raises ValueError, saying what is allowed, for values that are not possible.
@@ -33,30 +59,24 @@ class Sampling:
     repetition_penalty: float = 1.0  # above 1 makes tokens less likely that were there already
 
     def __post_init__(self):
-        check_settings(self.temperature, self.top_k, self.top_p)
-        if self.min_p is not None and not (is_number(self.min_p) and 0 <= self.min_p <= 1):
-            raise ValueError(f"min_p is {self.min_p!r}: it must be a number from 0 to 1")
-        penalty = self.repetition_penalty
-        if not (is_number(penalty) and 0 < penalty < math.inf):
-            raise ValueError(f"repetition_penalty is {penalty!r}: it must be a number above 0")
+        checks.sampling(self)
 
     def probabilities(self, logits: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits (B, V) -> probabilities (B, V); seen: (B, V), which tokens a row holds already.
+        """Map logits (B, V) to probabilities (B, V); seen: (B, V), the tokens a row holds already.
 
         In this order: penalty (Keskar and others 2019), temperature, top_k, top_p, min_p (Nguyen
         and others 2024). Raises ValueError for logits that leave no choice.
         """
-        highest = logits.amax(dim=-1, keepdim=True)
-        if not highest.isfinite().all():
-            raise ValueError("the model gives logits that are nan or infinite: it is broken")
+        checks.finite_logits(logits)
         if self.repetition_penalty != 1 and seen is not None:
-            penalty = self.repetition_penalty
-            less = torch.where(logits > 0, logits / penalty, logits * penalty)
-            logits = torch.where(seen, less, logits)
-            highest = logits.amax(dim=-1, keepdim=True)
+            penalty = self.repetition_penalty  # it lowers a logit, whatever its sign
+            lower = torch.where(logits > 0, logits / penalty, logits * penalty)
+            logits = torch.where(seen, lower, logits)
         if self.temperature == 0:
             return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).float()
-        logits = (logits - highest).float() / max(self.temperature, 1e-30)
+        # at most 0, so that no temperature makes it overflow; one below 1e-38 would be 0 in float32
+        logits = logits - logits.amax(dim=-1, keepdim=True)
+        logits = logits.float() / max(self.temperature, 1e-30)
         if self.top_k is not None:
             logits = top_k_filter(logits, self.top_k)
         if self.top_p is not None:
@@ -66,27 +86,13 @@ class Sampling:
         return logits.softmax(dim=-1)
 
 
-def is_number(value: object) -> bool:
-    """Whether a value is an int or a float; True and False are neither."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+AS_LEARNED = Sampling()  # the distribution that the model has learned
 
 
-def make_sampling(sampling: dict) -> Sampling:
-    """A Sampling from keyword arguments; TypeError, naming all, for one that does not exist."""
-    try:
-        return Sampling(**sampling)
-    except TypeError:
-        allowed = ", ".join(Sampling.__dataclass_fields__)
-        given = ", ".join(sampling)
-        raise TypeError(f"among {given} is no setting for sampling: there are {allowed}") from None
+def row_generators(n_rows: int, generator: torch.Generator | None = None) -> list[torch.Generator]:
+    """Return a generator for each row, seeded in turn: row i gets the same one among any number.
 
-
-def one_generator_per_row(
-    n_rows: int, generator: torch.Generator | None = None
-) -> list[torch.Generator]:
-    """Generators whose seeds are drawn in turn: row i gets the same one among any number of rows.
-
-    Without `generator`, torch's own is asked.
+    Without `generator`, torch's global one is asked for the seeds.
     """
     device = "cpu" if generator is None else generator.device
     seeds = [
@@ -96,7 +102,7 @@ def one_generator_per_row(
 
 
 def draw(probs: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
-    """One token (B,) from each row of probabilities (B, V), by one uniform number of its own."""
+    """Draw one token (B,) from each row of probabilities (B, V), with the generator of the row."""
     if probs.shape[-1] == 1:
         return torch.zeros(len(probs), dtype=torch.int64, device=probs.device)
     uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])

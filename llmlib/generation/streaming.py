@@ -2,16 +2,18 @@
 
 """Text that appears while it is written: whole characters only, and nothing behind a stop string.
 
-Built in notebook 10, on `llmlib.generation.inference`. Works with any tokenizer that has `encode`
+Built in notebook 10, on `llmlib.generation.generate`. Works with any tokenizer that has `encode`
 and `decode`. What is left out: chats, whose turns need a model that has learnt them.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
-from llmlib.generation.inference import Decoder, stream
-from llmlib.model.gpt import GPT
+from llmlib import checks
+from llmlib.generation.generate import stream
+from llmlib.generation.sampling import AS_LEARNED, Sampling
 
 
 class TextStream:
@@ -22,22 +24,19 @@ class TextStream:
     first stop; then `stopped` is True. Raises ValueError for a stop without a character.
     """
 
-    def __init__(
-        self, tokenizer: object, prompt_ids: Sequence[int] = (), stops: Sequence[str] = ()
-    ):
-        stops = (stops,) if isinstance(stops, str) else tuple(stops)
-        if not all(isinstance(stop, str) and stop for stop in stops):
-            raise ValueError(f"stops are {stops!r}: each must be a string of one character or more")
-        self.tokenizer, self.ids, self.stops = tokenizer, list(prompt_ids), stops
+    def __init__(self, tokenizer: Any, prompt_ids: Sequence[int] = (), stops: Sequence[str] = ()):
+        self.stops = (stops,) if isinstance(stops, str) else tuple(stops)
+        checks.stop_strings(self.stops)
+        self.tokenizer, self.ids = tokenizer, list(prompt_ids)
         self.shown = self.begins = len(self.text())
         self.stopped = False
 
     def text(self) -> str:
-        """The text of all ids, that of the prompt included."""
+        """Return the text of all ids, that of the prompt included."""
         return self.tokenizer.decode(self.ids) if self.ids else ""
 
     def add(self, token: int) -> str:
-        """What one more token makes certain: perhaps nothing yet."""
+        """Return what one more token makes certain: perhaps nothing yet."""
         if self.stopped:
             return ""
         self.ids.append(token)
@@ -47,24 +46,24 @@ class TextStream:
             certain = certain[: len(certain) - held_back(certain[self.begins :], self.stops)]
         return self.show(certain)
 
+    def rest(self) -> str:
+        """Return what is left when no token comes any more."""
+        return "" if self.stopped else self.show(self.cut(self.text()))
+
     def cut(self, text: str) -> str:
-        """The text before the first stop."""
+        """Return the text before the first stop."""
         places = [at for stop in self.stops if (at := text.find(stop, self.begins)) >= 0]
         self.stopped = self.stopped or bool(places)
         return text[: min(places)] if places else text
 
     def show(self, text: str) -> str:
-        """The part that was not shown yet."""
+        """Return the part that was not shown yet."""
         new, self.shown = text[self.shown :], max(self.shown, len(text))
         return new
 
-    def rest(self) -> str:
-        """What is left when no token comes any more."""
-        return "" if self.stopped else self.show(self.cut(self.text()))
-
 
 def held_back(text: str, stops: Sequence[str]) -> int:
-    """How many characters at the end of a text may be the beginning of a stop.
+    """Return how many characters at the end of a text may be the beginning of a stop.
 
     >>> held_back("the end.\\n", ["\\n\\n"])
     1
@@ -74,14 +73,16 @@ def held_back(text: str, stops: Sequence[str]) -> int:
 
 
 def stream_text(
-    model: GPT | Decoder,
-    tokenizer: object,
+    model: Any,
+    tokenizer: Any,
     prompt: str,
     max_new_tokens: int,
+    sampling: Sampling = AS_LEARNED,
     *,
     end_of_text: int | None = None,
     stops: Sequence[str] = (),
-    **settings: object,
+    generator: torch.Generator | None = None,
+    slide: int | None = None,
 ) -> Iterator[str]:
     """Continue a text and yield pieces of the new one as soon as they are certain.
 
@@ -89,17 +90,19 @@ def stream_text(
     before each text and ends it. stops: strings that end it too. For the rest see `stream`.
     """
     begin = [] if end_of_text is None else [end_of_text]
-    ids = tokenizer.encode(prompt)
+    ids = list(tokenizer.encode(prompt))
     text = TextStream(tokenizer, ids, stops)
-    tokens = stream(model, [[*begin, *ids]], max_new_tokens, stop=end_of_text, **settings)
-    return (piece for piece in pieces(tokens, text, end_of_text) if piece)
+    options: dict[str, Any] = {"stop": end_of_text, "generator": generator, "slide": slide}
+    tokens = stream(model, [begin + ids], max_new_tokens, sampling, **options)
+    return pieces(tokens, text, end_of_text)
 
 
 def pieces(tokens: Iterator[torch.Tensor], text: TextStream, end: int | None) -> Iterator[str]:
-    """What a TextStream makes of tokens, until it or they stop."""
+    """Yield what a TextStream makes of tokens, until it or they stop."""
     for token in tokens:
-        if token.item() != end:
-            yield text.add(token.item())
+        if token.item() != end and (piece := text.add(token.item())):
+            yield piece
         if text.stopped:
             return
-    yield text.rest()
+    if piece := text.rest():
+        yield piece

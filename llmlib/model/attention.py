@@ -4,11 +4,11 @@
 
 Notebook 03 builds it, from a running mean to the fused kernel used here. Parameters carry GPT-2's
 names and layout: `c_attn` projects to queries, keys and values side by side, `c_proj` mixes what
-the heads found. There is no mask to store: the kernel knows what "causal" means. A cache for
-generating text is left to notebook 10.
+the heads found. There is no mask to store: the kernel knows what "causal" means. What is left out:
+the cache that keeps keys and values of earlier tokens (`llmlib.model.cache`, notebook 10).
 
 Shapes: B sequences in a batch, T tokens each, C = emb_dim numbers per token, n_heads heads of
-head_dim = C / n_heads numbers.
+head_dim = C / n_heads numbers; S keys, which are more than T where a cache holds earlier ones.
 """
 
 import math
@@ -17,37 +17,51 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-
-def check_sizes(emb_dim: int, n_heads: int, context_length: int, drop_rate: float) -> None:
-    """Raise ValueError, saying what is allowed, for sizes that no attention layer can have."""
-    sizes = {"emb_dim": emb_dim, "n_heads": n_heads, "context_length": context_length}
-    for name, size in sizes.items():
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} is {size!r}: it must be a whole number of at least 1")
-    if emb_dim % n_heads:
-        raise ValueError(
-            f"emb_dim {emb_dim} is not divisible by n_heads {n_heads}: each head gets an equal part"
-        )
-    if not (isinstance(drop_rate, (int, float)) and 0 <= drop_rate < 1):
-        raise ValueError(f"drop_rate is {drop_rate!r}: it must be a number from 0 to below 1")
+from llmlib import checks
+from llmlib.model.protocol import Cache
 
 
-def check_input(x: torch.Tensor, emb_dim: int, context_length: int) -> None:
-    """Raise TypeError or ValueError, saying what is expected, unless x is floats (B, T, C)."""
-    if not torch.is_floating_point(x):
-        raise TypeError(f"x holds {x.dtype}: attention takes vectors, so embed token ids first")
-    if x.ndim != 3 or x.shape[2] != emb_dim:
-        raise ValueError(
-            f"x has shape {tuple(x.shape)}, expected (batch, tokens, {emb_dim}); "
-            "a single sequence is a batch of one: x.unsqueeze(0)"
-        )
-    if x.shape[1] == 0:
-        raise ValueError("x holds sequences of no tokens: give at least one")
-    if x.shape[1] > context_length:
-        raise ValueError(
-            f"sequence of {x.shape[1]} tokens exceeds the layer's context_length of "
-            f"{context_length}: crop it, or build the layer with a longer one"
-        )
+def attend(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    drop_rate: float = 0.0,
+) -> torch.Tensor:
+    """Return softmax(q kᵀ / √head_dim + mask) v, (B, n_heads, T, head_dim), the fastest way.
+
+    q: (B, n_heads, T, head_dim); k and v: (B, n_heads, S, head_dim). mask: bool, broadcast to
+    (B, n_heads, T, S), True where a query may look. Without one it is causal: query and key number
+    i belong to the same token; a single query sees all keys. drop_rate: share of weights dropped.
+    """
+    several = q.shape[-2] > 1
+    if several and q.dtype is torch.bfloat16 and q.device.type == "cpu":
+        return attend_bfloat16(q, k, v, mask, drop_rate)
+    causal = several and mask is None
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, dropout_p=drop_rate, is_causal=causal
+    )
+
+
+def attend_bfloat16(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, drop_rate: float
+) -> torch.Tensor:
+    """Do what `attend` does, in bfloat16 on a CPU, where the fused kernel gains nothing from it.
+
+    Up to 512 tokens the two products and the softmax one by one are about twice as fast, since each
+    product by itself does gain. Beyond, their T² weights would not fit the processor's cache, and
+    the fused kernel runs in float32.
+    """
+    B, n_heads, T, head_dim = q.shape
+    with torch.autocast("cpu", enabled=False):  # it would take the softmax to float32
+        if T > 512 or mask is not None or drop_rate:
+            q, k, v, causal = q.float(), k.float(), v.float(), mask is None
+            out = F.scaled_dot_product_attention(q, k, v, mask, drop_rate, causal)
+            return out.bfloat16()
+        q, k, v = (part.reshape(B * n_heads, T, head_dim) for part in (q, k, v))
+        future = torch.full((T, T), -math.inf, dtype=q.dtype).triu(1)
+        scores = torch.baddbmm(future, q, k.mT, alpha=1 / math.sqrt(head_dim))  # (B·n_heads, T, T)
+        return (scores.softmax(dim=-1) @ v).view(B, n_heads, T, head_dim)
 
 
 class CausalAttention(nn.Module):
@@ -57,7 +71,8 @@ class CausalAttention(nn.Module):
     softmax(q kᵀ / √head_dim + mask) v, with the dropout of GPT-2: on the weights and on the output.
 
     emb_dim: C, numbers per token, divisible by n_heads; context_length: the most tokens it takes;
-    drop_rate: share dropped while training; qkv_bias: whether c_attn has a bias (GPT-2's has).
+    drop_rate: share dropped while training; qkv_bias: whether c_attn has a bias (GPT-2's has);
+    layer: its number in a model, by which it finds its part of a cache.
     Raises ValueError for sizes that do not fit.
 
     >>> layer = CausalAttention(emb_dim=8, n_heads=2, context_length=16)
@@ -72,38 +87,44 @@ class CausalAttention(nn.Module):
         context_length: int,
         drop_rate: float = 0.0,
         qkv_bias: bool = True,
+        *,
+        layer: int = 0,
     ):
         super().__init__()
-        check_sizes(emb_dim, n_heads, context_length, drop_rate)
+        checks.attention_sizes(emb_dim, n_heads, context_length, drop_rate)
         self.emb_dim, self.n_heads, self.context_length = emb_dim, n_heads, context_length
-        self.drop_rate = drop_rate
+        self.drop_rate, self.layer = drop_rate, layer
         self.c_attn = nn.Linear(emb_dim, 3 * emb_dim, bias=qkv_bias)
         self.c_proj = nn.Linear(emb_dim, emb_dim)
 
     def forward(
-        self, x: torch.Tensor, return_weights: bool = False
+        self, x: torch.Tensor, cache: Cache | None = None, *, return_weights: bool = False
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """Map x (B, T, C) to (B, T, C); with return_weights, also give weights (B, n_heads, T, T).
+        """Map x (B, T, C) to (B, T, C); with return_weights, also give weights (B, n_heads, T, S).
 
         The weights are those before dropout: rows sum to 1, and are 0 above the diagonal. They take
         memory in T², which the fused kernel saves: ask for them only to look at them.
         Raises TypeError for token ids, and ValueError for a wrong shape or too many tokens.
         """
-        check_input(x, self.emb_dim, self.context_length)
+        checks.vectors(x, self.emb_dim, self.context_length)
         B, T, C = x.shape
-        head_dim = C // self.n_heads
+        qkv = self.c_attn(x).view(B, T, 3, self.n_heads, C // self.n_heads)  # (B, T, 3C) cut up
+        q, k, v = qkv.unbind(2)  # each (B, T, n_heads, head_dim) -> (B, n_heads, T, head_dim)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        mask = None
+        if cache is not None:
+            k, v, mask = cache.update(self.layer, k, v)  # (B, n_heads, S, head_dim)
         drop_rate = self.drop_rate if self.training else 0.0
-        q, k, v = (  # (B, T, 3C) -> three of (B, n_heads, T, head_dim)
-            part.view(B, T, self.n_heads, head_dim).transpose(1, 2)
-            for part in self.c_attn(x).split(C, dim=-1)
-        )
         if return_weights:
-            future = torch.ones(T, T, dtype=torch.bool, device=x.device).triu(1)
-            scores = q @ k.mT / math.sqrt(head_dim)
-            weights = scores.masked_fill(future, -math.inf).softmax(dim=-1)  # (B, n_heads, T, T)
+            if mask is None:  # (T, T), True where a query may look
+                mask = torch.ones(T, T, dtype=torch.bool, device=x.device).tril()
+            scores = q @ k.mT / math.sqrt(q.shape[-1])
+            weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)  # (B, n_heads, T, S)
             heads = F.dropout(weights, drop_rate) @ v
         else:
-            heads = F.scaled_dot_product_attention(q, k, v, dropout_p=drop_rate, is_causal=True)
+            heads = attend(q, k, v, mask, drop_rate)
         out = heads.transpose(1, 2).reshape(B, T, C)  # (B, n_heads, T, head_dim) -> (B, T, C)
-        out = F.dropout(self.c_proj(out), drop_rate)
+        out = self.c_proj(out)
+        if drop_rate:  # a call that does nothing would still cost time at each token of a text
+            out = F.dropout(out, drop_rate)
         return (out, weights) if return_weights else out

@@ -5,14 +5,16 @@
 Built in notebook 04.
 """
 
-from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
 
-from llmlib.model.attention import check_sizes
+from torch import nn
+
+from llmlib import checks
+from llmlib.model.attention import CausalAttention
 
 
 @dataclass(frozen=True)
-class GPTConfig:
+class GPTConfig(checks.KnownFields):
     """All that decides a GPT's shape, checked when it is made.
 
     Raises ValueError for a value that no GPT can have, and TypeError for a field that does not
@@ -31,35 +33,22 @@ class GPTConfig:
     qkv_bias: bool = True  # whether queries, keys and values have a bias, as in GPT-2
     tie_weights: bool = True  # whether the output head is the token embedding, as in GPT-2
 
-    def __new__(cls, *args: object, **given: object) -> "GPTConfig":
-        names = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in names:
-                raise TypeError(f"GPTConfig has no field {name!r}: {suggest(name, names)}")
-        return super().__new__(cls)
-
     def __post_init__(self):
-        for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
-            size = getattr(self, name)
-            if type(size) is not int or size < 1:
-                raise ValueError(f"{name} is {size!r}: it must be an int of at least 1")
-        for name in ("qkv_bias", "tie_weights"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is {getattr(self, name)!r}: it must be True or False")
-        check_sizes(self.emb_dim, self.n_heads, self.context_length, self.drop_rate)
+        checks.gpt_config(self)
 
-    @classmethod
-    def preset(cls, name: str, **changes: object) -> "GPTConfig":
-        """Return one of PRESETS, with some fields changed; ValueError for a name that is none."""
-        if name not in PRESETS:
-            raise ValueError(f"there is no preset {name!r}: {suggest(name, list(PRESETS))}")
+    @staticmethod
+    def preset(name: str, **changes: object) -> "GPTConfig":
+        """Return one of PRESETS, with some fields changed.
+
+        Raises ValueError for an unknown preset.
+        """
+        checks.known_name("preset", name, PRESETS)
         return replace(PRESETS[name], **changes)
 
-
-def suggest(name: str, allowed: list[str]) -> str:
-    """Words that help with a misspelt name: the nearest allowed one, and all of them."""
-    close = get_close_matches(str(name), allowed, n=1)
-    return f"{f'did you mean {close[0]!r}? ' if close else ''}There are {', '.join(allowed)}"
+    def attention(self, layer: int) -> nn.Module:
+        """Build the attention of one layer."""
+        sizes = self.emb_dim, self.n_heads, self.context_length
+        return CausalAttention(*sizes, self.drop_rate, self.qkv_bias, layer=layer)
 
 
 PRESETS = {

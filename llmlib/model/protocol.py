@@ -26,19 +26,48 @@ class ModelConfig(Protocol):
 
 
 class Cache(Protocol):
-    """Keys and values of the tokens read so far; see `llmlib.model.cache`."""
+    """Keys and values of the tokens read so far; see `llmlib.model.cache`.
 
-    length: int
+    The model calls `grow` once when it reads tokens, and then takes their numbers from `positions`;
+    each attention layer calls `update`. The loop calls `rewind` and `select`. What a cache stores
+    for a layer is between the two: another kind of attention brings another cache.
+    """
+
+    length: int  # tokens read so far, padding included
+    capacity: int  # the most that fit
+    positions: slice | torch.Tensor  # of the newest tokens: an index into a table of positions
+
+    def grow(self, batch_size: int, n_new: int, segments: torch.Tensor | None = None) -> None:
+        """Make place for n_new tokens in each row; set their positions and their mask."""
+        ...
 
     def update(
         self, layer: int, k: torch.Tensor, v: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]: ...
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Store new keys and values of a layer; return all of them, and the mask if one is needed.
+
+        The mask is bool, True where a query may look, and broadcasts to (B, H, T, S). None means
+        causal: a single query sees all keys, and several are the first tokens.
+        """
+        ...
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first `length` tokens."""
+        ...
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Make row i what row rows[i] was."""
+        ...
 
 
 class LanguageModel(Protocol):
     """Token ids in, a score for each possible next token out."""
 
     config: Any  # a ModelConfig, with the fields of its own architecture beside the two
+
+    # The module that `head` applies before any soft-cap; None if the token embedding is the head.
+    # `quantize` puts a packed one there.
+    lm_head: Any
 
     def forward(
         self,
@@ -50,7 +79,8 @@ class LanguageModel(Protocol):
     ) -> torch.Tensor:
         """Map ids (B, T) to logits (B, T, V); position t scores the token after ids[:, t].
 
-        cache: what was read before; only the new tokens are given, and the cache grows by T.
+        cache: what was read before; only the new tokens are given, and the cache grows by T. A
+        token without segments then goes on with the last document of its row.
         segments: (B, T), the document number of each token, -1 for padding. Attention stays inside
         equal numbers and positions restart, so packing and left padding are one thing.
         aux: a dict that the model fills with named losses as (sum, count).

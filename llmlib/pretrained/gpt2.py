@@ -198,7 +198,9 @@ def load_pretrained(name: str | Path, drop_rate: float = 0.0) -> GPT:
     openai = (folder / "hparams.json").exists()
     weights = OpenAIWeights(folder) if openai else HuggingFaceWeights(folder)
     check_sizes(weights)
-    with torch.device("meta"):  # shapes only: nothing is drawn, to be thrown away
+    # shapes only: no random numbers are drawn, to be thrown away. Not for a small model: to draw
+    # on the meta device imports the compiler of torch, which takes as long as torch itself
+    with torch.device("meta" if weights.config.emb_dim > 256 else "cpu"):
         model = GPT(replace(weights.config, drop_rate=drop_rate))
     state = {}
     for ours, parameter in model.named_parameters():

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from llmlib.data.download import fetch
-from llmlib.files import home
+from llmlib.files import home, shipped
 from llmlib.pretrained.tensor_bundle import TensorBundle
 from llmlib.tokenization.gpt2 import derive_encoder_json
 
@@ -98,7 +98,7 @@ def is_complete(folder: Path) -> bool:
 def find_folder(name: str | Path) -> Path:
     """Return the folder of a model, given by name or as a path. Raises FileNotFoundError."""
     if str(name) == "gpt2/nano":  # ships with the course
-        return home() / "gpt2" / "nano"
+        return shipped("gpt2/nano")
     if str(name) in OPENAI:
         folder = place_of(str(name))
         if not is_complete(folder):
@@ -122,7 +122,7 @@ def find_folder(name: str | Path) -> Path:
 def available_or_nano() -> Path:
     """The folder of the real GPT-2 of 124M parameters if it is here, else of the one that ships."""
     real = place_of("gpt2-124M")
-    return real if is_complete(real) else real.with_name("nano")
+    return real if is_complete(real) else shipped("gpt2/nano")
 
 
 def download_gpt2(name: str, source: str = "openai", **settings: object) -> Path:
@@ -154,7 +154,7 @@ def download_gpt2(name: str, source: str = "openai", **settings: object) -> Path
         repository, revision, facts = HUGGING_FACE[name]
         words = {"repository": repository, "revision": revision}
         bring("config.json", **words)
-        merges = (home() / "gpt2" / "vocab.bpe").read_bytes()  # the same vocabulary, and it ships
+        merges = shipped("gpt2/vocab.bpe").read_bytes()  # the same vocabulary, and it ships
         replace_file(folder / "merges.txt", merges)
         replace_file(folder / "vocab.json", derive_encoder_json(merges.decode()).encode())
         bring("model.safetensors", *facts, **words)

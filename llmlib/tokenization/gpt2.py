@@ -15,7 +15,7 @@ from pathlib import Path
 import tiktoken
 
 from llmlib import checks
-from llmlib.files import home
+from llmlib.files import shipped
 from llmlib.tokenization.base import END_OF_TEXT
 
 
@@ -51,7 +51,7 @@ def gpt2_encoding() -> tiktoken.Encoding:
     TIKTOKEN_CACHE_DIR is neither read nor written. Raises ValueError if `vocab.bpe` differs from
     OpenAI's file in any byte.
     """
-    source = home() / "gpt2" / "vocab.bpe"
+    source = shipped("gpt2/vocab.bpe")
     merges = source.read_bytes()
     digest = hashlib.sha256(merges).hexdigest()
     checks.gpt2_vocabulary(source, digest, GPT2_SHA256)

@@ -1,55 +1,29 @@
-# From notebooks/05_loss.ipynb: edit there, then run make export.
+# From notebooks/05_loss.ipynb, notebooks/06_pretraining.ipynb: edit there, then run
+# make export.
 
-"""How good a language model is, in one number; and the n-gram models that it has to beat.
+"""How good a language model is, in one number: the loss that training lowers.
 
-Built in notebook 05. Losses are in nats a token: the mean of -log p(what came next). `evaluate`
-takes any callable that maps ids to logits, so that counts and networks are measured alike. What is
-left out: label smoothing and other changes to the targets, which move the floor of the loss.
+Built in notebook 05, with the module that training differentiates from notebook 06. Losses are in
+nats per token: the mean of -log p(what came next). Neither form holds the logits of a whole batch:
+the head is applied to some positions at a time. What is left out: label smoothing and other changes
+to the targets, which move the floor of the loss.
 
-Shapes: B rows in a batch, T tokens in each, V = vocab_size, C numbers in a feature vector.
+Shapes: B rows in a batch, T tokens in each, N = B * T positions, V = vocab_size, C numbers in a
+feature vector.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from llmlib import checks
+from llmlib.model.protocol import Aux
 
 IGNORED = -100  # the target of a position that does not count: torch's own default
-
-
-def check_targets(
-    targets: torch.Tensor, shape: Sequence[int], vocab_size: int, ignore_index: int, reduction: str
-) -> None:
-    """Raise TypeError or ValueError, saying what is allowed, unless targets are ids of `shape`.
-
-    The ids themselves are looked at on the CPU only: Python would have to wait for an accelerator.
-    """
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction is {reduction!r}: it must be 'mean' or 'sum'")
-    if not isinstance(targets, torch.Tensor):
-        raise TypeError(f"targets are a {type(targets).__name__}: give a tensor of token ids")
-    if targets.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"targets hold {targets.dtype}: token ids are torch.int64 (or int32)")
-    if targets.shape != torch.Size(shape):
-        raise ValueError(
-            f"targets have shape {tuple(targets.shape)}, expected {tuple(shape)}: "
-            "one id for each position"
-        )
-    if targets.device.type != "cpu" or torch.compiler.is_compiling():
-        return
-    counted = targets[targets != ignore_index]
-    if reduction == "mean" and counted.numel() == 0:
-        raise ValueError(
-            f"none of the {targets.numel()} targets counts: there is no mean loss of nothing"
-        )
-    if counted.numel():
-        low, high = (bound.item() for bound in counted.aminmax())
-        if low < 0 or high >= vocab_size:
-            raise ValueError(
-                f"target {low if low < 0 else high} is outside the vocabulary: ids are 0 to "
-                f"{vocab_size - 1}, or {ignore_index} where a position does not count"
-            )
 
 
 def cross_entropy(
@@ -63,34 +37,54 @@ def cross_entropy(
     logits: floats (..., V); targets: ids (...), or `ignore_index` where a position does not count.
     reduction: "mean" over the positions that count, or "sum". The softmax is done in float32 at
     least, whatever the format of the logits.
-    Raises TypeError or ValueError for what does not fit, and for a mean where no position counts
-    (on an accelerator, that is nan).
+    Raises TypeError or ValueError for inputs that do not fit, and for a mean where no position
+    counts (on an accelerator, that is nan).
 
     >>> cross_entropy(torch.zeros(1, 2, 8), torch.tensor([[3, 5]])).exp().round()
     tensor(8.)
     """
-    if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
-        kind = logits.dtype if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise TypeError(f"logits must be a tensor of floats, not {kind}")
-    if logits.ndim < 2:
-        raise ValueError(
-            f"logits have shape {tuple(logits.shape)}, expected (batch, tokens, vocabulary)"
-        )
-    check_targets(targets, logits.shape[:-1], logits.shape[-1], ignore_index, reduction)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    checks.logits(logits)
+    checks.targets(targets, logits.shape[:-1], logits.shape[-1], ignore_index, reduction)
     return F.cross_entropy(
-        logits.flatten(0, -2),
-        targets.flatten().long(),
+        # a sum of V exponentials rounded to the 8 bits of bfloat16 would be off by whole percents
+        logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, -2),  # (N, V)
+        targets.flatten().long(),  # (...) -> (N,)
         ignore_index=ignore_index,
         reduction=reduction,
     )
 
 
+def checkpointed_cross_entropy(
+    features: torch.Tensor,
+    head: Callable[[torch.Tensor], torch.Tensor],
+    targets: torch.Tensor,
+    chunk_size: int,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    """Return `cross_entropy(head(features), targets)` without ever holding all the logits.
+
+    head: any function of features (n, C) to logits (n, V), such as one with a bias, a soft-cap or
+    packed weights. chunk_size: the most positions whose logits exist at a time.
+    For the gradient, the logits of each chunk are computed a second time, on the way back. Raises
+    as `cross_entropy` does.
+    """
+
+    def sum_of_chunk(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(head(x), y, reduction="sum")
+
+    checks.targets(targets, features.shape[:-1], 2**63, IGNORED, reduction)  # ids: in each chunk
+    features, targets = features.flatten(0, -2), targets.flatten()  # (N, C) and (N,)
+    total = torch.zeros((), device=features.device)
+    for x, y in zip(features.split(chunk_size), targets.split(chunk_size)):
+        total = total + checkpoint(sum_of_chunk, x, y, use_reentrant=False)
+    return total / (targets != IGNORED).sum() if reduction == "mean" else total
+
+
 def logits_to_errors(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Turn logits (n, V) in place into p - [i = y], their gradient; return the losses (n, 1).
 
-    The softmax is done in float32 at least, and on a CPU for so few rows at a time that all of its
-    passes over them find them in the cache.
+    targets: (n, 1). The softmax is done in float32 at least, and on a CPU for so few rows at a time
+    that all of its passes over them find them in the cache.
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     n, V = logits.shape
@@ -113,7 +107,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, features, weight, targets, chunk_size, ignore_index, with_gradients):
-        """features (N, C), weight (V, C), targets (N,): return the sum; see the function below."""
+        """Return the sum for features (N, C), weight (V, C) and targets (N,)."""
         for_features, for_weight = (with_gradients and need for need in ctx.needs_input_grad[:2])
         N, V = len(features), len(weight)
         dtype = torch.promote_types(features.dtype, torch.float32)  # of sums and of the softmax
@@ -131,11 +125,11 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             rows = padded[: len(x)]
             error = torch.mm(x, head.T, out=rows[:, :V])  # (n, V), at first the logits
             total += logits_to_errors(error, y).where(c, 0).sum()
-            if for_features:
+            if grad_features is not None:
                 grad = torch.mm(error, head, out=grad_features[start : start + chunk_size])
                 grad.masked_fill_(~c, 0)
             if for_weight:
-                grad = (rows.T @ x)[:V]
+                grad = (rows.T @ x)[:V]  # (V, C)
                 grad_weight = grad if grad_weight is None else grad_weight.to(dtype).add_(grad)
         ctx.weight_dtype = weight.dtype
         ctx.save_for_backward(grad_features, grad_weight)
@@ -144,7 +138,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        """Scale the gradients that are there already; grad is what the sum was multiplied by."""
+        """Scale the gradients from the way forward by grad, the gradient of the sum."""
         grad_features, grad_weight = ctx.saved_tensors
         if grad_features is not None:
             grad_features = grad_features * grad.to(grad_features.dtype)
@@ -166,7 +160,7 @@ def chunked_cross_entropy(
     """Return `cross_entropy(features @ weight.T, targets)` without ever holding all the logits.
 
     features: floats (..., C); weight: (V, C); targets: ids (...), or `ignore_index`.
-    chunk_size: positions whose logits exist at a time; if left out, as many as fill 128 MiB.
+    chunk_size: positions whose logits exist at a time; by default, as many as fill 128 MiB.
     Gradients are computed on the way forward, so that each logit is computed once. Products are
     in the dtype of the features (or of autocast), sums and softmax in float32 at least.
     Raises as `cross_entropy` does, and ValueError for a chunk_size below 1.
@@ -174,28 +168,87 @@ def chunked_cross_entropy(
     The idea is that of "Cut Your Losses in Large-Vocabulary Language Models" (Wijmans and others
     2024) and of Liger Kernel (Hsu and others 2024).
     """
-    for name, value in {"features": features, "weight": weight}.items():
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-            kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
-            raise TypeError(f"{name} must be a tensor of floats, not {kind}")
-    if weight.ndim != 2 or features.ndim < 2 or features.shape[-1] != weight.shape[1]:
-        raise ValueError(
-            f"features {tuple(features.shape)} and weight {tuple(weight.shape)} do not fit: "
-            "expected (batch, tokens, C) and (vocabulary, C)"
-        )
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
-    check_targets(targets, features.shape[:-1], len(weight), ignore_index, reduction)
+    checks.features(features, weight, chunk_size)
+    checks.targets(targets, features.shape[:-1], len(weight), ignore_index, reduction)
     device = features.device.type
     if torch.is_autocast_enabled(device):
         features = features.to(torch.get_autocast_dtype(device))
     with torch.autocast(device, enabled=False):  # the formats are chosen by hand
         total = ChunkedCrossEntropy.apply(
-            features.flatten(0, -2),
+            features.flatten(0, -2),  # (..., C) -> (N, C)
             weight,
             targets.flatten().long(),
-            chunk_size or max(1, 2**27 // (len(weight) * features.itemsize)),
+            chunk_size or positions_at_a_time(len(weight), features.itemsize),
             ignore_index,
             torch.is_grad_enabled(),
         )
     return total / (targets != ignore_index).sum() if reduction == "mean" else total
+
+
+def positions_at_a_time(vocab_size: int, itemsize: int) -> int:
+    """Return of how many positions the logits fill 128 MiB, at itemsize bytes each."""
+    return max(1, 2**27 // (vocab_size * itemsize))
+
+
+def split_batch(
+    batch: Sequence[torch.Tensor], name: str = "a batch"
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Return inputs, targets and segments (B, T) of a batch; None without segments.
+
+    Positions of segment -1 are padding, and their targets do not count. Raises TypeError unless a
+    batch is (inputs, targets) or (inputs, targets, segments).
+    """
+    checks.batch(batch, name)
+    inputs, targets, *rest = batch
+    if not rest:
+        return inputs, targets, None
+    return inputs, targets.masked_fill(rest[0] < 0, IGNORED), rest[0]
+
+
+def next_token_loss(
+    model: Callable[..., torch.Tensor],
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    segments: torch.Tensor | None = None,
+    aux: Aux | None = None,
+) -> torch.Tensor:
+    """Return the sum of -log p over the targets (B, T) that count, in nats.
+
+    model: as in `llmlib.model.protocol`, for which no more than a chunk of the logits exists at a
+    time; any other function of ids has to give all of them. segments, aux: as in the protocol.
+    """
+    if not hasattr(model, "features"):  # a plain function, which need not know about segments
+        logits = model(inputs) if segments is None else model(inputs, segments=segments)
+        return cross_entropy(logits, targets, reduction="sum")
+    features = model.features(inputs, segments=segments, aux=aux)  # (B, T, C)
+    weight = model.head_weight
+    if weight is not None:
+        return chunked_cross_entropy(features, weight, targets, reduction="sum")
+    chunk_size = positions_at_a_time(model.config.vocab_size, itemsize=4)
+    return checkpointed_cross_entropy(features, model.head, targets, chunk_size, reduction="sum")
+
+
+class NextTokenLoss(nn.Module):
+    """The loss of a model, summed over the targets of a batch: what the loop differentiates.
+
+    A module, so that `torch.compile` or DistributedDataParallel can be put around it. With dtype
+    "bfloat16" the matrix products run under autocast; weights, their gradients and all sums stay in
+    float32. For the model, see `next_token_loss`.
+    """
+
+    def __init__(self, model: nn.Module, dtype: str = "float32"):
+        super().__init__()
+        self.model, self.dtype = model, dtype
+
+    def forward(
+        self, inputs: torch.Tensor, targets: torch.Tensor, segments: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, Aux]:
+        """Return the sum of -log p over the targets (B, T) that count, and what the model adds.
+
+        The model's additional losses are named, each as (sum, count). They are returned, and not
+        written to a dict of the caller, because DistributedDataParallel copies its arguments.
+        """
+        aux: Aux = {}
+        low = self.dtype == "bfloat16"
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=low):
+            return next_token_loss(self.model, inputs, targets, segments, aux), aux

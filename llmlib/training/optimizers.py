@@ -2,7 +2,8 @@
 
 """The optimizers, their schedule, and their state by the names of the parameters.
 
-Built in notebook 06.
+Built in notebook 06. What is left out: other optimizers than AdamW and Muon, and states in pieces
+on many machines.
 """
 
 import math
@@ -11,11 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from llmlib import checks
 from llmlib.training.config import TrainConfig
 
 
 def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """The optimizers for a model's parameters: AdamW, or Muon and AdamW.
+    """Return the optimizers for a model's parameters: AdamW, or Muon and AdamW.
 
     Only matrices (embeddings among them) have weight decay: a bias or the scale of a norm is not
     made simpler by being smaller. With "muon", the matrices between embedding and head go to Muon
@@ -23,20 +25,18 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     Raises ValueError for a model without parameters to train.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not trained:
-        raise ValueError("the model has no parameters to train: all are frozen, or there are none")
-    ends = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    ends.add(id(getattr(model, "head_weight", None)))
-    use_muon = config.optimizer == "muon"
-    hidden = [p for p in trained if use_muon and p.ndim == 2 and id(p) not in ends]
+    checks.trained_parameters(trained)
+    hidden = hidden_matrices(model) if config.optimizer == "muon" else []
+    # compared as objects: `in` would compare the numbers of tensors
     rest = [p for p in trained if all(p is not other for other in hidden)]
     groups = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]
-    optimizers = []
+    groups = [group for group in groups if group["params"]]  # torch refuses an empty list
+    optimizers: list[torch.optim.Optimizer] = []
     if groups:
+        # fused: one pass over memory for each tensor, where the plain loop makes a dozen
         settings = {"lr": config.learning_rate, "betas": config.betas, "fused": True}
         optimizers.append(torch.optim.AdamW(groups, **settings))
     if hidden:
@@ -45,16 +45,28 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     return optimizers
 
 
+def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """Return the trained matrices between embedding and head, which map features to features."""
+    tables = [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
+    ends = {id(table) for table in tables} | {id(getattr(model, "head_weight", None))}
+    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim == 2]
+    if (
+        getattr(model, "head_weight", None) is None
+    ):  # the head's matrix is known by its shape (V, C)
+        ends |= {id(p) for p in matrices for table in tables if p.shape == table.shape}
+    return [p for p in matrices if id(p) not in ends]
+
+
 def learning_rate_at(step: int, config: TrainConfig) -> float:
-    """The learning rate of a step, counted from 0: a linear rise, then half a cosine down.
+    """Return the learning rate of a step, counted from 0: a linear rise, then half a cosine down.
 
     It reaches `learning_rate` at the last step of the warm-up, and `final_fraction` of it at the
     last step of all, where it stays. Source: Loshchilov and Hutter 2016 (SGDR), equation 5.
     """
-    if step < 0:
-        raise ValueError(f"there is no step {step}: steps are counted from 0")
+    checks.step_number(step)
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
+    # from the end of the warm-up to the last step; at least 1 where there is no room between them
     length = max(1, config.max_steps - 1 - config.warmup_steps)
     progress = min(1.0, (step - config.warmup_steps) / length)
     lowest = config.final_fraction * config.learning_rate
@@ -64,7 +76,7 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
 def optimizer_state(
     optimizers: Sequence[torch.optim.Optimizer], parameters: dict[str, nn.Parameter]
 ) -> dict[str, torch.Tensor]:
-    """What optimizers remember, as tensors named after the parameter and the kind of value."""
+    """Return what optimizers remember, as tensors named after parameter and kind of value."""
     names = {id(parameter): name for name, parameter in parameters.items()}
     return {
         f"{names[id(parameter)]}.{key}": value
@@ -74,23 +86,21 @@ def optimizer_state(
     }
 
 
-def set_optimizer_state(
+def load_optimizer_state(
     optimizers: Sequence[torch.optim.Optimizer],
     parameters: dict[str, nn.Parameter],
     tensors: dict[str, torch.Tensor],
 ) -> None:
-    """Put back what `optimizer_state` returned; ValueError, and no change, if it does not fit."""
-    values: dict[int, dict] = {id(parameter): {} for parameter in parameters.values()}
+    """Put back what `optimizer_state` returned.
+
+    Raises ValueError, and changes nothing, if it does not fit the parameters.
+    """
+    values: dict[int, dict[str, torch.Tensor]] = {id(p): {} for p in parameters.values()}
     for full_name, tensor in tensors.items():
         name, _, key = full_name.rpartition(".")
-        parameter = parameters.get(name)
-        if parameter is None or (key != "step" and tensor.shape != parameter.shape):
-            own = "nothing" if parameter is None else tuple(parameter.shape)
-            raise ValueError(
-                f"the state holds {key} of {name} {tuple(tensor.shape)}, where the model has "
-                f"{own}: build the model as it was when the state was saved"
-            )
-        values[id(parameter)][key] = tensor.to(parameter.device)
+        # all are checked before the first one is put back
+        checks.optimizer_tensor(key, name, tensor, parameters.get(name))
+        values[id(parameters[name])][key] = tensor.to(parameters[name].device)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             optimizer.state.update({p: values[id(p)] for p in group["params"]})

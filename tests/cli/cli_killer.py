@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 
-import llmlib.cli.look
 import llmlib.cli.train
 import llmlib.plots  # noqa: F401 - imported once, and not after each fork
 from llmlib.__main__ import main

@@ -21,7 +21,7 @@ from cli_helpers import (
     write_text,
 )
 
-from llmlib.cli import train as module
+from llmlib.cli.callbacks import Log
 from llmlib.training.checkpoint import load_checkpoint
 
 STEPS = ["--max-steps", 60, "--eval-every", 12, "--save-every", 2]
@@ -57,14 +57,14 @@ def test_killed_22_times_at_random_moments_nothing_is_lost(whole, tmp_path):
 def test_a_signal_saves_the_step_and_says_how_to_go_on(
     whole, tmp_path, monkeypatch, capsys, number
 ):
-    keep = module.Keeper.keep
+    log = Log.__call__
 
-    def keep_and_signal(self, report, stopped):
-        keep(self, report, stopped)
-        if report.step == 8:  # the next one ends it, on which no checkpoint falls
+    def log_and_signal(self, trainer, report):
+        log(self, trainer, report)
+        if report.step == 9:  # on which no checkpoint falls
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(module.Keeper, "keep", keep_and_signal)
+    monkeypatch.setattr(Log, "__call__", log_and_signal)
     before = signal.getsignal(number)
     run = tmp_path / "run"
     assert llmlib("train", whole.parent / "text.txt", *TINY, *STEPS, "--out", run) == 130
@@ -73,7 +73,7 @@ def test_a_signal_saves_the_step_and_says_how_to_go_on(
     assert message == f"stopped and saved at step 9; go on with: llmlib train --resume {run}"
     assert [m["step"] for m in metrics(run)] == list(range(1, 10))
     assert load_checkpoint(run / "latest").step == 9
-    monkeypatch.setattr(module.Keeper, "keep", keep)
+    monkeypatch.undo()
     assert llmlib("train", "--resume", run) == 0
     assert losses(run) == losses(whole)
     assert_equal_weights(weights(run), weights(whole))
@@ -113,6 +113,26 @@ def test_a_metrics_file_with_half_and_double_lines_is_mended(whole, tmp_path):
     assert "half a samp" not in (run / "samples.txt").read_text()
 
 
+def test_a_look_at_stories_draws_nothing_that_training_would_have_drawn(tmp_path):
+    """Dropout after a resume is that of a run that never stopped, whatever was looked at."""
+    arguments = ["train", "stories", "--stories", 60, "--preset", "story-tiny", "--n-samples", 1]
+    arguments += ["--drop-rate", 0.1, "--max-steps", 12, "--eval-every", 4, "--save-every", 2]
+    assert llmlib(*arguments, "--out", tmp_path / "whole") == 0
+    log = Log.__call__
+
+    def log_and_stop(self, trainer, report):
+        log(self, trainer, report)
+        if report.step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Log, "__call__", log_and_stop)
+        assert llmlib(*arguments, "--out", tmp_path / "run") == 130
+    assert llmlib("train", "--resume", tmp_path / "run") == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    assert_equal_weights(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+
+
 def test_a_run_without_its_metrics_goes_on(whole, tmp_path):
     run = tmp_path / "run"
     llmlib("train", whole.parent / "text.txt", *TINY, *STEPS, "--out", run, "--max-steps", 4)
@@ -146,7 +166,7 @@ def test_a_full_disk_while_metrics_are_written(whole, tmp_path, capsys, monkeypa
     llmlib("train", whole.parent / "text.txt", *TINY, *STEPS, "--out", run, "--max-steps", 4)
     (run / "metrics.jsonl").rename(run / "kept")
     os.symlink("/dev/full", run / "metrics.jsonl")
-    monkeypatch.setattr("llmlib.cli.run_folder.RunFolder.mend", lambda *_: None)
+    monkeypatch.setattr("llmlib.cli.run_folder.RunFolder.cut_back", lambda *_: None)
     line = failure(capsys, "train", "--resume", run, "--max-steps", 6)
     assert "metrics.jsonl could not be written: No space left on device" in line
     assert load_checkpoint(run / "latest").step == 4
@@ -172,7 +192,7 @@ def test_a_damaged_or_foreign_checkpoint_is_named_and_kept(whole, tmp_path, caps
         (file, bytes(len(file.read_bytes())), "is damaged"),
         (manifest, b'{"format": "pt"}', "was not written by llmlib"),
         (manifest, b"\x80\x02}q\x00.", "is damaged"),
-        (run / "config.yaml", b"max_steps: [", "config.yaml is damaged"),
+        (run / "config.yaml", b"max_steps: [", "config.yaml cannot be read"),
         (run / "config.yaml", b"max_steps: 3", "is missing in it"),
         (run / "config.yaml", b"max_stepz: 3", "did you mean 'max_steps'?"),
     ]:

@@ -14,10 +14,13 @@ from cli_helpers import TINY, failure, llmlib, write_text
 from llmlib import stories
 from llmlib.cli import generate as module
 from llmlib.cli.dataset import TokenData
-from llmlib.cli.generate import TextStream, open_run
+from llmlib.cli.run_folder import open_run
 from llmlib.data import corpora
 from llmlib.files import home
-from llmlib.generation.inference import generate
+from llmlib.generation.generate import generate
+from llmlib.generation.sampling import Sampling
+from llmlib.generation.streaming import TextStream
+from llmlib.pretrained.models import load_model
 from llmlib.tokenization.gpt2 import gpt2_encoding
 
 
@@ -43,15 +46,13 @@ def written(capsys, *arguments):
 
 
 def test_it_writes_what_generate_gives(run, capsys):
-    checkpoint, model, data = open_run(run)
-    assert checkpoint.folder == run / "best"
+    model, data = load_model(run)[0], open_run(run).data()
     ids = [data.end_of_text, *data.tokenizer.encode("the cat")]
     row = generate(
         model,
         torch.tensor([ids]),
         30,
-        temperature=0.8,
-        top_k=9,
+        Sampling(temperature=0.8, top_k=9),
         stop=data.end_of_text,
         generator=torch.Generator().manual_seed(7),
         slide=model.config.context_length // 4,
@@ -155,7 +156,7 @@ def test_head_may_have_seen_enough(run, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdout", closed_pipe())
     out = ["--max-steps", 3, "--out", tmp_path / "run"]
     assert llmlib("train", run.parent / "text.txt", *TINY, *out) == 0  # to its end
-    assert open_run(tmp_path / "run")[0].step == 3
+    assert open_run(tmp_path / "run").load().step == 3
 
 
 def test_mistakes_are_answered_in_one_line(run, tmp_path, capsys):
@@ -165,9 +166,9 @@ def test_mistakes_are_answered_in_one_line(run, tmp_path, capsys):
     )
     here = ["--checkpoint", run]
     for arguments, expected in [
-        (["--checkpoint", run.parent / "s"], "there is no run or checkpoint at"),
+        (["--checkpoint", run.parent / "s"], "there is no model at"),
         (["--checkpoint", run.parent / "rr"], "did you mean 'r'?"),
-        (["--checkpoint", run.parent / "text.txt"], "there is no run or checkpoint at"),
+        (["--checkpoint", run.parent / "text.txt"], "there is no model at"),
         (["--checkpoint", tmp_path], "is missing, which checkpoint.json beside it names"),
         ([*here, "--temperature", "-1"], "temperature is -1.0"),
         ([*here, "--top-k", "0"], "top_k is 0"),
@@ -194,7 +195,7 @@ def measured(capsys, *arguments):
 
 def test_the_numbers_are_those_of_every_token_of_the_text(run, capsys):
     report = measured(capsys, "--checkpoint", run)
-    _, model, _ = open_run(run)
+    model, _ = load_model(run)
     data = TokenData(run / "data")
     ids = [data.end_of_text, *data.ids("val").tolist()]
     context, nats = model.config.context_length, []
@@ -246,7 +247,7 @@ def test_people_get_lines(story_run, capsys):
     assert llmlib("evaluate", "--checkpoint", story_run, "--device", "cpu") == 0
     lines = capsys.readouterr().out.splitlines()[-5:]
     assert [line.split("  ")[0] for line in lines] == [
-        "device cpu: as asked for",
+        "device cpu: as requested",
         "loss",
         "perplexity",
         "bits per byte",

@@ -141,7 +141,7 @@ def test_what_can_not_be_prepared_is_said_in_one_line(tmp_path, capsys):
     (tmp_path / "latin.txt").write_bytes("naïve".encode("latin-1"))
     for arguments, expected in [
         ([text, "--out", tmp_path / "there"], "there exists: remove it"),
-        ([text, "--out", text / "below"], "Not a directory"),
+        ([text, "--out", text / "below"], "text.txt: File exists"),
         ([text, "--out", "/proc/nothing/here"], "/proc/nothing"),
         (["storys", "--out", out], "did you mean 'stories'"),
         ([tmp_path / "empty.txt", "--out", out], "is empty"),

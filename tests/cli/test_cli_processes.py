@@ -20,7 +20,8 @@ from llmlib.cli.processes import Processes
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.training.checkpoint import load_checkpoint
-from llmlib.training.trainer import NextTokenLoss, accumulate
+from llmlib.training.loss import NextTokenLoss
+from llmlib.training.trainer import accumulate
 
 # Dropout draws differently in each process, so that it is left out where runs are compared.
 FLAGS = {
@@ -166,7 +167,7 @@ def test_a_mistake_ends_all_processes_with_one_line_each(folder):
 
 def test_rows_that_can_not_be_shared_equally_are_refused(folder):
     prepare(str(folder / "text.txt"), folder / "p", tokenizer="char")
-    with pytest.raises(ValueError, match="batch_size is 4: 3 processes can not share"):
+    with pytest.raises(ValueError, match="batch_size is 4: 3 processes cannot share"):
         TokenData(folder / "p").train_loader(16, 4, seed=0, rank=0, world=3)
 
 

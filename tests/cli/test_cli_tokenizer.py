@@ -5,7 +5,8 @@ import json
 import pytest
 import tokenizers as hf
 
-from llmlib.cli.tokenizer import load_file, tokenizer_command
+from llmlib.cli.prepare import open_tokenizer
+from llmlib.cli.tokenizer import tokenizer_command
 from llmlib.tokenization.base import END_OF_TEXT
 from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.folders import KINDS, kind_of
@@ -24,7 +25,7 @@ def test_each_kind_is_learned_written_and_read_again(tmp_path, text_file, capsys
     out = tmp_path / "my.json"
     assert tokenizer_command(text_file, str(out), kind=kind) == 0
     assert "bytes per token" in capsys.readouterr().out
-    tokenizer = load_file(out)
+    tokenizer = open_tokenizer(out)
     assert kind_of(tokenizer) == kind
     ids = tokenizer.encode(TEXT)
     assert min(ids) >= 0 and max(ids) < tokenizer.vocab_size
@@ -42,7 +43,7 @@ def test_a_bpe_is_written_in_the_format_its_name_asks_for(tmp_path, text_file, n
     assert BPETokenizer.load(tmp_path / name, special_tokens=special).vocab_size == 280
     if name == "my.json":
         assert hf.Tokenizer.from_file(str(tmp_path / name)).get_vocab_size() == 280
-        assert load_file(tmp_path / name).vocab_size == 280
+        assert open_tokenizer(tmp_path / name).vocab_size == 280
 
 
 @pytest.mark.parametrize(
@@ -69,13 +70,13 @@ def test_a_mistake_is_named_and_leaves_no_file(tmp_path, text_file, change, word
 def test_a_file_that_is_no_tokenizer_is_refused_by_name(tmp_path, content):
     (tmp_path / "my.json").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=r"my\.json"):
-        load_file(tmp_path / "my.json")
+        open_tokenizer(tmp_path / "my.json")
 
 
 def test_a_tokenizer_that_can_not_end_a_document_is_refused(tmp_path):
     BPETokenizer([(b"a", b"b")]).save(tmp_path / "my.json")
     assert json.loads((tmp_path / "my.json").read_text(encoding="utf-8"))["added_tokens"] == []
     with pytest.raises(ValueError, match="stand between documents"):
-        load_file(tmp_path / "my.json")
+        open_tokenizer(tmp_path / "my.json")
     with pytest.raises(FileNotFoundError):
-        load_file(tmp_path / "none.json")
+        open_tokenizer(tmp_path / "none.json")

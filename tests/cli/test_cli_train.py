@@ -20,9 +20,8 @@ from cli_helpers import (
 )
 
 from llmlib import stories
-from llmlib.cli import look as look_module
-from llmlib.cli import train as train_module
-from llmlib.cli.run_folder import RunFolder
+from llmlib.cli import callbacks
+from llmlib.cli.run_folder import RunFolder, open_run
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +50,12 @@ def test_a_run_leaves_all_that_it_should(runs):
 
 def test_the_best_checkpoint_has_the_least_validation_loss(runs, tmp_path, monkeypatch):
     fallen = iter([3.0, 1.0, 2.0])
-    monkeypatch.setattr(look_module, "evaluate", lambda *_: type("E", (), {"loss": next(fallen)}))
+    monkeypatch.setattr(callbacks, "evaluate", lambda *_: type("E", (), {"loss": next(fallen)}))
     out = tmp_path / "run"
     llmlib(
         "train", runs / "text.txt", *TINY, "--max-steps", 12, "--eval-every", 4, "--out", out
     )  # fmt: skip
-    run = RunFolder(out)
+    run = open_run(out)
     assert run.load("best").step == 8 and run.load("best").notes["val_loss"] == 1.0
     assert run.load("latest").step == 12
 
@@ -118,11 +117,11 @@ def test_a_run_without_a_name_gets_a_speaking_one(runs, tmp_path, monkeypatch):
 
 
 def test_two_processes_can_not_train_in_one_folder(runs, capsys):
-    first = RunFolder(runs / "whole")
+    first = open_run(runs / "whole")
     first.lock()
     line = failure(capsys, "train", "--resume", runs / "whole", "--max-steps", 20)
     assert "another process is training in" in line
-    first.lock_file.close()
+    first.file_lock.release()
 
 
 def test_a_prepared_folder_is_trained_on_and_watched(runs, tmp_path, capsys):
@@ -154,7 +153,7 @@ def test_stories_are_marked_and_measured_against_their_floor(tmp_path):
 
 def test_shares_of_good_stories_are_counted(tmp_path, monkeypatch):
     good = [story.text for story in stories.tell_many(3, seed=1)]
-    monkeypatch.setattr(look_module, "write_samples", lambda *_: [*good, "No story."])
+    monkeypatch.setattr(callbacks, "write_samples", lambda *_: [*good, "No story."])
     arguments = "--stories 200 --preset story-tiny --max-steps 1 --n-samples 4"
     llmlib("train", "stories", *arguments.split(), "--out", tmp_path / "run")
     assert metrics(tmp_path / "run")[-1]["grammatical"] == 0.75
@@ -204,14 +203,14 @@ def test_settings_that_do_not_fit_the_text_leave_no_folder(runs, tmp_path, capsy
     assert llmlib("train", tmp_path / "short.txt", *TINY, *out, "--batch-size", 2) == 0
     wild = ["--learning-rate", "1e30", "--grad-clip", "none", "--max-steps", 9]
     failure(capsys, "train", "--resume", tmp_path / "run", *wild)
-    assert RunFolder(tmp_path / "run").load("latest").step == 2
+    assert open_run(tmp_path / "run").load("latest").step == 2
 
 
 def test_ctrl_c_before_the_first_step_says_how_to_go_on(runs, tmp_path, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_module, "open_data", interrupted)
+    monkeypatch.setattr(RunFolder, "prepare_data", interrupted)
     out = tmp_path / "run"
     assert llmlib("train", runs / "text.txt", *TINY, "--max-steps", 2, "--out", out) == 130
     assert f"stopped; go on with: llmlib train --resume {out}" in capsys.readouterr().err
@@ -222,10 +221,9 @@ def test_ctrl_c_before_the_first_step_says_how_to_go_on(runs, tmp_path, monkeypa
 def test_a_full_disk_while_the_curves_are_drawn_names_the_file(runs, tmp_path, capsys):
     out = tmp_path / "run"
     assert llmlib("train", runs / "text.txt", *TINY, "--max-steps", 2, "--out", out) == 0
-    os.symlink("/dev/full", out / "loss.png.part")
-    look = RunFolder(out)
+    os.symlink("/dev/full", out / f"loss.png.{os.getpid()}.part")
     with pytest.raises(OSError, match=r"loss\.png could not be written: No space left"):
-        look_module.draw(look, "a run")
+        callbacks.draw(open_run(out))
 
 
 def test_what_a_killed_run_left_half_written_is_cleared_away(runs, tmp_path):

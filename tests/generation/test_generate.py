@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlib.evaluation.ngrams import NGramModel
-from llmlib.generation.generate import generate, next_token, stream, top_k_filter, top_p_filter
+from llmlib.generation.generate import generate, stream
+from llmlib.generation.sampling import Sampling, draw, top_k_filter, top_p_filter
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 
@@ -25,6 +26,24 @@ def make_model(**changes):
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+GREEDY = Sampling(temperature=0)
+
+
+def next_token(logits, generator=None, **settings):
+    """One token from each row, all with one generator."""
+    return draw(Sampling(**settings).probabilities(logits), [generator] * len(logits))
+
+
+class Cropped:
+    """A model that is a plain callable with a configuration: its text is read again each time."""
+
+    def __init__(self, model):
+        self.model, self.config = model, model.config
+
+    def __call__(self, ids):
+        return self.model(ids)
 
 
 def cycle(ids):
@@ -128,7 +147,8 @@ def test_greedy_equals_the_plain_loop_and_crops_to_the_context():
         for _ in range(20):
             token = model(expected[:, -12:])[:, -1].argmax(-1, keepdim=True)
             expected = torch.cat([expected, token], dim=1)
-    assert torch.equal(generate(model, ids, 20, temperature=0), expected)
+    assert generate(Cropped(model), ids, 20, GREEDY) == expected.tolist()
+    assert generate(model, ids, 20, GREEDY, slide=1) == expected.tolist()
     assert torch.equal(ids, torch.tensor([[3, 1, 4]]))
 
 
@@ -149,22 +169,22 @@ def test_greedy_equals_hugging_face():
         eos_token_id=None,
         pad_token_id=0,
     )
-    ours = generate(lambda ids: theirs(ids).logits, ids, 15, temperature=0)
-    assert torch.equal(ours, expected)
+    ours = generate(lambda ids: theirs(ids).logits, ids, 15, GREEDY)
+    assert ours == expected.tolist()
 
 
 def test_a_row_of_a_batch_gets_what_it_gets_alone():
     model = make_model()
     ids = torch.tensor([[3, 1, 4], [2, 7, 1], [0, 0, 0]])
-    together = generate(model, ids, 15, temperature=0)
-    alone = [generate(model, row[None], 15, temperature=0) for row in ids]
-    assert torch.equal(together, torch.cat(alone))
+    together = generate(model, ids, 10, GREEDY)
+    assert together == [generate(model, row[None], 10, GREEDY)[0] for row in ids]
+    assert together == generate(model.forward, ids, 10, GREEDY)
 
 
 def test_the_same_generator_gives_the_same_text_and_another_another():
     model, ids = make_model(), torch.zeros(4, 1, dtype=torch.int64)
     first, second, third = (generate(model, ids, 12, generator=seeded(s)) for s in (1, 1, 2))
-    assert torch.equal(first, second) and not torch.equal(first, third)
+    assert first == second != third
     torch.manual_seed(5)
     state = torch.get_rng_state()
     generate(model, ids, 3, generator=seeded(1))
@@ -173,22 +193,25 @@ def test_the_same_generator_gives_the_same_text_and_another_another():
 
 def test_a_stream_yields_what_generate_returns():
     model, ids = make_model(), torch.tensor([[1, 2], [3, 4]])
-    options = {"temperature": 0.8, "top_k": 9, "top_p": 0.9, "stop": 7}
-    whole = generate(model, ids, 12, generator=seeded(), **options)
-    steps = list(stream(model, ids, 12, generator=seeded(), **options))
+    sampling = Sampling(temperature=0.8, top_k=9, top_p=0.9)
+    whole = generate(model, ids, 11, sampling, stop=7, generator=seeded())
+    steps = list(stream(model, ids, 11, sampling, stop=7, generator=seeded()))
     assert all(step.shape == (2,) for step in steps)
-    assert torch.equal(whole[:, 2:], torch.stack(steps, dim=1))
+    for text, row in zip(whole, torch.stack(steps, dim=1).tolist()):
+        n = len(text) - 2
+        assert text[2:] == row[:n] and set(row[n:]) <= {7}
 
 
 def test_rows_stop_one_by_one_and_then_all():
     ids = torch.tensor([[5], [8], [1]])
-    out = generate(cycle, ids, 30, temperature=0, stop=9)
-    assert out[1].tolist() == [8, 9, 9, 9, 9, 9, 9, 9, 9]
-    assert out[0].tolist() == [5, 6, 7, 8, 9, 9, 9, 9, 9]
-    assert out[2].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    assert generate(cycle, torch.tensor([[9]]), 3, temperature=0, stop=9).tolist() == [
-        [9, 10, 11, 12]
+    steps = torch.stack(list(stream(cycle, ids, 30, GREEDY, stop=9)), dim=1)
+    assert steps[1].tolist() == [9, 9, 9, 9, 9, 9, 9, 9]  # a row that is finished repeats it
+    assert generate(cycle, ids, 30, GREEDY, stop=9) == [
+        [5, 6, 7, 8, 9],
+        [8, 9],
+        [1, 2, 3, 4, 5, 6, 7, 8, 9],
     ]
+    assert generate(cycle, torch.tensor([[9]]), 3, GREEDY, stop=9) == [[9, 10, 11, 12]]
 
 
 def test_finished_rows_are_computed_no_more():
@@ -198,25 +221,27 @@ def test_finished_rows_are_computed_no_more():
         sizes.append(len(ids))
         return cycle(ids)
 
-    generate(counting, torch.tensor([[5], [8], [1]]), 30, temperature=0, stop=9)
+    generate(counting, torch.tensor([[5], [8], [1]]), 30, GREEDY, stop=9)
     assert sizes == [3, 2, 2, 2, 1, 1, 1, 1]
 
 
 def test_any_callable_will_do():
     counts = NGramModel(2, VOCABULARY).fit([[1, 2, 3, 4, 5] * 20])
-    assert generate(counts, torch.tensor([[1]]), 4, temperature=0).tolist() == [[1, 2, 3, 4, 5]]
-    assert generate(cycle, torch.tensor([[1]], dtype=torch.int32), 2).dtype == torch.int32
+    assert generate(counts, torch.tensor([[1]]), 4, GREEDY) == [[1, 2, 3, 4, 5]]
+    assert next(stream(cycle, torch.tensor([[1]], dtype=torch.int32), 2)).dtype == torch.int32
+    prompts = [[1, 2, 3], [4]]  # a plain callable is given no padding
+    assert generate(cycle, prompts, 2, GREEDY) == [[1, 2, 3, 4, 5], [4, 5, 6]]
 
 
 def test_no_gradients_are_kept_and_the_mode_is_restored_between_tokens():
     model = make_model(drop_rate=0.5)
     tokens = []
-    for token in stream(model, torch.tensor([[1]]), 4, temperature=0):
+    for token in stream(model, torch.tensor([[1]]), 4, GREEDY):
         assert model.training and torch.is_grad_enabled() and not token.requires_grad
         tokens.append(token.item())
     model.eval()
-    again = generate(model, torch.tensor([[1]]), 4, temperature=0)
-    assert again[0, 1:].tolist() == tokens and not model.training  # no dropout while it spoke
+    again = generate(model, torch.tensor([[1]]), 4, GREEDY)
+    assert again[0][1:] == tokens and not model.training  # no dropout while it spoke
 
 
 def test_the_model_is_called_without_gradients():
@@ -255,6 +280,18 @@ def test_the_mode_is_restored_when_the_model_fails():
         ({"top_p": 1.5}, "top_p is 1.5"),
         ({"top_p": math.nan}, "top_p is nan"),
         ({"top_p": True}, "top_p is True"),
+        ({"min_p": 2}, "min_p is 2: it must be a number from 0 to 1"),
+        ({"repetition_penalty": 0}, "repetition_penalty is 0: it must be a number above 0"),
+    ],
+)
+def test_impossible_settings_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Sampling(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
         ({"stop": -1}, "stop is -1"),
         ({"stop": "."}, r"stop is '\.'"),
         ({"max_new_tokens": -1}, "max_new_tokens is -1"),
@@ -270,9 +307,18 @@ def test_impossible_arguments_are_refused_at_once(wrong, message):
             function(make_model(), **arguments)
 
 
-@pytest.mark.parametrize("ids", [[1, 2], "once", torch.tensor([[1.0]]), None])
-def test_what_are_no_ids_is_refused(ids):
-    with pytest.raises(TypeError, match="ids must be a tensor of token ids"):
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([1, 2], "ids must be a tensor of token ids"),
+        ("once", "ids must be a tensor of token ids"),
+        (None, "ids must be a tensor of token ids"),
+        (torch.tensor([[1.0]]), r"ids hold torch\.float32"),
+        ([[0.5]], "other things than token ids"),
+    ],
+)
+def test_prompts_that_are_not_ids_are_refused(ids, message):
+    with pytest.raises(TypeError, match=message):
         stream(make_model(), ids, 2)
 
 
@@ -283,4 +329,4 @@ def test_a_broken_model_is_named(value):
 
 
 def test_no_new_tokens_are_no_error():
-    assert generate(make_model(), torch.tensor([[1, 2]]), 0).tolist() == [[1, 2]]
+    assert generate(make_model(), torch.tensor([[1, 2]]), 0) == [[1, 2]]

@@ -9,14 +9,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlib.generation import generate as plain
 from llmlib.generation import quantization
 from llmlib.generation.beam import beam_search
-from llmlib.generation.inference import Decoder, KVCache, cache_bytes, generate, pad_left, stream
-from llmlib.generation.quantization import BYTES, pack_linear, plain_product, quantize_rows
-from llmlib.generation.sampling import Sampling, draw, one_generator_per_row
+from llmlib.generation.generate import generate, pad_left, stream
+from llmlib.generation.quantization import (
+    BYTES,
+    PackedLinear,
+    bytes_read,
+    quantize,
+    quantize_rows,
+    reference_product,
+)
+from llmlib.generation.sampling import Sampling, draw, row_generators
 from llmlib.generation.speculative import accept, speculate
 from llmlib.generation.streaming import TextStream, held_back, stream_text
+from llmlib.model.cache import KVCache, cache_bytes
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.tokenization.gpt2 import gpt2_encoding
@@ -34,6 +41,9 @@ def make(seed=0, vocab_size=23, context_length=24, emb_dim=16, std=0.3, **change
 @pytest.fixture(scope="module")
 def model():
     return make()
+
+
+GREEDY = Sampling(temperature=0)
 
 
 def seeded(seed=0):
@@ -60,68 +70,60 @@ def test_reading_in_any_pieces_gives_the_logits_of_the_whole(data):
     )
     shape = (data.draw(st.integers(1, 3)), data.draw(st.integers(1, context_length)))
     ids = torch.randint(model.config.vocab_size, shape, generator=seeded())
-    decoder = Decoder(model)
-    cache, parts, place = decoder.new_cache(len(ids), context_length), [], 0
+    cache, parts, place = model.new_cache(len(ids), context_length), [], 0
     while place < ids.shape[1]:
         n = data.draw(st.integers(1, ids.shape[1] - place))
-        parts.append(decoder.read(ids[:, place : place + n], cache, every=True))
+        parts.append(model(ids[:, place : place + n], cache))
         place += n
-    expected = model(ids)
-    torch.testing.assert_close(torch.cat(parts, dim=1), expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(decoder(ids), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_only_the_last_logits_are_the_last_of_every(model):
-    decoder, ids = Decoder(model), torch.tensor([[1, 2, 3], [4, 5, 6]])
-    last = decoder.read(ids, decoder.new_cache(2, 3))
-    torch.testing.assert_close(last, model(ids)[:, -1])
+    torch.testing.assert_close(torch.cat(parts, dim=1), model(ids), rtol=1e-4, atol=1e-4)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 22), min_size=1, max_size=9), min_size=1, max_size=5))
 def test_padded_prompts_write_what_each_writes_alone(prompts):
     model = make(1)
-    decoder = Decoder(model)
-    together = generate(decoder, prompts, 8, temperature=0)
-    assert together == [generate(decoder, [prompt], 8, temperature=0)[0] for prompt in prompts]
+    together = generate(model, prompts, 8, GREEDY)
+    assert together == [generate(model, [prompt], 8, GREEDY)[0] for prompt in prompts]
     ids, padding = pad_left(prompts)
-    cache = decoder.new_cache(len(ids), ids.shape[1] + 1, padding)
-    logits = decoder.read(ids, cache)
+    segments = -(torch.arange(ids.shape[1]) < padding[:, None]).long()
+    logits = model(ids, model.new_cache(*ids.shape), segments=segments)[:, -1]
     alone = torch.stack([model(torch.tensor([prompt]))[0, -1] for prompt in prompts])
     torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-4)
 
 
 def test_padding_never_makes_nan(model):
-    decoder = Decoder(model)
-    cache = decoder.new_cache(2, 6, torch.tensor([5, 0]))
-    assert cache.mask(6).any(dim=-1).all()  # some kernels give 0 for nothing to see, others nan
-    assert decoder.read(torch.ones(2, 6, dtype=torch.int64), cache, every=True).isfinite().all()
+    cache = model.new_cache(2, 6)
+    segments = torch.tensor([[-1] * 5 + [0], [0] * 6])
+    assert model(torch.ones(2, 6, dtype=torch.int64), cache, segments=segments).isfinite().all()
+    assert cache.mask.any(dim=-1).all()  # some kernels give 0 for nothing to see, others nan
 
 
 def test_a_cache_takes_the_bytes_of_the_formula():
     config = GPTConfig.preset("story-small")
     for dtype, number in ((torch.float32, 4), (torch.bfloat16, 2)):
-        cache = KVCache(config, 3, 50, dtype=dtype)
+        cache = GPT(config).eval().to(dtype).requires_grad_(False).new_cache(3, 50)
+        assert isinstance(cache, KVCache)
+        GPT(config).to(dtype).requires_grad_(False).features(torch.ones(3, 1).long(), cache)
+        assert cache.data.dtype == dtype
         assert cache.data.nbytes == cache_bytes(config, 50, 3, number)
 
 
 def test_a_cache_can_be_rewound_and_its_rows_selected(model):
-    decoder = Decoder(model)
-    cache = decoder.new_cache(2, 8, torch.tensor([0, 1]))
+    cache = model.new_cache(2, 8)
     ids = torch.tensor([[1, 2, 3], [0, 4, 5]])
-    decoder.read(ids, cache)
-    decoder.read(torch.tensor([[9, 9], [9, 9]]), cache)
+    model(ids, cache, segments=torch.tensor([[0, 0, 0], [-1, 0, 0]]))
+    model(torch.tensor([[9, 9], [9, 9]]), cache)
     cache.rewind(3)
     cache.select(torch.tensor([1, 0, 1]))
-    logits = decoder.read(torch.tensor([[7], [7], [8]]), cache)
+    logits = model(torch.tensor([[7], [7], [8]]), cache)[:, -1]
     for row, text in enumerate(([4, 5, 7], [1, 2, 3, 7], [4, 5, 8])):
         torch.testing.assert_close(logits[row], model(torch.tensor([text]))[0, -1])
 
 
-def test_a_decoder_leaves_its_model_as_it_was(model):
+def test_quantizing_leaves_the_model_as_it_was():
     training = make().train()
     before = {name: p.clone() for name, p in training.named_parameters()}
-    generate(Decoder(training, "int8"), [[1]], 3)
+    generate(quantize(training, "int8"), [[1]], 3)
     assert training.training
     assert all(torch.equal(before[name], p) for name, p in training.named_parameters())
 
@@ -146,35 +148,40 @@ def test_greedy_text_is_hugging_faces_token_for_token(monkeypatch):
     # a mask, or it takes each token with the id of the padding for no token
     alone = {"do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(ids)}
     expected = theirs.generate(ids, max_new_tokens=50, **alone)
-    assert generate(ours, ids, 50, temperature=0) == expected.tolist()
+    assert generate(ours, ids, 50, GREEDY) == expected.tolist()
     penalised = theirs.generate(ids, max_new_tokens=30, repetition_penalty=1.7, **alone)
-    assert generate(ours, ids, 30, temperature=0, repetition_penalty=1.7) == penalised.tolist()
+    penalty = Sampling(temperature=0, repetition_penalty=1.7)
+    assert generate(ours, ids, 30, penalty) == penalised.tolist()
     assert penalised.tolist() != expected[:, :37].tolist()
 
 
 @pytest.mark.parametrize("stop", [None, 3])
-def test_it_writes_what_llmlib_generate_writes(model, stop):
+def test_it_writes_what_is_written_without_a_cache(model, stop):
     ids = torch.randint(23, (4, 5), generator=seeded(4))
-    expected = list(plain.stream(model, ids, 19, temperature=0, stop=stop))
-    assert torch.equal(
-        torch.stack(list(stream(model, ids, 19, temperature=0, stop=stop))), torch.stack(expected)
-    )
+    for sampling in (GREEDY, Sampling(temperature=0.8, repetition_penalty=1.3, top_p=0.9)):
+        arguments = {"stop": stop}
+        with_cache = list(stream(model, ids, 19, sampling, generator=seeded(1), **arguments))
+        without = list(stream(model.forward, ids, 19, sampling, generator=seeded(1), **arguments))
+        assert torch.equal(torch.stack(with_cache), torch.stack(without))
 
 
 def test_a_window_that_slides_by_one_is_the_cropped_text(model):
     ids = torch.randint(23, (2, 30), generator=seeded(5))
-    expected = plain.generate(model, ids, 20, temperature=0).tolist()
-    assert generate(model, ids, 20, temperature=0, slide=1) == expected
-    assert [len(text) for text in generate(model, ids, 40, temperature=0, slide=10)] == [70, 70]
+    expected = ids
+    for _ in range(20):
+        token = model(expected[:, -24:])[:, -1].argmax(-1, keepdim=True)
+        expected = torch.cat([expected, token], dim=1)
+    assert generate(model, ids, 20, GREEDY, slide=1) == expected.tolist()
+    assert [len(text) for text in generate(model, ids, 40, GREEDY, slide=10)] == [70, 70]
 
 
 def test_a_sliding_window_forgets_the_padding_first():
     model = make(2, context_length=8)
     prompts = [[1], [2, 3, 4, 5, 6]]  # sliding by one, each row sees the last tokens of its own
-    alone = [generate(model, [prompt], 12, temperature=0, slide=1)[0] for prompt in prompts]
-    assert generate(model, prompts, 12, temperature=0, slide=1) == alone
-    both = generate(model, prompts, 12, temperature=0, slide=3)
-    assert both[1] == generate(model, [[2, 3, 4, 5, 6]], 12, temperature=0, slide=3)[0]
+    alone = [generate(model, [prompt], 12, GREEDY, slide=1)[0] for prompt in prompts]
+    assert generate(model, prompts, 12, GREEDY, slide=1) == alone
+    both = generate(model, prompts, 12, GREEDY, slide=3)
+    assert both[1] == generate(model, [[2, 3, 4, 5, 6]], 12, GREEDY, slide=3)[0]
     assert len(both[0]) == 13
 
 
@@ -204,8 +211,9 @@ def test_a_repetition_penalty_lowers_what_was_seen_whatever_its_sign():
 
 def test_padding_is_not_penalised():
     model = make(7)
-    alone = generate(model, [[3, 4]], 6, temperature=0, repetition_penalty=5.0)
-    both = generate(model, [[3, 4], [1, 2, 5, 6, 7]], 6, temperature=0, repetition_penalty=5.0)
+    penalty = Sampling(temperature=0, repetition_penalty=5.0)
+    alone = generate(model, [[3, 4]], 6, penalty)
+    both = generate(model, [[3, 4], [1, 2, 5, 6, 7]], 6, penalty)
     assert both[0] == alone[0]
 
 
@@ -245,7 +253,7 @@ def test_a_row_draws_the_same_when_another_one_stops(model):
 
 
 def test_generators_do_not_depend_on_how_many_there_are():
-    few, many = one_generator_per_row(2, seeded()), one_generator_per_row(9, seeded())
+    few, many = row_generators(2, seeded()), row_generators(9, seeded())
     assert [g.initial_seed() for g in few] == [g.initial_seed() for g in many[:2]]
     assert len({g.initial_seed() for g in many}) == 9
 
@@ -289,9 +297,7 @@ def test_narrow_beams_are_those_of_a_plain_search():
 
 
 def test_one_beam_is_greedy(model):
-    assert [1, *beam_search(model, [[1]], 9, 1)[0].ids] == generate(model, [[1]], 9, temperature=0)[
-        0
-    ]
+    assert [1, *beam_search(model, [[1]], 9, 1)[0].ids] == generate(model, [[1]], 9, GREEDY)[0]
 
 
 # --- speculation
@@ -321,7 +327,7 @@ def test_speculation_has_the_targets_distribution_over_whole_texts():
     for text in itertools.product(range(4), repeat=3):
         log_probs = target(torch.tensor([[1, *text]])).log_softmax(-1)[0]
         exact[text] = math.exp(sum(log_probs[i, token].item() for i, token in enumerate(text)))
-    target, draft, generator, n = Decoder(target), Decoder(draft), seeded(5), 1500
+    generator, n = seeded(5), 1500
     counts = dict.fromkeys(exact, 0)
     for _ in range(n):
         parts = speculate(target, draft, torch.tensor([[1]]), 3, n_draft=2, generator=generator)
@@ -338,20 +344,20 @@ def test_speculation_has_the_targets_distribution_over_whole_texts():
 def test_a_greedy_draft_changes_no_token(model, n_draft, same):
     draft = model if same else make(44, n_layers=1)
     ids = torch.tensor([[5, 6]])
-    parts = list(speculate(model, draft, ids, 20, n_draft=n_draft, temperature=0))
-    assert [5, 6, *itertools.chain(*parts)] == generate(model, ids, 20, temperature=0)[0]
+    parts = list(speculate(model, draft, ids, 20, GREEDY, n_draft=n_draft))
+    assert [5, 6, *itertools.chain(*parts)] == generate(model, ids, 20, GREEDY)[0]
     if same:  # all are accepted
         assert [len(part) for part in parts[:-1]] == [n_draft + 1] * (len(parts) - 1)
 
 
 def test_any_callable_drafts(model):
     ids = torch.tensor([[5, 6]])
-    greedy = generate(model, ids, 12, temperature=0)[0]
+    greedy = generate(model, ids, 12, GREEDY)[0]
     for target in (model, lambda ids: model(ids)):
-        parts = speculate(target, lambda ids: torch.zeros(*ids.shape, 23), ids, 12, temperature=0)
+        parts = speculate(target, lambda ids: torch.zeros(*ids.shape, 23), ids, 12, GREEDY)
         assert [5, 6, *itertools.chain(*parts)] == greedy
     stop = greedy[6]
-    parts = speculate(model, model, ids, 12, temperature=0, stop=stop)
+    parts = speculate(model, model, ids, 12, GREEDY, stop=stop)
     assert [5, 6, *itertools.chain(*parts)] == greedy[: greedy.index(stop, 2) + 1]
 
 
@@ -418,23 +424,26 @@ def test_a_rounded_row_is_off_by_at_most_half_a_step():
 
 
 @pytest.mark.parametrize(
-    ("weights", "error"), [("float32", 1e-6), ("bfloat16", 8e-3), ("float16", 1e-3), ("int8", 4e-2)]
+    ("format", "error"), [("float32", 1e-6), ("bfloat16", 8e-3), ("float16", 1e-3), ("int8", 4e-2)]
 )
 @pytest.mark.parametrize("n", [1, 8, 65])
-def test_fast_products_are_near_the_exact_one(weights, error, n):
+def test_fast_products_are_near_the_exact_one(format, error, n):
     weight, offset = torch.randn(50, 96, generator=seeded()), torch.randn(50, generator=seeded(1))
     x = torch.randn(n, 96, generator=seeded(2)) * torch.logspace(0, n // 8, n)[:, None]
-    vectors = x.bfloat16() if weights == "bfloat16" else x
+    dtype = torch.bfloat16 if format == "bfloat16" else torch.float32
     for bias in (None, offset):
         exact = torch.nn.functional.linear(x, weight, bias)
-        for product in (pack_linear(weight, bias, weights), plain_product(weight, bias, weights)):
-            assert product(vectors).dtype == vectors.dtype
-            off = (product(vectors).float() - exact).norm(dim=1) / exact.norm(dim=1)
+        for product in (
+            PackedLinear(weight, bias, format),
+            reference_product(weight, bias, format),
+        ):
+            assert product(x).dtype == dtype
+            off = (product(x).float() - exact).norm(dim=1) / exact.norm(dim=1)
             assert (off < error).all()
 
 
 def test_int8_of_a_row_does_not_depend_on_its_neighbours():
-    product = pack_linear(torch.randn(33, 64, generator=seeded()), None, "int8")
+    product = PackedLinear(torch.randn(33, 64, generator=seeded()), None, "int8")
     x = torch.randn(9, 64, generator=seeded(1)) * torch.logspace(-3, 3, 9)[:, None]
     together = product(x)
     for row in range(9):
@@ -443,19 +452,22 @@ def test_int8_of_a_row_does_not_depend_on_its_neighbours():
 
 
 def test_large_equal_activations_do_not_overflow():
-    product = pack_linear(torch.ones(4, 256), None, "int8")
+    product = PackedLinear(torch.ones(4, 256), None, "int8")
     assert product(torch.full((1, 256), 3.0)).allclose(torch.tensor(768.0), rtol=0.02)
 
 
-@pytest.mark.parametrize("weights", BYTES)
-def test_each_format_gives_nearly_the_models_logits(weights):
+@pytest.mark.parametrize("format", BYTES)
+def test_each_format_gives_nearly_the_models_logits(format):
     model = make(3, emb_dim=64, std=0.05)
     ids = torch.randint(23, (2, 20), generator=seeded())
     expected = model(ids)
-    error = (Decoder(model, weights)(ids) - expected).norm() / expected.norm()
-    bound = {"float32": 1e-5, "bfloat16": 0.02, "float16": 0.002, "int8": 0.05}[weights]
+    packed = quantize(model, format)
+    logits = packed(ids)
+    assert logits.dtype == torch.float32
+    error = (logits - expected).norm() / expected.norm()
+    bound = {"float32": 1e-5, "bfloat16": 0.02, "float16": 0.002, "int8": 0.05}[format]
     assert error < bound
-    assert Decoder(model, weights).bytes_read == Decoder(model).bytes_read * BYTES[weights] / 4
+    assert bytes_read(packed) == bytes_read(model) * BYTES[format] / 4
 
 
 def test_without_the_fast_kernels_the_plain_ones_take_over(monkeypatch, model):
@@ -463,10 +475,10 @@ def test_without_the_fast_kernels_the_plain_ones_take_over(monkeypatch, model):
         raise RuntimeError("no such kernel here")
 
     ids = torch.tensor([[1, 2, 3]])
-    fast = {weights: Decoder(model, weights)(ids) for weights in BYTES}
-    for weights in BYTES:
-        monkeypatch.setitem(quantization.FAST, weights, missing)
-        torch.testing.assert_close(Decoder(model, weights)(ids), fast[weights], rtol=0.2, atol=0.2)
+    fast = {format: quantize(model, format)(ids) for format in BYTES}
+    for format in BYTES:
+        monkeypatch.setitem(quantization.KERNELS, format, missing)
+        torch.testing.assert_close(quantize(model, format)(ids), fast[format], rtol=0.2, atol=0.2)
 
 
 # --- hostile input
@@ -475,10 +487,12 @@ def test_without_the_fast_kernels_the_plain_ones_take_over(monkeypatch, model):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda m: Decoder("gpt2"), TypeError, "made of a GPT, not of a str"),
-        (lambda m: Decoder(m, "int4"), ValueError, "'int4'.*float32, bfloat16, float16, int8"),
-        (lambda m: Decoder(m).new_cache(0, 5), ValueError, "at least one row"),
-        (lambda m: Decoder(m).new_cache(1, 25), ValueError, "1 to 24 tokens"),
+        (lambda m: quantize(m, "int4"), ValueError, "'int4'.*float32, bfloat16, float16, int8"),
+        (lambda m: quantize("gpt2"), TypeError, "the model is a str.*as a GPT has"),
+        (lambda m: quantize(quantize(m)), TypeError, "cannot be packed again: quantize the model"),
+        (lambda m: quantize(m).state_dict(), TypeError, "has no state_dict: save the model"),
+        (lambda m: m.new_cache(0, 5), ValueError, "at least one row"),
+        (lambda m: m.new_cache(1, 25), ValueError, "1 to 24 tokens"),
         (lambda m: generate(m, [], 3), ValueError, "at least one prompt"),
         (lambda m: generate(m, [[1], []], 3), ValueError, "at least one token in each"),
         (lambda m: generate(m, "text", 3), TypeError, "list of lists"),
@@ -490,22 +504,18 @@ def test_without_the_fast_kernels_the_plain_ones_take_over(monkeypatch, model):
         (lambda m: generate(m, [[1]], 25), ValueError, "context_length of 24: ask for fewer"),
         (lambda m: generate(m, [[1]], 5, slide=0), ValueError, "slide is 0.*1 to 24"),
         (lambda m: generate(m, [[1]], 5, stop="."), ValueError, "stop is '.'"),
-        (lambda m: generate(m, [[1]], 5, heat=1), TypeError, "heat.*there are temperature"),
-        (lambda m: generate(m, [[1]], 5, temperature=-1), ValueError, "temperature is -1"),
-        (lambda m: generate(m, [[1]], 5, top_k=0), ValueError, "top_k is 0"),
-        (lambda m: generate(m, [[1]], 5, top_p=0), ValueError, "top_p is 0"),
-        (lambda m: generate(m, [[1]], 5, min_p=2), ValueError, "min_p is 2"),
-        (lambda m: generate(m, [[1]], 5, repetition_penalty=0), ValueError, "above 0"),
+        (lambda m: generate(m, [[1]], 5, {"top_k": 3}), TypeError, "must be a Sampling, not dict"),
+        (lambda m: Sampling(heat=1), TypeError, "heat.*There are temperature"),
         (lambda m: beam_search(m, [[1], [2]], 5, 2), ValueError, "one prompt, not 2"),
         (lambda m: beam_search(m, [[1]], 5, 0), ValueError, "n_beams is 0"),
         (lambda m: speculate(m, m, [[1]], 5, n_draft=0), ValueError, "n_draft is 0"),
         (lambda m: speculate(m, m, [[1]], 50), ValueError, "context_length of 24"),
         (lambda m: speculate(m, make(vocab_size=9), [[1]], 5), ValueError, "vocabularies"),
-        (lambda m: speculate(m, m, [[1]], 5, repetition_penalty=2.0), ValueError, "leave it at 1"),
+        (lambda m: speculate(m, m, [[1]], 5, Sampling(repetition_penalty=2)), ValueError, "at 1"),
         (lambda m: TextStream(None, stops=[""]), ValueError, "one character or more"),
         (lambda m: quantize_rows(torch.full((2, 2), math.nan)), ValueError, "nan"),
         (lambda m: quantize_rows(torch.ones(2)), ValueError, r"give floats \(O, I\)"),
-        (lambda m: pack_linear(torch.ones(2, 2), None, "int3"), ValueError, "int3"),
+        (lambda m: PackedLinear(torch.ones(2, 2), None, "int3"), ValueError, "int3"),
     ],
 )
 def test_what_cannot_work_is_refused_and_says_why(model, call, error, message):
@@ -514,14 +524,13 @@ def test_what_cannot_work_is_refused_and_says_why(model, call, error, message):
 
 
 def test_a_full_cache_says_what_to_do(model):
-    decoder = Decoder(model)
-    cache = decoder.new_cache(1, 4)
-    decoder.read(torch.tensor([[1, 2, 3]]), cache)
-    with pytest.raises(ValueError, match="room for 1; make a larger one"):
-        decoder.read(torch.tensor([[1, 2]]), cache)
+    cache = model.new_cache(1, 4)
+    model(torch.tensor([[1, 2, 3]]), cache)
+    with pytest.raises(ValueError, match="its capacity is 4; make a larger one"):
+        model(torch.tensor([[1, 2]]), cache)
     with pytest.raises(ValueError, match="2 rows of ids, but the cache is for 1"):
-        decoder.read(torch.tensor([[1], [2]]), cache)
-    with pytest.raises(ValueError, match="holds 3 tokens: it cannot keep 4"):
+        model(torch.tensor([[1], [2]]), cache)
+    with pytest.raises(ValueError, match="length is 4: it must be an int from 0 to 3"):
         cache.rewind(4)
     assert cache.length == 3
 

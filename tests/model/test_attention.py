@@ -264,9 +264,9 @@ def test_a_layer_moved_to_another_device_needs_nothing_else():
     ("sizes", "message"),
     [
         ({"emb_dim": 100, "n_heads": 12}, "emb_dim 100 is not divisible by n_heads 12"),
-        ({"emb_dim": 0}, "emb_dim is 0: it must be a whole number of at least 1"),
+        ({"emb_dim": 0}, "emb_dim is 0: it must be an int of at least 1"),
         ({"emb_dim": -16}, "emb_dim is -16"),
-        ({"emb_dim": 16.0}, r"emb_dim is 16\.0: it must be a whole number"),
+        ({"emb_dim": 16.0}, r"emb_dim is 16\.0: it must be an int"),
         ({"emb_dim": "16"}, "emb_dim is '16'"),
         ({"n_heads": 0}, "n_heads is 0"),
         ({"n_heads": -4}, "n_heads is -4"),

@@ -388,7 +388,7 @@ def test_a_configuration_is_frozen_and_can_be_copied():
 
 
 def test_a_model_needs_a_configuration():
-    with pytest.raises(TypeError, match="takes a GPTConfig, not dict"):
+    with pytest.raises(TypeError, match="must be a GPTConfig, not dict"):
         GPT({"vocab_size": 50})
 
 

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+from llmlib.checks import CheckpointError
 from llmlib.files import home
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
@@ -16,7 +17,7 @@ from llmlib.tokenization.gpt2 import gpt2_encoding
 from llmlib.tokenization.unigram import UnigramTokenizer
 from llmlib.tokenization.wordpiece import WordPieceTokenizer
 from llmlib.tokenization.words import CharTokenizer, WordTokenizer
-from llmlib.training.checkpoint import CheckpointError, save_checkpoint
+from llmlib.training.checkpoint import save_checkpoint
 
 NANO = home() / "gpt2" / "nano"
 TEXT = "Once upon a time there was a wise king. He had a red hat. " * 5

@@ -60,7 +60,7 @@ PLACES = {
     "cross_entropy": "llmlib.training.loss",
     "chunked_cross_entropy": "llmlib.training.loss",
     "learning_rate_at": "llmlib.training.optimizers",
-    "CheckpointError": "llmlib.training.checkpoint",
+    "CheckpointError": "llmlib.checks",
     "save_checkpoint": "llmlib.training.checkpoint",
     "load_checkpoint": "llmlib.training.checkpoint",
     "Trainer": "llmlib.training.trainer",
@@ -179,7 +179,7 @@ def ids(*rows: list[int]) -> torch.Tensor:
 
 def load_tokenizer_file(path: Path):
     """The one reader of tokenizer files and folders, whatever their kind."""
-    return import_module("llmlib.cli.tokenizer").load_file(path)
+    return import_module("llmlib.cli.prepare").open_tokenizer(path)
 
 
 # --- data
@@ -252,25 +252,39 @@ def load_state(trained, state: object) -> None:
 
 def generate(model: object, ids: object, max_new_tokens: object, **settings: object):
     """Continue through a cache of keys and values."""
-    return import_module("llmlib.generation.inference").generate(
-        model, ids, max_new_tokens, **settings
-    )
+    module = import_module("llmlib.generation.generate")
+    return module.generate(model, ids, max_new_tokens, **split_sampling(settings))
 
 
 def generate_by_callable(model: object, ids: object, max_new_tokens: object, **settings: object):
-    """Continue with any callable that maps ids to logits."""
-    return import_module("llmlib.generation.generate").generate(
-        model, ids, max_new_tokens, **settings
-    )
+    """Continue with any callable that maps ids to logits, and has a configuration."""
+
+    class Plain:
+        config = model.config
+
+        def __call__(self, ids):
+            return model(ids)
+
+    return generate(Plain(), ids, max_new_tokens, **settings)
 
 
 def sampling(**settings: object):
     return import_module("llmlib.generation.sampling").Sampling(**settings)
 
 
+def split_sampling(settings: dict) -> dict:
+    """Put what is not an argument of the loop into a Sampling."""
+    loop = ("stop", "generator", "slide", "end_of_text", "stops", "n_draft")
+    others = {name: settings[name] for name in settings if name in loop}
+    rest = {name: value for name, value in settings.items() if name not in loop}
+    return {**others, "sampling": sampling(**rest)}
+
+
 def sample(logits: torch.Tensor, **settings: object):
     """One token for each row of logits (B, V)."""
-    return import_module("llmlib.generation.generate").next_token(logits, **settings)
+    module = import_module("llmlib.generation.sampling")
+    probs = module.Sampling(**settings).probabilities(logits)
+    return module.draw(probs, module.row_generators(len(logits)))
 
 
 def sampling_probabilities(logits: torch.Tensor, **settings: object):
@@ -278,11 +292,11 @@ def sampling_probabilities(logits: torch.Tensor, **settings: object):
 
 
 def top_k_filter(logits: torch.Tensor, k: object):
-    return import_module("llmlib.generation.generate").top_k_filter(logits, k)
+    return import_module("llmlib.generation.sampling").top_k_filter(logits, k)
 
 
 def top_p_filter(logits: torch.Tensor, p: object):
-    return import_module("llmlib.generation.generate").top_p_filter(logits, p)
+    return import_module("llmlib.generation.sampling").top_p_filter(logits, p)
 
 
 def beam_search(*arguments: object, **settings: object):
@@ -290,22 +304,23 @@ def beam_search(*arguments: object, **settings: object):
 
 
 def speculate(*arguments: object, **settings: object):
-    return list(import_module("llmlib.generation.speculative").speculate(*arguments, **settings))
+    module = import_module("llmlib.generation.speculative")
+    return list(module.speculate(*arguments, **split_sampling(settings)))
 
 
 def stream_text(model: object, tokenizer: object, prompt: object, n: int = 2, **settings: object):
     streaming = import_module("llmlib.generation.streaming")
-    return list(streaming.stream_text(model, tokenizer, prompt, n, **settings))
+    return list(streaming.stream_text(model, tokenizer, prompt, n, **split_sampling(settings)))
 
 
 def quantize(model: object, weights: str):
     """A model with its weights in another format."""
-    return import_module("llmlib.generation.inference").Decoder(model, weights)
+    return import_module("llmlib.generation.quantization").quantize(model, weights)
 
 
 def pack(weight: torch.Tensor, weights: str = "int8"):
     """A single linear layer in another format."""
-    return import_module("llmlib.generation.quantization").pack_linear(weight, None, weights)
+    return import_module("llmlib.generation.quantization").PackedLinear(weight, None, weights)
 
 
 def quantize_rows(weight: torch.Tensor):
@@ -323,7 +338,7 @@ def new_cache(model: object, batch_size: int, length: int):
 
 def read(model: object, ids: torch.Tensor, cache: object):
     """Read ids (B, T) behind what is in the cache."""
-    return model.read(ids, cache)
+    return model(ids, cache)
 
 
 def rewind(cache: object, length: int) -> None:
@@ -472,7 +487,7 @@ def copy_run(folder: Path) -> Path:
 
 def lock_run(folder: Path):
     """Be another process that trains in a run folder; returns what to hold on to."""
-    run = import_module("llmlib.cli.run_folder").RunFolder(folder)
+    run = import_module("llmlib.cli.run_folder").open_run(folder)
     run.lock()
     return run
 

@@ -141,7 +141,7 @@ def locked_run(tmp):
     try:
         api.llmlib("train", "--resume", tmp / "run", "--max-steps", 2)
     finally:
-        held.lock_file.close()
+        held.file_lock.release()
 
 
 def prepared_with(error):
@@ -348,7 +348,7 @@ REFUSALS = [
             *("--out", written(tmp, "file", b"") / "p"),
         ],
         "file",
-        "Not a directory",
+        ("Not a directory", "File exists"),
     ),
     prepare_row("misspelt", lambda tmp: ["storys"], "'storys'", "'stories'"),
     prepare_row("empty", lambda tmp: [written(tmp, "a.txt", b" \n")], "a.txt", "empty"),
@@ -464,8 +464,12 @@ REFUSALS = [
         "new run",
     ),
     Refusal("run of another process", locked_run, LINE, ["another process", "run"]),
-    spoilt_run("with settings cut", put("config.yaml", b"max_steps: ["), "config.yaml", "damaged"),
-    spoilt_run("with settings of nothing", put("config.yaml", b"3"), "config.yaml", "damaged"),
+    spoilt_run(
+        "with settings cut", put("config.yaml", b"max_steps: ["), "config.yaml", "cannot be read"
+    ),
+    spoilt_run(
+        "with settings of nothing", put("config.yaml", b"3"), "config.yaml", "holds no settings"
+    ),
     spoilt_run(
         "without a setting", settings_without("seed"), "config.yaml", "seed", "damaged", "missing"
     ),
@@ -515,7 +519,11 @@ REFUSALS = [
         "rum",
         "'run'",
     ),
-    row("generate by a folder of nothing", lambda tmp: generate(tmp), "no run or checkpoint"),
+    row(
+        "generate by a folder of nothing",
+        lambda tmp: generate(tmp),
+        ("no run or checkpoint", "no model at"),
+    ),
     spoilt_run(
         "without its tokenizer",
         lambda run: (run / "data" / "data.json").unlink(),

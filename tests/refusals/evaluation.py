@@ -32,7 +32,7 @@ REFUSALS = [
     row("max_batches=0", ValueError, "max_batches", "0", "1", max_batches=0),
     row("max_batches=-1", ValueError, "max_batches", "-1", "1", max_batches=-1),
     row("a tensor", TypeError, "batch 1", "Tensor", "inputs, targets", batches=[X]),
-    row("three parts", TypeError, "batch 2", "inputs, targets", batches=[(X, Y), (X, Y, Y)]),
+    row("four parts", TypeError, "batch 2", "inputs, targets", batches=[(X, Y), (X, Y, Y, Y)]),
     row(
         "a model of pairs", TypeError, "the model", "tuple", "logits", model=lambda ids: (ids, ids)
     ),

@@ -200,9 +200,9 @@ REFUSALS = [
     ),
     Refusal(
         "generate by no model",
-        lambda tmp: go_on(api.generate, model=api.Linear(2, 2)),
+        lambda tmp: go_on(api.generate, model="gpt2"),
         TypeError,
-        ["Linear", "GPT"],
+        ["str", "model"],
     ),
     # ---- weights
     Refusal(
@@ -262,7 +262,7 @@ REFUSALS = [
         ),
         "3",
         "2",
-        "8",
+        "4",
         "context_length",
     ),
     *(

@@ -116,6 +116,11 @@ def test_two_notebooks_and_a_named_module_share_what_they_import(checkout):
     assert "C = 1" in (checkout / "llmlib" / "two.py").read_text()
 
 
+def test_only_names_that_a_cell_leaves_behind_can_be_defined_twice(checkout):
+    cells = ["A = [-n for n in (1, 2)]\nfor _ in A: ...", "B = {n: -n for n in A}\n_, C = B, A"]
+    module(checkout, DEFAULT, *(f"#| export\n{cell}" for cell in cells))
+
+
 def test_a_header_too_long_for_a_line_is_still_known(checkout):
     for number in range(1, 6):
         name = f"{number:02}_a_notebook_with_a_long_name.ipynb"

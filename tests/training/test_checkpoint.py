@@ -12,16 +12,13 @@ import pytest
 import torch
 from torch import nn
 
+from llmlib.checks import CheckpointError
 from llmlib.data.batches import create_document_loader
+from llmlib.files import sha256
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.training import checkpoint as module
-from llmlib.training.checkpoint import (
-    CheckpointError,
-    load_checkpoint,
-    read_manifest,
-    save_checkpoint,
-)
+from llmlib.training.checkpoint import load_checkpoint, read_manifest, save_checkpoint
 from llmlib.training.config import TrainConfig
 from llmlib.training.trainer import Trainer
 
@@ -171,12 +168,14 @@ def test_a_model_of_another_kind_needs_no_config(tmp_path):
 def test_a_new_checkpoint_replaces_the_old_one_and_leaves_other_files_alone(saved):
     (saved / "log.txt").write_text("mine")
     (saved / "weights-of-mine.safetensors").write_text("mine")
-    (saved / "12345.part").write_text("left behind by a process that was killed")
+    for name in ("12345.part", "weights.12345.part", "checkpoint.json.12345.part"):
+        (saved / name).write_text("left behind by a process that was killed")
+    (saved / "mine.part").write_text("mine")
     trainer = make_trainer(seed=2)
     save(saved, trainer)
     assert load_checkpoint(saved).step == 0
-    assert sum(path.stat().st_size < 10 for path in saved.iterdir()) == 2
-    assert len(list(saved.iterdir())) == 5
+    assert sum(path.stat().st_size < 10 for path in saved.iterdir()) == 3
+    assert len(list(saved.iterdir())) == 6
     save(saved, trainer)  # the same once more: the files keep their names
     load_checkpoint(saved, make_model())
 
@@ -236,9 +235,9 @@ def test_a_file_that_is_no_safetensors_is_refused_even_with_the_right_hash(saved
     path = next(saved.glob("weights-*"))
     path.write_bytes(b"not a table of tensors")
     manifest = json.loads((saved / "checkpoint.json").read_text())
-    manifest["files"]["weights"] |= {"size": 22, "sha256": module.sha256(path)}
+    manifest["files"]["weights"] |= {"size": 22, "sha256": sha256(path)}
     (saved / "checkpoint.json").write_text(json.dumps(manifest))
-    with pytest.raises(CheckpointError, match="is no safetensors file"):
+    with pytest.raises(CheckpointError, match="is not a safetensors file"):
         load_checkpoint(saved)
 
 

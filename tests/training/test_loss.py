@@ -384,7 +384,7 @@ def test_nothing_to_measure_is_an_error():
         evaluate("gpt", batches())
     with pytest.raises(TypeError, match="batch 1 is a Tensor: give pairs"):
         evaluate(model, [torch.zeros(2, 2, dtype=torch.int64)])
-    with pytest.raises(TypeError, match="the model gave a tuple"):
+    with pytest.raises(TypeError, match="floats, not tuple: the model has to map"):
         evaluate(lambda ids: (ids, ids), batches())
     with pytest.raises(ValueError, match=r"targets have shape \(4, 9\), expected \(4, 8\)"):
         evaluate(lambda ids: torch.zeros(*ids[:, 1:].shape, 11), batches())

@@ -13,8 +13,10 @@ from llmlib.data.batches import DocumentDataset, create_dataloader, create_docum
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.training.config import TrainConfig
+from llmlib.training.loss import NextTokenLoss
 from llmlib.training.optimizers import learning_rate_at, make_optimizers
-from llmlib.training.trainer import NextTokenLoss, Place, Trainer, accumulate, generators_of, train
+from llmlib.training.position import Position, find_generators
+from llmlib.training.trainer import Trainer, accumulate, train
 
 VOCABULARY, END = 48, 0
 rng = random.Random(0)
@@ -136,7 +138,7 @@ def test_accumulation_in_the_loop_reads_as_many_batches_and_gives_one_step():
     config = TrainConfig(6, accumulation_steps=3, warmup_steps=0)
     trainer = Trainer(make_model(), config)
     reports = list(trainer.run(make_loader()))
-    assert trainer.step == 6 and (trainer.place.epoch, trainer.place.batch) == (1, 8)
+    assert trainer.step == 6 and (trainer.position.epoch, trainer.position.batch) == (1, 8)
     read = [(targets != -100).sum().item() for _, targets in make_loader()]
     assert reports[0].n_tokens == sum(read[:3]) and reports[2].n_tokens == sum(read[6:9])
 
@@ -310,19 +312,19 @@ def test_a_model_in_evaluation_is_left_in_evaluation():
 
 def test_generators_are_found_where_torch_keeps_them():
     own = torch.Generator()
-    assert generators_of(create_dataloader(range(20), 2, generator=own)) == [own]
-    assert generators_of(create_document_loader(DOCUMENTS, END, generator=own)) == [own]
-    assert generators_of([1, 2]) == [] == generators_of(create_dataloader(range(20), 2))
+    assert find_generators(create_dataloader(range(20), 2, generator=own)) == [own]
+    assert find_generators(create_document_loader(DOCUMENTS, END, generator=own)) == [own]
+    assert find_generators([1, 2]) == [] == find_generators(create_dataloader(range(20), 2))
     data = torch.utils.data.DataLoader(range(4), shuffle=True, generator=own)
-    assert generators_of(data) == [own]
+    assert find_generators(data) == [own]
 
 
-def test_a_place_reads_each_batch_of_each_epoch_once():
-    loader, place = make_loader(), Place()
-    batches = place.batches(loader)
+def test_a_position_reads_each_batch_of_each_epoch_once():
+    loader, position = make_loader(), Position()
+    batches = position.batches(loader)
     epochs = [[next(batches)[0].sum().item() for _ in range(len(loader))] for _ in range(3)]
     assert sorted(epochs[0]) != epochs[0] != epochs[1]
-    assert (place.epoch, place.batch) == (2, len(loader))
+    assert (position.epoch, position.batch) == (2, len(loader))
 
 
 # Misuse -------------------------------------------------------------------------------------------
@@ -350,6 +352,9 @@ def test_a_place_reads_each_batch_of_each_epoch_once():
         ({"dtype": "float16"}, "dtype is 'float16': it must be one of"),
         ({"dtype": torch.bfloat16}, "dtype is torch.bfloat16"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd'"),
+        ({"aux_weights": -1}, "aux_weights is -1: it must be a number of at least 0"),
+        ({"aux_weights": "all"}, "aux_weights is 'all'"),
+        ({"aux_weights": {"balance": math.nan}}, r"aux_weights\['balance'\] is nan"),
     ],
 )
 def test_impossible_settings_are_refused(wrong, message):
@@ -373,7 +378,7 @@ def test_loaders_that_do_not_fit_are_refused():
         (iter([(inputs, targets)]), TypeError, "can be read only once"),
         ([], ValueError, "no batches"),
         ([inputs], TypeError, "pairs"),
-        ([(inputs, targets, targets)], TypeError, "pairs"),
+        ([(inputs, targets, targets, targets)], TypeError, "triples"),
         ([(inputs.tolist(), targets.tolist())], TypeError, "pairs"),
         ([(inputs, torch.full_like(targets, -100))], ValueError, "no targets"),
         ([(inputs, targets[:, :-1])], ValueError, "shape"),

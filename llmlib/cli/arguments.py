@@ -1,0 +1,174 @@
+"""The flags of every command, with help and examples. Needs no torch, so that `--help` is quick.
+
+Written by hand. The docstring of each `…_flags` function is the help of its command: the first line
+says what it does, and the examples stand at the end.
+"""
+
+import argparse
+import inspect
+from typing import Any
+
+from llmlib.cli.settings import DATA, GROUPS, Setting, did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that shows examples as they are and takes no shortened flags."""
+
+    def __init__(self, **settings: Any):
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **settings)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Answer an unknown flag with the nearest one; the parser of a command comes here too."""
+        known, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(
+                f"no argument {rest[0]!r}{did_you_mean(rest[0], self._option_string_actions)}"
+            )
+        return known, rest
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the arguments of a command line; a mistake ends the program with exit code 2."""
+    return make_parser().parse_args(argv)
+
+
+def make_parser() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(
+        prog="llmlib",
+        description="Prepare texts, train GPTs on them, generate text, and evaluate models.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    first_examples = []
+    for add_flags in COMMANDS:
+        about, _, examples = inspect.cleandoc(add_flags.__doc__ or "").partition("\n\n")
+        name = add_flags.__name__.removesuffix("_flags")
+        add_flags(commands.add_parser(name, help=about, description=about, epilog=examples))
+        first_examples += examples.split("\n")[1:2]
+    more = "`llmlib train --help` and so on say more."
+    parser.epilog = "\n".join(["examples:", *first_examples, "", more])
+    return parser
+
+
+def tokenizer_flags(parser: Parser) -> None:
+    """Learn a tokenizer from a text, for prepare and train to use.
+
+    examples:
+      llmlib tokenizer wiki --out wiki.json --vocab-size 8000
+      llmlib tokenizer my_book.txt --kind unigram --out my_book.json
+    """
+    parser.add_argument("data", help="the name of a corpus, or a text file")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the new .json file")
+    parser.add_argument("--kind", default="bpe", help="bpe, wordpiece, unigram, word, char [bpe]")
+    parser.add_argument("--vocab-size", type=int, metavar="N", help="how many ids [4000]")
+    parser.add_argument("--pattern", default="gpt2", help="how bpe splits: gpt2, gpt4 [gpt2]")
+
+
+def prepare_flags(parser: Parser) -> None:
+    """Turn a text into token files that training maps into memory.
+
+    examples:
+      llmlib prepare wiki --tokenizer gpt2 --out data/prepared/wiki
+      llmlib prepare my_book.txt --tokenizer my_book.json --out data/prepared/my_book
+    """
+    parser.add_argument("data", help="the name of a corpus, or a text file")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="the new folder")
+    add_settings(parser, "settings", DATA)
+
+
+def train_flags(parser: Parser) -> None:
+    """Train a GPT; the run folder that it leaves can be resumed at any step.
+
+    examples:
+      llmlib train stories --max-steps 4000 --dtype bfloat16
+      llmlib train my_book.txt --tokenizer char --n-layers 4 --emb-dim 128 --out runs/my_book
+      llmlib train data/prepared/wiki --preset gpt2-124M --context-length 256 --device auto
+      llmlib train --config configs/stories.yaml --learning-rate 3e-3
+      llmlib train --resume runs/my_book --max-steps 8000
+      torchrun --nproc_per_node=2 -m llmlib train stories
+    """
+    about = "a corpus, a text file, or a folder that prepare made"
+    parser.add_argument("data", nargs="?", default=argparse.SUPPRESS, help=about)
+    parser.add_argument("--config", metavar="FILE", help="settings in YAML or TOML; flags win")
+    parser.add_argument("--resume", metavar="RUN", help="continue the run in this folder")
+    parser.add_argument("--out", default=argparse.SUPPRESS, metavar="RUN", help="[runs/NAME]")
+    for title, settings in GROUPS.items():
+        add_settings(parser, title, settings)
+
+
+def generate_flags(parser: Parser) -> None:
+    """Generate text with a model, token by token.
+
+    examples:
+      llmlib generate --checkpoint runs/stories --prompt "Once upon a time" --n 3
+      llmlib generate --checkpoint runs/my_book --temperature 0.8 --top-k 50 --seed 1
+      llmlib generate --checkpoint gpt2-124M --prompt "The meaning of life is" --weights int8
+      llmlib generate --checkpoint gpt2/nano
+    """
+    add_checkpoint(parser)
+    add = parser.add_argument
+    add("--prompt", default="", help="the beginning [a new text]")
+    add("--max-new-tokens", type=int, default=200, metavar="N", help="[200]")
+    add("--temperature", type=float, default=1.0, metavar="T", help="[1.0]")
+    add("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
+    add("--top-p", type=float, metavar="P", help="only the likeliest tokens, P together")
+    add("--min-p", type=float, metavar="P", help="only those at least P times the likeliest")
+    about = "above 1, tokens that stand in the text become less likely [1.0]"
+    add("--repetition-penalty", type=float, default=1.0, metavar="R", help=about)
+    about = "end before this string; may be given several times"
+    add("--until", action="append", default=[], metavar="TEXT", help=about)
+    about = "how weights are stored: float32, bfloat16, float16, int8 [float32]"
+    add("--weights", default="float32", metavar="FORMAT", help=about)
+    add("--seed", type=int, default=0, help="[0]")
+    add("--n", type=int, default=1, help="how many texts [1]")
+
+
+def evaluate_flags(parser: Parser) -> None:
+    """Measure a model: loss, perplexity, bits per byte.
+
+    examples:
+      llmlib evaluate --checkpoint runs/stories
+      llmlib evaluate --checkpoint runs/my_book --text another_book.txt --json
+    """
+    add_checkpoint(parser)
+    parser.add_argument("--text", metavar="FILE", help="a text [the run's validation part]")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="[16]")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def download_flags(parser: Parser) -> None:
+    """Fetch one of OpenAI's GPT-2 models, verified, into gpt2/.
+
+    examples:
+      llmlib download gpt2-124M
+      llmlib download gpt2-355M --source huggingface
+    """
+    parser.add_argument("name", help="gpt2-124M, gpt2-355M, gpt2-774M, gpt2-1558M")
+    parser.add_argument("--source", default="openai", help="openai, huggingface [openai]")
+
+
+COMMANDS = [tokenizer_flags, prepare_flags, train_flags, generate_flags, evaluate_flags]
+COMMANDS += [download_flags]
+
+
+def add_checkpoint(parser: Parser) -> None:
+    """Add the flags of commands that use a trained model."""
+    about = "a run folder (its best), RUN/latest, a folder with a GPT-2, or a name like gpt2-124M"
+    parser.add_argument("--checkpoint", required=True, metavar="MODEL", help=about)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps [auto]")
+
+
+def add_settings(parser: Parser, title: str, settings: list[Setting]) -> None:
+    """Add a flag for each setting; only those that are given will stand in the result."""
+    group = parser.add_argument_group(title)
+    for setting in settings:
+        about = setting.help + (f" [{setting.default}]" if setting.default is not None else "")
+        keywords: dict[str, Any] = {"help": about, "default": argparse.SUPPRESS}
+        if setting.kind is bool:
+            keywords["action"] = argparse.BooleanOptionalAction
+        elif setting.kind is tuple:
+            keywords |= {"nargs": 2, "metavar": ("B1", "B2")}
+        else:
+            keywords["metavar"] = "|".join(setting.choices) or setting.kind.__name__.upper()
+        group.add_argument(setting.flag, **keywords)
