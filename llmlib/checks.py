@@ -248,7 +248,7 @@ def ngram_documents(ids: Collection[np.ndarray], vocab_size: int) -> None:
     """Raise ValueError if no document has two tokens, or one has an id outside the vocabulary."""
     if max(map(len, ids), default=0) < 2:
         raise ValueError("there is nothing to count: no token follows another one")
-    known_ids(max(document.max() for document in ids), vocab_size)
+    known_ids([int(document.max()) for document in ids if len(document)], vocab_size)
 
 
 def ngram_ids(ids: object, is_fitted: bool) -> None:
@@ -1002,7 +1002,7 @@ def bpe_vocabulary(ids: Mapping[bytes, int], merges: Iterable[tuple[bytes, bytes
         if bytes([byte]) not in ids:
             raise ValueError(f"the byte {byte:#04x} has no id: all 256 must have one")
     for rank, (first, second) in enumerate(merges):
-        if not {first, second, first + second} <= ids.keys():
+        if first not in ids or second not in ids or first + second not in ids:
             raise ValueError(f"merge {rank} of {first!r} and {second!r} is of unknown tokens")
 
 
@@ -1143,7 +1143,7 @@ def merge_order(
 def known_parts(merges: Iterable[Sequence[str]], known: Collection[str]) -> None:
     """Raise ValueError unless each merge has two parts, which are bytes or merged themselves."""
     for rank, parts in enumerate(merges):
-        if len(parts) != 2 or not all(part in known for part in parts):
+        if len(parts) != 2 or parts[0] not in known or parts[1] not in known:
             line = " ".join(parts)
             raise ValueError(f"merge {rank} is {line!r}: merges join two tokens that are known")
 
