@@ -8,11 +8,13 @@ Each function returns nothing, or the checked value, and raises TypeError or Val
 import json
 import math
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from difflib import get_close_matches
+from itertools import islice
 from numbers import Integral
 from operator import index
 from pathlib import Path
@@ -84,6 +86,19 @@ class KnownFields:
     def __new__(cls: type[T], *args: object, **given: object) -> T:
         known_fields(cls, given)
         return object.__new__(cls)
+
+
+def require(fact: object, message: str) -> None:
+    """Raise ValueError with a message unless a fact holds."""
+    if not fact:
+        raise ValueError(message)
+
+
+def found(value: T | None, message: str) -> T:
+    """Return what a search gave. Raises ValueError with a message if that is None."""
+    if value is None:
+        raise ValueError(message)
+    return value
 
 
 def suggest(name: str, allowed: Collection[str]) -> str:
@@ -233,7 +248,7 @@ def ngram_documents(ids: Collection[np.ndarray], vocab_size: int) -> None:
     """Raise ValueError if no document has two tokens, or one has an id outside the vocabulary."""
     if max(map(len, ids), default=0) < 2:
         raise ValueError("there is nothing to count: no token follows another one")
-    known_ids(max(document.max() for document in ids), vocab_size)
+    known_ids([int(document.max()) for document in ids if len(document)], vocab_size)
 
 
 def ngram_ids(ids: object, is_fitted: bool) -> None:
@@ -801,15 +816,18 @@ class MissingTensor(FileError, KeyError):
 
 
 @contextmanager
-def blame(file: Path, tensor: str | None = None) -> Iterator[None]:
-    """Turn a ValueError or OSError of the block into a FileError that names file and tensor."""
+def blame(file: Path, tensor: str | None = None, about: str = "") -> Iterator[None]:
+    """Turn what goes wrong in the block into a FileError that names file and tensor.
+
+    about: what the reason begins with.
+    """
     try:
         yield
     except FileError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(file, reason, tensor) from error
+        raise FileError(file, about + reason, tensor) from error
 
 
 def looks_like(start: bytes) -> str:
@@ -984,7 +1002,7 @@ def bpe_vocabulary(ids: Mapping[bytes, int], merges: Iterable[tuple[bytes, bytes
         if bytes([byte]) not in ids:
             raise ValueError(f"the byte {byte:#04x} has no id: all 256 must have one")
     for rank, (first, second) in enumerate(merges):
-        if not {first, second, first + second} <= ids.keys():
+        if first not in ids or second not in ids or first + second not in ids:
             raise ValueError(f"merge {rank} of {first!r} and {second!r} is of unknown tokens")
 
 
@@ -1125,7 +1143,7 @@ def merge_order(
 def known_parts(merges: Iterable[Sequence[str]], known: Collection[str]) -> None:
     """Raise ValueError unless each merge has two parts, which are bytes or merged themselves."""
     for rank, parts in enumerate(merges):
-        if len(parts) != 2 or not all(part in known for part in parts):
+        if len(parts) != 2 or parts[0] not in known or parts[1] not in known:
             line = " ".join(parts)
             raise ValueError(f"merge {rank} is {line!r}: merges join two tokens that are known")
 
@@ -1280,3 +1298,334 @@ def text_content(path: Path, text: str) -> None:
         raise ValueError(f"{path} is not text: character {text.index(chr(0)):,} is a zero")
     if not text.strip():
         raise ValueError(f"{path} is empty: there is nothing to learn from")
+
+
+# --- published weights: tables (sstable), bundles of tensors (tensor_bundle), models (gpt2)
+
+
+def enough_bytes(available: int, size: int, at: int) -> None:
+    """Raise ValueError if fewer than `size` bytes follow a place in a file."""
+    if size > available:
+        raise ValueError(f"it is cut off: {size:,} bytes should follow byte {at:,}")
+
+
+def varint(value: int, last: int, shift: int) -> int:
+    """Return a varint whose last byte was shifted by `shift`; ValueError unless it is well-formed.
+
+    It has to end within ten bytes, fit 64 bits, and have no byte of zeros to spare.
+    """
+    if last >= 0x80 or value >> 64 or (shift and not last):
+        raise ValueError("a number in it is malformed")
+    return value
+
+
+def table_footer(data: bytes, size: int, magic: bytes) -> bytes:
+    """Return the last bytes of a table. Raises ValueError unless they end with its magic number."""
+    if len(data) < size or not data.endswith(magic):
+        raise ValueError(f"it does not end like an index{looks_like(data)}")
+    return data[-size:]
+
+
+def table_block(offset: int, is_sound: bool, compression: int) -> None:
+    """Raise ValueError for a block whose crc differs, or that is compressed."""
+    if not is_sound:
+        raise ValueError(f"it is damaged: the crc of the block at byte {offset:,} does not match")
+    if compression:
+        raise ValueError("it is compressed, which is not supported")
+
+
+def table_layout(blocks: Iterable[tuple[int, int]], end: int, padding: bytes) -> None:
+    """Raise ValueError unless blocks (offset, size) fill a table up to its footer.
+
+    Five bytes follow each block. With this, every byte of the file belongs to a block with a crc,
+    or to the footer, whose handles lead to these blocks, and whose padding is zero.
+    """
+    at = 0
+    for offset, size in blocks:
+        if offset != at:
+            raise ValueError(f"a block should lie at byte {at:,}, and not at {offset:,}")
+        at += size + 5
+    if at != end or any(padding):
+        raise ValueError("its footer is damaged")
+
+
+def ordered_keys(
+    entries: Iterable[tuple[bytes, bytes]], capacity: int
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield entries; ValueError at a key out of order, or if all keys exceed `capacity` bytes.
+
+    Keys that share their beginnings can be many gigabytes long in a file of a few kilobytes.
+    """
+    last = None
+    for key, value in entries:
+        capacity -= len(key)
+        if capacity < 0 or (last is not None and key <= last):
+            raise ValueError("its keys are not in order, or too long")
+        yield key, value
+        last = key
+
+
+def message_field(number: int, values: list, kind: type) -> Any:
+    """Return the one value of a protobuf field. Raises ValueError for several, or another kind."""
+    if len(values) != 1 or not isinstance(values[0], kind):
+        raise ValueError(f"its field {number} is malformed")
+    return values[0]
+
+
+def bundle_files(prefix: Path, index: Path, most: int) -> None:
+    """Raise ValueError if a path is not the prefix of a checkpoint, or its index is too large."""
+    if not index.exists() and prefix.is_dir():
+        raise ValueError(f"it is missing: give a prefix, such as {prefix}/model.ckpt")
+    if not index.exists() and prefix.is_file():
+        raise ValueError(f"it is missing: {prefix.name} is a V1 checkpoint, or not a prefix")
+    if index.stat().st_size > most:
+        raise ValueError("it is far too large for an index")
+
+
+def bundle_header(n_shards: int, endianness: int, version: int) -> None:
+    """Raise ValueError for a checkpoint that is big-endian, of a later version, or without data."""
+    if not 0 < n_shards < 10**5 or endianness or version > 1:
+        raise ValueError(f"{n_shards} shards, endianness {endianness}, version {version}")
+
+
+def dimensions(messages: list, unknown_rank: int) -> list[bytes]:
+    """Return the messages of a shape's dimensions. Raises ValueError if it is open or malformed."""
+    if unknown_rank:
+        raise ValueError("its shape is unknown")
+    if not all(isinstance(message, bytes) for message in messages):
+        raise ValueError("its shape is malformed")
+    return messages
+
+
+def tensor_place(entry: Any, file: Any) -> None:
+    """Raise ValueError if an entry of a checkpoint contradicts itself, or the bytes of its file."""
+    end = entry.offset + entry.size
+    if end > len(file):
+        other = looks_like(bytes(file[:64]))
+        raise ValueError(f"it ends at byte {end:,}, but the file at byte {len(file):,}{other}")
+    # Numbers from a file: multiplied as Python's integers, which do not overflow. NumPy's arrays
+    # have at most 64 dimensions.
+    if len(entry.shape) > 64 or math.prod(n or 1 for n in entry.shape) >= 2**48:
+        raise ValueError(f"its shape {entry.shape} is absurd")
+    if entry.stored is not None and entry.size != math.prod(entry.shape) * entry.stored.itemsize:
+        raise ValueError(f"{entry.dtype} of shape {entry.shape} is not {entry.size:,} bytes")
+
+
+def known_tensor(entries: Mapping[str, Any], name: str, file: Path) -> Any:
+    """Return the entry of a tensor. Raises MissingTensor for a name that a checkpoint lacks."""
+    if name not in entries:
+        raise MissingTensor(file, f"it is not among the {len(entries)} tensors", name)
+    return entries[name]
+
+
+def tensor_names(names: Iterable[str]) -> list[str]:
+    """Return names in the order of their bytes. Raises ValueError for one that cannot be stored."""
+    names = list(names)
+    for name in names:
+        if not isinstance(name, str) or name[:1] in ("", "\0"):
+            raise ValueError(f"a tensor cannot be called {name!r}: give a string that is not empty")
+    return sorted(names, key=str.encode)
+
+
+def tensor_dtype(name: str, dtype: Any, allowed: Collection[str]) -> None:
+    """Raise TypeError for an array that a checkpoint cannot hold."""
+    if dtype.name not in allowed:
+        raise TypeError(f"tensor {name!r} is of type {dtype}: give one of {', '.join(allowed)}")
+
+
+def model_settings(
+    content: Mapping[str, Any], required: Iterable[str], fixed: Mapping[str, Any]
+) -> None:
+    """Raise ValueError for settings that lack a field, or differ from what every GPT-2 has."""
+    if missing := [name for name in required if name not in content]:
+        raise ValueError(f"it does not say {missing[0]}")
+    for name, value in fixed.items():
+        if content.get(name, value) != value:
+            raise ValueError(f"{name} is {content[name]!r}: a GPT-2 has {value!r}")
+
+
+def stored_shape(
+    file: Path, name: str, found: tuple[int, ...] | None, expected: tuple[int, ...]
+) -> None:
+    """Raise FileError unless a file has a tensor, and with the shape that the model has."""
+    if found != expected:
+        has = "is not there" if found is None else f"has the shape {found}"
+        raise FileError(file, f"it {has}, where the model has {expected}", name)
+
+
+def block_count(file: Path, found: int, expected: int) -> None:
+    """Raise FileError unless a file has as many transformer blocks as its configuration says."""
+    if found != expected:
+        raise FileError(file, f"it has {found} blocks, where the model has {expected}")
+
+
+def savable(model: Any, kind: type, n_tokens: int, needs_tied_head: bool = False) -> None:
+    """Raise TypeError or ValueError for a model that the files of a GPT-2 cannot hold."""
+    if not isinstance(model, kind):
+        raise TypeError(f"only a GPT can be saved as a GPT-2, not a {type(model).__name__}")
+    if n_tokens > model.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {n_tokens:,} tokens, the model knows only "
+            f"{model.config.vocab_size:,}: give the tokenizer it was trained with"
+        )
+    if needs_tied_head and not model.config.tie_weights:
+        raise ValueError("OpenAI's files have no place for a separate head: use save_pretrained")
+
+
+# --- word vectors (model/word_vectors, model/skipgram, data/vector_files)
+
+
+def finite(x: torch.Tensor) -> torch.Tensor:
+    """Return vectors. Raises ValueError if a component is NaN or infinite."""
+    # the sum is quick, and it can overflow although all components are finite
+    if not torch.isfinite(x.sum()) and not torch.isfinite(x).all():
+        raise ValueError("a vector holds NaN or infinite numbers: it has no direction")
+    return x
+
+
+def same_components(a: torch.Tensor, b: torch.Tensor) -> None:
+    """Raise ValueError for vectors of different lengths; broadcasting would hide some of them."""
+    if a.shape[-1:] != b.shape[-1:]:
+        raise ValueError(
+            f"shapes {tuple(a.shape)} and {tuple(b.shape)}: vectors need equally many components"
+        )
+
+
+def row_for_each_word(words: Sequence[str], matrix: np.ndarray) -> None:
+    """Raise ValueError unless a finite matrix has a row for each word, and no word occurs twice."""
+    if matrix.ndim != 2 or len(matrix) != len(words) or not matrix.size:
+        raise ValueError(
+            f"{len(words)} words and a matrix of shape {matrix.shape}: give one row for each word"
+        )
+    if len(set(words)) < len(words):
+        raise ValueError(f"the word {Counter(words).most_common(1)[0][0]!r} occurs twice")
+    if not np.isfinite(matrix).all():
+        raise ValueError("the matrix holds NaN or infinite numbers")
+
+
+def known_word(word: object, rows: Mapping[Any, int]) -> int:
+    """Return the row of a word. Raises KeyError, with the nearest spelling, for an unknown one."""
+    if not isinstance(word, str):
+        raise TypeError(f"a word is a string, not {word!r}")
+    if word not in rows:
+        # frequent words come first; in millions, a search by spelling would take minutes
+        near = get_close_matches(word, list(islice(rows, 20_000)), n=1)
+        hint = f": did you mean {near[0]!r}?" if near else f" among these {len(rows):,}"
+        raise KeyError(f"no vector for {word!r}{hint}")
+    return rows[word]
+
+
+def neighbours(query: torch.Tensor, size: int, k: int, available: int) -> None:
+    """Raise ValueError for a query that is not (size,), or k out of range."""
+    if query.shape != (size,):
+        raise ValueError(f"shape {tuple(query.shape)}: these vectors are ({size},)")
+    if not 1 <= k <= available:
+        raise ValueError(f"k is {k}: there are {available} words to choose from")
+
+
+def skip_gram(words: Sequence[str], emb_dim: int) -> None:
+    """Raise ValueError for fewer than two words, a word that repeats, or an emb_dim below 1."""
+    whole_number("emb_dim", emb_dim)
+    if len(words) < 2 or len(set(words)) < len(words):
+        raise ValueError(f"{len(words)} words: give at least two, each of them once")
+
+
+def word_lists(documents: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+    """Return documents. Raises TypeError for one that was not split into words."""
+    if any(isinstance(document, str) for document in documents):
+        raise TypeError("a document is a list of words, not a string: split it with to_words")
+    return documents
+
+
+def some_pairs(pairs: torch.Tensor) -> torch.Tensor:
+    """Return pairs of words. Raises ValueError if there is none."""
+    if not len(pairs):
+        raise ValueError("no two words stand together: give more text, or a larger subsample")
+    return pairs
+
+
+def positive(frequencies: torch.Tensor) -> torch.Tensor:
+    """Return frequencies. Raises ValueError if there is none, or one that is not above 0."""
+    if not frequencies.numel() or not (frequencies > 0).all():
+        raise ValueError("noise needs frequencies above 0, one for each word")
+    return frequencies
+
+
+def three_words(words: Sequence[str]) -> list[str]:
+    """Return the different ones of some words. Raises ValueError for fewer than three."""
+    words = list(dict.fromkeys(words))
+    if len(words) < 3:
+        raise ValueError(f"{len(words)} different words: an odd one needs at least two others")
+    return words
+
+
+def questions(asked: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+    """Return questions. Raises ValueError unless there are some, each of four words."""
+    if not len(asked) or any(len(question) != 4 for question in asked):
+        raise ValueError("give at least one question, each of four words: a is to b as c is to d")
+    return asked
+
+
+def points(x: torch.Tensor, k: int) -> None:
+    """Raise ValueError unless x is finite points (N, C) that differ, with at least k directions."""
+    if x.ndim != 2 or len(x) < 2 or not torch.isfinite(x).all():
+        raise ValueError(f"shape {tuple(x.shape)}: give two or more finite vectors (N, C)")
+    if not 1 <= k <= min(x.shape):
+        raise ValueError(
+            f"k is {k}: {len(x)} points in {x.shape[1]} dimensions allow 1 to {min(x.shape)}"
+        )
+    if (x == x[0]).all():
+        raise ValueError("all points are the same: no direction explains anything")
+
+
+def word_vector_path(path: Path, known: Sequence[str]) -> Path:
+    """Return the path of a file of word vectors; raises what fits a folder or unknown name."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file of word vectors in it")
+    if path.exists():
+        return path
+    if len(path.parts) > 1 or path.suffix:
+        raise FileNotFoundError(f"there is no file {path}")
+    near = get_close_matches(path.name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}, or give a path"
+    raise ValueError(f"no word vectors are called {path.name!r}: {hint}")
+
+
+def word_vector_file(path: Path, start: bytes, n_numbers: int, announced: int | None) -> None:
+    """Raise FileError unless a file begins like word vectors.
+
+    n_numbers: those that follow the first word, 0 if anything else does (in binary files).
+    announced: how many the header says there are; None without a header.
+    """
+    if start.startswith(b"\x80"):
+        raise FileError(
+            path,
+            "it is a pickle, and loading it could run anything: save the vectors with gensim's "
+            "save_word2vec_format, and load that file",
+        )
+    if start.startswith(b"\x1f\x8b"):
+        raise FileError(path, "it is compressed by gzip: give it a name that ends in .gz")
+    if announced is not None and n_numbers not in (0, announced):
+        raise FileError(
+            path, f"it announces {announced} dimensions, but its first word has {n_numbers}"
+        )
+    if announced is None and n_numbers < 2:
+        raise FileError(path, f"it does not hold word vectors: it begins with {start[:40]!r}")
+
+
+def sound_vectors(vectors: Any) -> Any:
+    """Return gensim's vectors. Raises ValueError if there are none, or NaN among them."""
+    if not len(vectors) or not np.isfinite(vectors.vectors.sum()):
+        raise ValueError("it holds no words, or NaN among their vectors")
+    return vectors
+
+
+@contextmanager
+def network(what: str, instead: str) -> Iterator[None]:
+    """Turn any exception of the block into a ConnectionError that says what can be done."""
+    try:
+        yield
+    except Exception as error:  # gensim raises bare Exceptions, too
+        raise ConnectionError(
+            f"{what} could not be fetched ({error}): try again with a network, or {instead}"
+        ) from error

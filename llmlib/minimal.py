@@ -70,7 +70,7 @@ def tokenizer(folder):
     others = sorted({*range(256)} - {*printable})
     byte_of = dict(zip(map(chr, [*printable, *range(256, 324)]), [*printable, *others]))
     *tokens, end = json.loads((folder / "encoder.json").read_text())  # in the order of the ids
-    ids = {bytes(map(byte_of.get, token)): number for number, token in enumerate(tokens)}
+    ids = {bytes(byte_of[c] for c in token): number for number, token in enumerate(tokens)}
     words = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
     return tiktoken.Encoding("", pat_str=words, mergeable_ranks=ids, special_tokens={end: len(ids)})
 

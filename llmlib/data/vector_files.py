@@ -1,90 +1,64 @@
 # From notebooks/02_embeddings.ipynb: edit there, then run make export.
 
-"""Word vectors in files: word2vec's two forms and GloVe's, and what gensim can download.
+"""Word vectors in files: word2vec's two forms and GloVe's, and those that gensim can download.
 
-Built in notebook 02. A file is looked at before it is read, so that a foreign, damaged or truncated
-one is refused; pickles are refused always.
+Built in notebook 02. gensim reads them; here a file is looked at first, so that a foreign, damaged
+or truncated one is refused, and a pickle always.
 """
 
-import gzip
 import re
-import zlib
+from itertools import islice
 from pathlib import Path
 
-import numpy as np
-from gensim import downloader
+from gensim import downloader, utils
 from gensim.models import KeyedVectors
+
+from llmlib import checks
 
 
 def layout_of(path: Path) -> str:
-    """Which kind of word-vector file this is: "text", "binary" or "glove" (text with no header).
+    """Return the form of word vectors: "text", "binary" or "glove" (text without a header).
 
-    Raises ValueError if it is none of them.
+    Raises FileError for a file of another kind.
     """
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as file:
-        head = file.read(1 << 16)
-    if head.startswith(b"\x80"):
-        raise ValueError(
-            f"{path} is a pickle, and loading it could run anything: save the vectors with "
-            "gensim's save_word2vec_format, and load that file"
-        )
-    if head.startswith(b"\x1f\x8b"):
-        raise ValueError(f"{path} is compressed by gzip: give it a name that ends in .gz")
-    lines = [line.split() for line in head.split(b"\n", 2)[:2]]
-    if header := re.fullmatch(rb"(\d+) (\d+)\s*", head.partition(b"\n")[0]):
-        numbers = count_numbers(lines[1] if len(lines) > 1 else [])
-        if numbers and numbers != int(header[2]):
-            raise ValueError(
-                f"{path} announces {int(header[2])} dimensions, but its first word has {numbers}"
-            )
-        return "text" if numbers else "binary"
-    if count_numbers(lines[0]) > 1:
-        return "glove"
-    raise ValueError(f"{path} holds no word vectors: it begins with {head[:40]!r}")
+    with utils.open(path, "rb") as file:  # gensim's open unpacks a .gz
+        first, second = file.readline(1 << 16), file.readline(1 << 16)
+    header = re.fullmatch(rb"\d+ (\d+)\s*", first)
+    n_numbers = count_numbers(second if header else first)
+    checks.word_vector_file(path, first, n_numbers, int(header[1]) if header else None)
+    return ("text" if n_numbers else "binary") if header else "glove"
 
 
-def count_numbers(fields: list[bytes]) -> int:
-    """How many numbers follow the word in a line, or 0 if anything else does."""
+def count_numbers(line: bytes) -> int:
+    """Count the numbers that follow the word in a line; 0 if anything else does."""
     try:
-        return len([float(field) for field in fields[1:]])
+        return len([float(field) for field in line.split()[1:]])
     except ValueError:
         return 0
-
-
-def check_lines(path: Path, header: bool) -> None:
-    """Raise ValueError unless all lines after the header have equally many fields."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as file:
-        if header:
-            next(file)
-        lengths = {len(line.split()) for line in file}
-    if len(lengths) != 1:
-        raise ValueError(f"its lines hold {sorted(lengths)} fields, and not equally many")
 
 
 def read_word_vectors(path: str | Path) -> KeyedVectors:
     """Read a file in word2vec's text or binary form or in GloVe's, gzipped if it ends in .gz.
 
-    Raises ValueError, with the name of the file, if it is foreign, damaged or cut short.
+    Raises FileError if it is of another kind, damaged or cut short.
     """
     path = Path(path)
-    try:
+    with checks.blame(path, about="it is damaged or cut short, get it again: "):
         layout = layout_of(path)
         if layout != "binary":
-            check_lines(path, header=layout == "text")
+            check_lines(path, has_header=layout == "text")
         vectors = KeyedVectors.load_word2vec_format(
             str(path), binary=layout == "binary", no_header=layout == "glove"
         )
-    except (EOFError, UnicodeDecodeError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged or cut short ({error}): get it again") from error
-    except ValueError as error:
-        if str(path) in str(error):
-            raise
-        raise ValueError(f"{path} is damaged or cut short ({error}): get it again") from error
-    if not len(vectors) or not np.isfinite(vectors.vectors.sum()):
-        raise ValueError(f"{path} holds no words, or NaN among their vectors: it is damaged")
-    return vectors
+        return checks.sound_vectors(vectors)
+
+
+def check_lines(path: Path, has_header: bool) -> None:
+    """Raise ValueError unless all lines after the header have equally many fields."""
+    with utils.open(path, "rb") as file:
+        # gensim would spread a single number over all dimensions of its word
+        lengths = {len(line.split()) for line in islice(file, has_header, None)}
+    checks.require(len(lengths) == 1, f"its lines hold {sorted(lengths)} fields, not equally many")
 
 
 MEGABYTES = {  # what gensim's downloader offers, by its names there, and how much has to be fetched
@@ -111,10 +85,5 @@ def fetch_word_vectors(name: str) -> Path:
     folder = Path(downloader.BASE_DIR) / name
     if not folder.exists():
         print(f"{name}: fetching {MEGABYTES[name]:,} MB into {folder}", flush=True)
-    try:
+    with checks.network(name, instead='use load_word_vectors("wiki"), which needs none'):
         return Path(downloader.load(name, return_path=True))
-    except Exception as error:  # gensim raises bare Exceptions, too
-        raise ConnectionError(
-            f"{name} could not be fetched ({error}): try again with a network, or use "
-            'load_word_vectors("wiki"), which needs none'
-        ) from error

@@ -9,40 +9,25 @@ and pickled weights (`pytorch_model.bin`), since unpickling runs whatever code a
 """
 
 import json
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from llmlib import checks
+from llmlib import checks, files
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
-from llmlib.pretrained.gpt2_files import OPENAI, available_or_nano, download_gpt2, find_folder
-from llmlib.pretrained.tensor_bundle import (
-    BundleError,
-    TensorBundle,
-    blame,
-    looks_like,
-    write_bundle,
-)
+from llmlib.pretrained.gpt2_files import OPENAI, find_folder
+from llmlib.pretrained.tensor_bundle import TensorBundle, write_bundle
 from llmlib.tokenization.base import END_OF_TEXT
 from llmlib.tokenization.bpe import ByteTokenizer
 from llmlib.tokenization.formats import gpt2_files, vocabulary_of
 from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
-
-__all__ = [
-    "available_or_nano",
-    "download_gpt2",
-    "load_pretrained",
-    "load_tokenizer",
-    "save_openai",
-    "save_pretrained",
-]
 
 NAMES = {  # ours, which are Hugging Face's too -> OpenAI's; N is the number of a block
     "wte.weight": "model/wte",
@@ -65,7 +50,7 @@ NAMES = {  # ours, which are Hugging Face's too -> OpenAI's; N is the number of 
 
 
 def openai_name(name: str) -> str:
-    """What OpenAI's files call a parameter of ours.
+    """Return what OpenAI's files call a parameter of ours.
 
     >>> openai_name("h.10.attn.c_attn.weight")
     'model/h10/attn/c_attn/w'
@@ -74,8 +59,9 @@ def openai_name(name: str) -> str:
     return NAMES[re.sub(r"^h\.\d+", "h.N", name)].replace("N", number[1] if number else "")
 
 
-def is_turned(name: str) -> bool:
-    """Whether both layouts store a parameter as (in, out), where nn.Linear has (out, in)."""
+def is_transposed(name: str) -> bool:
+    """Tell whether both layouts store a parameter as (in, out), where nn.Linear has (out, in)."""
+    # not the two tables, wte and wpe: their rows are looked up, and not multiplied
     return name != "lm_head.weight" and openai_name(name).endswith("/w")
 
 
@@ -98,92 +84,85 @@ FIXED = {  # what config.json may say besides, and is the same in every GPT-2
 
 
 def read_config(path: Path) -> GPTConfig:
-    """The shape of a model, from hparams.json or config.json. Raises BundleError."""
+    """Return the configuration in an hparams.json or config.json.
+
+    Raises FileError for a damaged file, or one that describes another kind of model.
+    """
     content, hugging_face = checks.read_json(path), path.name == "config.json"
-    with blame(path):
-        names = {field: both[hugging_face] for field, both in FIELDS.items()}
-        if missing := [name for name in names.values() if name not in content]:
-            raise ValueError(f"it does not say {missing[0]}")
-        config = GPTConfig(**{field: content[name] for field, name in names.items()})
-        if not hugging_face:
-            return config
-        for name, value in FIXED.items():
-            if content.get(name, value) != value:
-                raise ValueError(f"{name} is {content[name]!r}: a GPT-2 has {value!r}")
-        return replace(config, tie_weights=content.get("tie_word_embeddings", True))
+    names = {field: both[hugging_face] for field, both in FIELDS.items()}
+    with checks.blame(path):
+        checks.model_settings(content, names.values(), FIXED if hugging_face else {})
+        # OpenAI's files do not say it, and its models all have a tied head
+        tied = content.get("tie_word_embeddings", True) if hugging_face else True
+        sizes = {field: content[name] for field, name in names.items()}
+        return GPTConfig(**sizes, tie_weights=tied)
 
 
 class OpenAIWeights:
-    """The weights in OpenAI's layout: what they should be, and what is there."""
-
-    block = r"model/h(\d+)/"  # how the name of a block's tensor begins
+    """Weights in OpenAI's layout: a tensor bundle, in which matrices have a third axis of one."""
 
     def __init__(self, folder: Path):
         self.config = read_config(folder / "hparams.json")
-        self.prefix = folder / checkpoint_name(folder / "checkpoint")
-        bundle = TensorBundle(self.prefix)
-        self.file, self.shapes = bundle.index, {name: bundle.entry(name).shape for name in bundle}
+        self.bundle = TensorBundle(folder / checkpoint_name(folder / "checkpoint"))
+        self.file = self.bundle.index
+        self.shapes = {name: self.bundle.entry(name).shape for name in self.bundle}
 
     def stored(self, name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-        """The name and the shape that a parameter of ours has in the file."""
-        return openai_name(name), (1, *shape[::-1]) if is_turned(name) else shape
+        """Return the name and the shape that a parameter of ours has in the file."""
+        return openai_name(name), (1, *shape[::-1]) if is_transposed(name) else shape
 
-    def read(self, name: str, turned: bool) -> torch.Tensor:
-        """A copy of a tensor by its name in the file, in float32, turned round or as it is."""
-        part = name.split("/")[1]
-        if getattr(self, "part", None) != part:  # for each block anew, to let go of what was read
-            self.part, self.bundle = part, TensorBundle(self.prefix)
-        array = self.bundle[name]
-        return torch.from_numpy(np.array(array[0].T if turned else array, np.float32, order="C"))
+    def read(self, name: str) -> torch.Tensor:
+        """Return a copy of a parameter, in float32 and as PyTorch has it."""
+        array = self.bundle[openai_name(name)]
+        array = array[0].T if is_transposed(name) else array  # (1, in, out) -> (out, in)
+        self.bundle.release()  # what was read of a map counts as used memory
+        return torch.from_numpy(np.array(array, np.float32, order="C"))
 
 
 def checkpoint_name(path: Path) -> str:
-    """The newest checkpoint, by what `checkpoint` says; `model.ckpt` if there is no such file.
+    """Return the newest checkpoint that a file `checkpoint` names; without the file, model.ckpt.
 
     It may hold a whole path, on another machine: only the end of it counts.
     """
     if not path.exists():
         return "model.ckpt"
-    with blame(path), open(path, "rb") as file:
+    with checks.blame(path), open(path, "rb") as file:
         data = file.read(5000)
         found = re.match(rb'model_checkpoint_path: "(?:[^"\n]*[/\\])?([^"/\\\n]+)"', data)
-        if not found:
-            raise ValueError(f"it names no checkpoint{looks_like(data)}")
-        return found[1].decode()
+        return checks.found(found, f"it names no checkpoint{checks.looks_like(data)}")[1].decode()
 
 
 class HuggingFaceWeights:
-    """The weights in Hugging Face's layout: what they should be, and what is there."""
+    """Weights in Hugging Face's layout: a safetensors file."""
 
     def __init__(self, folder: Path):
         self.config = read_config(folder / "config.json")
         self.file = folder / "model.safetensors"
         with self.open() as file:
             self.shapes = {name: tuple(file.get_slice(name).get_shape()) for name in [*file.keys()]}
-        # names begin so where the model was saved with its head
+        # names begin so if the model was saved with its head
         self.prefix = "transformer." if "transformer.wte.weight" in self.shapes else ""
-        self.block = re.escape(self.prefix) + r"h\.(\d+)\."
 
     def open(self) -> safe_open:
-        """Map the file; BundleError where it is none."""
-        with blame(self.file):
+        """Map the file. Raises FileError if it is damaged or of another kind."""
+        with checks.blame(self.file):
             try:
                 return safe_open(self.file, "pt")
             except SafetensorError as error:
                 with open(self.file, "rb") as file:
-                    other = looks_like(file.read(200))
-                raise ValueError(f"it is no whole safetensors file ({error}){other}") from None
+                    other = checks.looks_like(file.read(200))
+                raise ValueError(f"it is not a whole safetensors file ({error}){other}") from None
 
     def stored(self, name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-        """The name and the shape that a parameter of ours has in the file."""
+        """Return the name and the shape that a parameter of ours has in the file."""
         prefix = "" if name == "lm_head.weight" else self.prefix
-        return prefix + name, shape[::-1] if is_turned(name) else shape
+        return prefix + name, shape[::-1] if is_transposed(name) else shape
 
-    def read(self, name: str, turned: bool) -> torch.Tensor:
-        """A copy of a tensor by its name in the file, in float32, turned round or as it is."""
-        with self.open() as file:  # anew, to let go of what was read
-            tensor = file.get_tensor(name)
-            tensor = tensor.T if turned else tensor
+    def read(self, name: str) -> torch.Tensor:
+        """Return a copy of a parameter, in float32 and as PyTorch has it."""
+        with self.open() as file:  # opened for each tensor, to let go of what was read
+            tensor = file.get_tensor(self.stored(name, ())[0])
+            tensor = tensor.T if is_transposed(name) else tensor  # (in, out) -> (out, in)
             return tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
 
@@ -192,46 +171,39 @@ def load_pretrained(name: str | Path, drop_rate: float = 0.0) -> GPT:
 
     Its weights are float32 and can be trained. Memory holds them once, and beside them the tensor
     that is being read. drop_rate: see GPTConfig. Raises FileNotFoundError, saying which command to
-    run, where there is no model, and BundleError where one is damaged or is no GPT-2.
+    run, if there is no model, and FileError if it is damaged or not a GPT-2.
     """
     folder = find_folder(name)
-    openai = (folder / "hparams.json").exists()
-    weights = OpenAIWeights(folder) if openai else HuggingFaceWeights(folder)
+    is_openai = (folder / "hparams.json").exists()
+    weights = OpenAIWeights(folder) if is_openai else HuggingFaceWeights(folder)
     check_sizes(weights)
     # shapes only: no random numbers are drawn, to be thrown away. Not for a small model: to draw
     # on the meta device imports the compiler of torch, which takes as long as torch itself
     with torch.device("meta" if weights.config.emb_dim > 256 else "cpu"):
         model = GPT(replace(weights.config, drop_rate=drop_rate))
     state = {}
-    for ours, parameter in model.named_parameters():
-        theirs = check_tensor(weights, ours, tuple(parameter.shape))
-        state[ours] = weights.read(theirs, is_turned(ours))
-    model.load_state_dict(state, assign=True)
+    for parameter_name, parameter in model.named_parameters():
+        check_tensor(weights, parameter_name, tuple(parameter.shape))
+        state[parameter_name] = weights.read(parameter_name)
+    model.load_state_dict(state, assign=True)  # the tensors become the parameters: no copy
     return model.eval()
 
 
-def check_tensor(weights: OpenAIWeights | HuggingFaceWeights, name: str, shape: tuple) -> str:
-    """The name in the file of a parameter; BundleError unless it is there, and of this shape."""
-    theirs, needed = weights.stored(name, shape)
-    found = weights.shapes.get(theirs)
-    if found != needed:
-        has = "is not there" if found is None else f"has the shape {found}"
-        raise BundleError(weights.file, f"it {has}, where the model has {needed}", theirs)
-    return theirs
+def check_tensor(weights: OpenAIWeights | HuggingFaceWeights, name: str, shape: tuple) -> None:
+    """Raise FileError unless a file has a parameter, and with its shape."""
+    stored_name, expected = weights.stored(name, shape)
+    checks.stored_shape(weights.file, stored_name, weights.shapes.get(stored_name), expected)
 
 
 def check_sizes(weights: OpenAIWeights | HuggingFaceWeights) -> None:
-    """Raise BundleError unless a file has the vocabulary, positions and blocks of its config.
-
-    Before a model is built: an absurd number would keep that busy for ever.
-    """
+    """Raise FileError unless a file has the vocabulary, positions and blocks of its config."""
     config = weights.config
+    # before a model is built, which an absurd number would keep busy for ever
     check_tensor(weights, "wte.weight", (config.vocab_size, config.emb_dim))
     check_tensor(weights, "wpe.weight", (config.context_length, config.emb_dim))
-    blocks = {int(m[1]) for name in weights.shapes if (m := re.match(weights.block, name))}
-    if len(blocks) != config.n_layers:
-        reason = f"it has {len(blocks)} blocks, where the model has {config.n_layers}"
-        raise BundleError(weights.file, reason)
+    numbers = (re.match(r"(?:model/|transformer\.)?h\.?(\d+)[./]", name) for name in weights.shapes)
+    blocks = {int(number[1]) for number in numbers if number}
+    checks.block_count(weights.file, len(blocks), config.n_layers)
 
 
 def load_tokenizer(name: str | Path) -> TiktokenTokenizer:
@@ -242,31 +214,37 @@ def load_tokenizer(name: str | Path) -> TiktokenTokenizer:
     return gpt2_tokenizer() if str(name) in OPENAI else TiktokenTokenizer.load(name)
 
 
-def save_pretrained(model: GPT, folder: str | Path, tokenizer: ByteTokenizer | None = None) -> None:
-    """Write a model, and its tokenizer if given, as Hugging Face's `from_pretrained` reads them.
+def stored_tensors(model: GPT) -> dict[str, torch.Tensor]:
+    """Return the tensors of a model by our names, in float32 and as both layouts store them."""
+    tensors = {}
+    for name, parameter in model.state_dict().items():
+        tensor = parameter.detach().float().cpu()
+        tensors[name] = (tensor.T if is_transposed(name) else tensor).contiguous()
+    for n in range(model.config.n_layers):  # GPT-2 always has this bias, our GPT may not
+        zeros = torch.zeros(3 * model.config.emb_dim)
+        tensors.setdefault(f"h.{n}.attn.c_attn.bias", zeros)
+    return tensors
 
-    Raises ValueError or TypeError for what the files cannot hold, before anything is written.
+
+def write_texts(folder: Path, contents: dict[str, str]) -> None:
+    """Write the small files of a model, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in contents.items():
+        files.write_text(folder / name, text)
+
+
+def vocabulary_texts(tokenizer: ByteTokenizer) -> tuple[str, str]:
+    """Return the ids and the merges of a tokenizer as both layouts write them.
+
+    Raises TypeError or ValueError for a tokenizer that GPT-2's files cannot describe.
     """
-    files = check_fits(model, tokenizer)
-    folder, config = Path(folder), model.config
-    sizes = {both[1]: getattr(config, field) for field, both in FIELDS.items()}
-    rates = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), config.drop_rate)
-    ends = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.eot_token if files else None)
-    head = {"architectures": ["GPT2LMHeadModel"], "tie_word_embeddings": config.tie_weights}
-    contents = {"config.json": json.dumps({**FIXED, **sizes, **rates, **ends, **head}, indent=2)}
-    if files:
-        contents |= dict(zip(("vocab.json", "merges.txt"), files))
-        tokens = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
-        kind = {"tokenizer_class": "GPT2Tokenizer", "model_max_length": config.context_length}
-        contents["tokenizer_config.json"] = json.dumps({**kind, **tokens}, indent=2)
-    tensors = {
-        name if name == "lm_head.weight" else f"transformer.{name}": tensor
-        for name, tensor in stored_tensors(model).items()
-    }
-    replace_files(folder, contents)
-    part = folder / "model.safetensors.part"
-    save_file(tensors, part, metadata={"format": "pt"})
-    os.replace(part, folder / "model.safetensors")
+    checks.byte_tokenizer(tokenizer)
+    content = tokenizer.vocabulary()
+    checks.gpt2_pattern(content.pattern)
+    expected = vocabulary_of(content.merges)
+    checks.merge_order(content.tokens, expected, content.special_tokens, "the merges")
+    checks.ends_documents(content.special_tokens, "the tokenizer")
+    return gpt2_files(content)
 
 
 def save_openai(model: GPT, folder: str | Path, tokenizer: ByteTokenizer) -> None:
@@ -274,11 +252,8 @@ def save_openai(model: GPT, folder: str | Path, tokenizer: ByteTokenizer) -> Non
 
     Raises ValueError or TypeError for what the files cannot hold, before anything is written.
     """
-    checks.byte_tokenizer(tokenizer)
-    vocabulary, merges = check_fits(model, tokenizer)
-    if not model.config.tie_weights:
-        raise ValueError("OpenAI's files have no place for a head of its own: use save_pretrained")
-    folder = Path(folder)
+    vocabulary, merges = vocabulary_texts(tokenizer)
+    checks.savable(model, GPT, tokenizer.vocab_size, needs_tied_head=True)
     sizes = {both[0]: getattr(model.config, field) for field, both in FIELDS.items()}
     paths = ("model_checkpoint_path", "all_model_checkpoint_paths")
     contents = {
@@ -288,51 +263,46 @@ def save_openai(model: GPT, folder: str | Path, tokenizer: ByteTokenizer) -> Non
         "checkpoint": "".join(f'{path}: "model.ckpt"\n' for path in paths),
         "model.ckpt.meta": "",  # an empty message: a graph without operations
     }
-    replace_files(folder, contents)
-    tensors = {
-        openai_name(name): tensor[None].numpy() if is_turned(name) else tensor.numpy()
+    tensors = {  # (in, out) -> (1, in, out), as a convolution has it
+        openai_name(name): tensor[None].numpy() if is_transposed(name) else tensor.numpy()
         for name, tensor in stored_tensors(model).items()
     }
-    write_bundle(folder / "model.ckpt", tensors)
+    write_texts(Path(folder), contents)
+    write_bundle(Path(folder) / "model.ckpt", tensors)
 
 
-def check_fits(model: GPT, tokenizer: ByteTokenizer | None) -> tuple[str, str] | None:
-    """The files of a tokenizer; TypeError or ValueError for what cannot be saved."""
-    if not isinstance(model, GPT):
-        raise TypeError(f"only a GPT can be saved as a GPT-2, not a {type(model).__name__}")
-    if tokenizer is None:
-        return None
-    checks.byte_tokenizer(tokenizer)
-    content = tokenizer.vocabulary()
-    checks.gpt2_pattern(content.pattern)
-    files = gpt2_files(content)
-    expected = vocabulary_of(content.merges)
-    checks.merge_order(content.tokens, expected, content.special_tokens, "the merges")
-    checks.ends_documents(content.special_tokens, "the tokenizer")
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {tokenizer.vocab_size:,} tokens, the model knows only "
-            f"{model.config.vocab_size:,}: give the tokenizer it was trained with"
-        )
-    return files
+def hugging_face_settings(
+    model: GPT, tokenizer: ByteTokenizer | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the contents of config.json and tokenizer_config.json."""
+    config = model.config
+    sizes = {both[1]: getattr(config, field) for field, both in FIELDS.items()}
+    rates = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), config.drop_rate)
+    end_id = tokenizer.eot_token if tokenizer else None
+    ends = dict.fromkeys(("bos_token_id", "eos_token_id"), end_id)
+    head = {"architectures": ["GPT2LMHeadModel"], "tie_word_embeddings": config.tie_weights}
+    # GPT-2 has one special token, which begins and ends a text
+    tokens = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
+    kind = {"tokenizer_class": "GPT2Tokenizer", "model_max_length": config.context_length}
+    return {**FIXED, **sizes, **rates, **ends, **head}, {**kind, **tokens}
 
 
-def stored_tensors(model: GPT) -> dict[str, torch.Tensor]:
-    """The tensors of a model by our names, in float32 and turned as both layouts store them."""
-    tensors = {}
-    for name, parameter in model.state_dict().items():
-        tensor = parameter.detach().float().cpu()
-        tensors[name] = (tensor.T if is_turned(name) else tensor).contiguous()
-    for n in range(model.config.n_layers):  # GPT-2 has a bias where a model may have none
-        zeros = torch.zeros(3 * model.config.emb_dim)
-        tensors.setdefault(f"h.{n}.attn.c_attn.bias", zeros)
-    return tensors
+def save_pretrained(model: GPT, folder: str | Path, tokenizer: ByteTokenizer | None = None) -> None:
+    """Write a model, and its tokenizer if given, as Hugging Face's `from_pretrained` reads them.
 
-
-def replace_files(folder: Path, contents: dict[str, str]) -> None:
-    """Write small files, each beside its place first, so that none is ever half written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in contents.items():
-        part = folder / f"{name}.part"
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, folder / name)
+    Raises ValueError or TypeError for what the files cannot hold, before anything is written.
+    """
+    vocabulary = () if tokenizer is None else vocabulary_texts(tokenizer)
+    checks.savable(model, GPT, tokenizer.vocab_size if tokenizer else 0)
+    settings = [json.dumps(part, indent=2) for part in hugging_face_settings(model, tokenizer)]
+    contents = {"config.json": settings[0]}
+    if vocabulary:
+        contents |= dict(zip(("vocab.json", "merges.txt"), vocabulary))
+        contents["tokenizer_config.json"] = settings[1]
+    tensors = {
+        name if name == "lm_head.weight" else f"transformer.{name}": tensor
+        for name, tensor in stored_tensors(model).items()
+    }
+    write_texts(Path(folder), contents)
+    with files.replacing(Path(folder) / "model.safetensors") as part:
+        save_file(tensors, part, metadata={"format": "pt"})

@@ -6,12 +6,12 @@ a fixed revision of the repositories `openai-community/gpt2` and so on. Where no
 size is compared, and the checkpoint's own crc of every tensor.
 """
 
-import os
-from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
+from llmlib import checks
 from llmlib.data.download import fetch
-from llmlib.files import home, shipped
+from llmlib.files import home, shipped, write_text
 from llmlib.pretrained.tensor_bundle import TensorBundle
 from llmlib.tokenization.gpt2 import derive_encoder_json
 
@@ -27,15 +27,16 @@ ADDRESSES = {
     ],
 }
 
-# Bytes and SHA-256, as far as they are known. All sizes share the vocabulary.
-VOCABULARY = {
+Facts = tuple[int | None, str | None]  # bytes and SHA-256, as far as they are known
+
+VOCABULARY: dict[str, Facts] = {  # all sizes share it
     "encoder.json": (
         1_042_301,
         "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
     ),
     "vocab.bpe": (456_318, "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"),
 }
-OPENAI = {
+OPENAI: dict[str, dict[str, Facts]] = {
     "gpt2-124M": {
         "checkpoint": (77, "dd1b025d2e155283f5e300ce95bf6d5b6bc0f7fe010db73daa6975eb896ab9cb"),
         "hparams.json": (90, "d9d56e4121c427164e0c55c6f03c08e1daf9002b9b672825112d19097b680318"),
@@ -55,7 +56,8 @@ OPENAI = {
     "gpt2-774M": {INDEX: (15_535, None), DATA: (3_096_120_320, None)},
     "gpt2-1558M": {INDEX: (20_724, None), DATA: (6_230_444_800, None)},
 }
-HUGGING_FACE = {  # repository, its revision, and model.safetensors
+# repository, its revision, and model.safetensors
+HUGGING_FACE: dict[str, tuple[str, str, Facts]] = {
     "gpt2-124M": (
         "gpt2",
         "607a30d783dfa663caf39e06633721c8d4cfcd7e",
@@ -80,89 +82,77 @@ HUGGING_FACE = {  # repository, its revision, and model.safetensors
 
 
 def place_of(name: str) -> Path:
-    """The folder of one of OpenAI's models, such as gpt2/124M; ValueError for other names."""
-    if name not in OPENAI:
-        close = get_close_matches(str(name), OPENAI, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"there is no GPT-2 {name!r}: {hint}There are {', '.join(OPENAI)}")
+    """Return the folder of a published model, such as gpt2/124M; ValueError for other names."""
+    checks.known_name("GPT-2", name, OPENAI)
     return home() / "gpt2" / name.removeprefix("gpt2-")
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a folder holds all files of one layout that a model is loaded from."""
+    """Tell whether a folder holds all files of one layout that a model is loaded from."""
     openai = {*SEVEN} - {META, "checkpoint"}
     layouts = [openai, {"config.json", "model.safetensors"}]
     return any(all((folder / file).is_file() for file in layout) for layout in layouts)
 
 
 def find_folder(name: str | Path) -> Path:
-    """Return the folder of a model, given by name or as a path. Raises FileNotFoundError."""
-    if str(name) == "gpt2/nano":  # ships with the course
-        return shipped("gpt2/nano")
+    """Return the folder of a model, given by name or as a path.
+
+    Raises FileNotFoundError, with the command that downloads it or the names that there are.
+    """
+    folder = Path(name)
     if str(name) in OPENAI:
         folder = place_of(str(name))
         if not is_complete(folder):
             raise FileNotFoundError(
                 f"{name} is not in {folder}: run `python -m llmlib download {name}`"
             )
-        return folder
-    folder = Path(name)
-    if not folder.is_dir():
+    elif str(name) == "gpt2/nano":  # ships with the course
+        folder = shipped("gpt2/nano")
+    elif not folder.is_dir():
         raise FileNotFoundError(
             f"there is no folder {folder}; by name there are {', '.join(OPENAI)}"
         )
-    if not ((folder / "hparams.json").exists() or (folder / "model.safetensors").exists()):
+    elif not any((folder / file).exists() for file in ("hparams.json", "model.safetensors")):
         raise FileNotFoundError(
-            f"{folder} holds no GPT-2: that takes hparams.json and model.ckpt.index with its data, "
-            "or config.json and model.safetensors"
+            f"{folder} does not hold a GPT-2, which is hparams.json and model.ckpt.index with its "
+            "data, or config.json and model.safetensors"
         )
     return folder
 
 
 def available_or_nano() -> Path:
-    """The folder of the real GPT-2 of 124M parameters if it is here, else of the one that ships."""
+    """Return the folder of the real GPT-2 of 124M parameters if it is here, else of nano."""
     real = place_of("gpt2-124M")
     return real if is_complete(real) else shipped("gpt2/nano")
 
 
-def download_gpt2(name: str, source: str = "openai", **settings: object) -> Path:
+def download_gpt2(name: str, source: str = "openai", **settings: Any) -> Path:
     """Bring one of OpenAI's models to its place, gpt2/124M and so on, and return that folder.
 
     name: "gpt2-124M", "gpt2-355M", "gpt2-774M" or "gpt2-1558M". source: "openai" for the seven
-    files, "huggingface" for one file of weights and the small ones that go with it. What is there
-    and right is not downloaded again, and what was interrupted goes on. settings: those of
-    `download.fetch`, such as `progress=False`.
-    Raises ValueError for a name or source that does not exist, and DownloadError where a file
-    cannot be had; BundleError where a tensor arrived damaged.
+    files, "huggingface" for one file of weights and the small ones that go with it. Files that are
+    there and right are not downloaded again, and interrupted ones go on. settings: those of
+    `download.fetch`, such as `progress=False`. Raises ValueError for an unknown name or source,
+    DownloadError if a file cannot be had, and FileError if a tensor arrived damaged.
     """
     folder = place_of(name)
-    if source not in ADDRESSES:
-        raise ValueError(f"source is {source!r}: it must be one of {', '.join(ADDRESSES)}")
+    checks.one_of("source", source, ADDRESSES)
 
-    def bring(file: str, size: int | None = None, sha256: str | None = None, **words: str) -> None:
+    def bring(file: str, facts: Facts, **words: str) -> None:
         urls = [address.format(file=file, **words) for address in ADDRESSES[source]]
-        fetch(urls, folder / file, sha256, size, **settings)
+        fetch(urls, folder / file, size=facts[0], sha256=facts[1], **settings)
 
     if source == "openai":
         for file in SEVEN:  # the largest last
-            bring(file, *(OPENAI[name] | VOCABULARY).get(file, ()), folder=folder.name)
+            bring(file, (OPENAI[name] | VOCABULARY).get(file, (None, None)), folder=folder.name)
         if OPENAI[name][DATA][1] is None:
-            bundle = TensorBundle(folder / "model.ckpt")
-            for tensor in bundle:
-                bundle[tensor]  # compares its crc
+            dict(TensorBundle(folder / "model.ckpt"))  # reads each tensor: compares its crc
     else:
         repository, revision, facts = HUGGING_FACE[name]
         words = {"repository": repository, "revision": revision}
-        bring("config.json", **words)
-        merges = shipped("gpt2/vocab.bpe").read_bytes()  # the same vocabulary, and it ships
-        replace_file(folder / "merges.txt", merges)
-        replace_file(folder / "vocab.json", derive_encoder_json(merges.decode()).encode())
-        bring("model.safetensors", *facts, **words)
+        bring("config.json", (None, None), **words)
+        merges = shipped("gpt2/vocab.bpe").read_text(encoding="utf-8")  # the same, and ships
+        write_text(folder / "merges.txt", merges)
+        write_text(folder / "vocab.json", derive_encoder_json(merges))
+        bring("model.safetensors", facts, **words)
     return folder
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a small file beside its place and rename it, so that none is ever half written."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)

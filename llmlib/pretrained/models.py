@@ -6,22 +6,18 @@ wins over a folder that is called the same; `./NAME` is the folder. Left out, fo
 `.gguf`.
 """
 
-import json
 import sys
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
+from llmlib import checks
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
-from llmlib.pretrained.gpt2 import load_pretrained, load_tokenizer
+from llmlib.pretrained import gpt2
 from llmlib.pretrained.gpt2_files import OPENAI, find_folder
-from llmlib.tokenization.bpe import BPETokenizer
-from llmlib.tokenization.gpt2 import gpt2_encoding
-from llmlib.tokenization.unigram import UnigramTokenizer
-from llmlib.tokenization.wordpiece import WordPieceTokenizer
-from llmlib.tokenization.words import CharTokenizer, WordTokenizer
+from llmlib.tokenization.base import Tokenizer
+from llmlib.tokenization.folders import KINDS, load_tokenizer
 from llmlib.training.checkpoint import MANIFEST, load_checkpoint
 
 KNOWN_NAMES = [*OPENAI, "gpt2/nano"]  # the last one ships with the course
@@ -35,7 +31,7 @@ class ModelFolder:
     layout: str
 
 
-def load_model(name_or_path: str | Path, drop_rate: float | None = None) -> tuple[GPT, Any]:
+def load_model(name_or_path: str | Path, drop_rate: float | None = None) -> tuple[GPT, Tokenizer]:
     """Return a model, in evaluation mode and float32 on the CPU, and the tokenizer it reads with.
 
     name_or_path: as for `find_model`. drop_rate: for training on; None keeps that of the run (of a
@@ -45,7 +41,7 @@ def load_model(name_or_path: str | Path, drop_rate: float | None = None) -> tupl
     found = find_model(name_or_path)
     if found.layout == "gpt2":
         name = name_or_path if str(name_or_path) in OPENAI else found.path
-        return load_pretrained(found.path, drop_rate or 0.0), load_tokenizer(name)
+        return gpt2.load_pretrained(found.path, drop_rate or 0.0), gpt2.load_tokenizer(name)
     checkpoint = load_checkpoint(found.path)
     if checkpoint.model_config is None:
         raise ValueError(f"{found.path} does not say which model its weights belong to")
@@ -86,27 +82,15 @@ def find_model(name_or_path: str | Path) -> ModelFolder:
     )
 
 
-def load_run_tokenizer(run: Path) -> Any:
+def load_run_tokenizer(run: Path) -> Tokenizer:
     """Return the tokenizer that a run trains with; ValueError if the folder does not hold one."""
     path = run / "data" / "data.json"
-    try:
-        kind = json.loads(path.read_text(encoding="utf-8"))["tokenizer"]
-    except FileNotFoundError:
+    if not path.is_file():
         raise ValueError(
             f"{run} is not a run of llmlib train: data/data.json, which names the tokenizer of its "
             "checkpoints, is missing"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: it does not name a tokenizer ({error})") from None
-    if kind == "gpt2":
-        return gpt2_encoding()
-    kinds = {
-        "word": WordTokenizer,
-        "char": CharTokenizer,
-        "bpe": BPETokenizer,
-        "wordpiece": WordPieceTokenizer,
-        "unigram": UnigramTokenizer,
-    }
-    if kind not in list(kinds):  # a list: JSON may hold what cannot be hashed
-        raise ValueError(f"{path} names the tokenizer {kind!r}: there are gpt2, {', '.join(kinds)}")
-    return kinds[kind].load(path.with_name("tokenizer.json"))
+        )
+    name = checks.read_json(path).get("tokenizer")
+    with checks.blame(path):
+        checks.one_of("tokenizer", name, ["gpt2", *KINDS])
+    return load_tokenizer(name if name == "gpt2" else path.with_name("tokenizer.json"))

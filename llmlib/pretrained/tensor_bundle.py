@@ -10,21 +10,28 @@ Left out: strings, partitioned variables and big-endian files, which OpenAI's ch
 have. They are refused by name, and never misread.
 """
 
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from llmlib import checks, files
 from llmlib.pretrained.crc import crc32c, mask, unmask
-from llmlib.pretrained.sstable import MAX_SIZE, read_table, read_varint, take, varint, write_table
+from llmlib.pretrained.sstable import (
+    MAX_SIZE,
+    read_bytes,
+    read_table,
+    read_varint,
+    write_table,
+    write_varint,
+)
 
 
 def parse_message(data: bytes) -> dict[int, list[int | bytes]]:
-    """Take a protobuf message apart: the values of each field by its number.
+    """Return the values of each field of a protobuf message by its number.
+
+    Raises ValueError for a message that is cut off or of another kind.
 
     >>> parse_message(bytes([0x08, 0x01, 0x12, 0x02, 0x08, 0x78]))
     {1: [1], 2: [b'\\x08x']}
@@ -37,10 +44,10 @@ def parse_message(data: bytes) -> dict[int, list[int | bytes]]:
             value, at = read_varint(data, at)
         elif wire_type == 2:
             size, at = read_varint(data, at)
-            value = take(data, at, size)
+            value = read_bytes(data, at, size)
             at += size
         elif wire_type == 5:
-            value = int.from_bytes(take(data, at, 4), "little")
+            value = int.from_bytes(read_bytes(data, at, 4), "little")
             at += 4
         else:
             raise ValueError(f"its field {number} has the wire type {wire_type}")
@@ -53,116 +60,53 @@ DTYPES = {
     **{6: "int8", 5: "int16", 3: "int32", 9: "int64"},
     **{4: "uint8", 17: "uint16", 22: "uint32", 23: "uint64", 8: "complex64", 18: "complex128"},
 }
-MAX_DIMS = 64  # NumPy's limit
 
 
 class Entry(NamedTuple):
-    """What the index says of a tensor: the type and shape of its numbers, and where they lie.
+    """What the index says of a tensor: the type and shape of its numbers, and where they lie."""
 
-    dtype: a name of DTYPES, or another for what cannot be read. offset and size: bytes in the file
-    of the shard. crc32c: of these bytes.
-    """
-
-    dtype: str
+    dtype: str  # a name of DTYPES, or another for what cannot be read
     shape: tuple[int, ...]
     shard: int
-    offset: int
-    size: int
-    crc32c: int
+    offset: int  # in the file of the shard, in bytes
+    size: int  # in bytes
+    crc32c: int  # of these bytes
 
     @property
     def stored(self) -> np.dtype | None:
-        """How the bytes are to be looked at; None for what is not supported."""
+        """The type as which the bytes are viewed; None if it is not supported."""
         if self.dtype not in DTYPES.values():
             return None
-        return np.dtype("<u2" if self.dtype == "bfloat16" else self.dtype).newbyteorder("<")
-
-    def check(self, file: np.ndarray) -> None:
-        """Raise ValueError where the entry contradicts itself, or the bytes of its file."""
-        end = self.offset + self.size
-        if end > len(file):
-            other = looks_like(bytes(file[:64]))
-            raise ValueError(f"it ends at byte {end:,}, but the file at byte {len(file):,}{other}")
-        # numbers from a file: multiplied as Python's integers, which do not overflow
-        if len(self.shape) > MAX_DIMS or prod(n or 1 for n in self.shape) >= 2**48:
-            raise ValueError(f"its shape {self.shape} is absurd")
-        if self.stored is not None and self.size != prod(self.shape) * self.stored.itemsize:
-            raise ValueError(f"{self.dtype} of shape {self.shape} is not {self.size:,} bytes")
+        # NumPy has no bfloat16: its bits are read as integers, and converted
+        return np.dtype("u2" if self.dtype == "bfloat16" else self.dtype).newbyteorder("<")
 
 
-def one(fields: dict[int, list], number: int, kind: type = int) -> int | bytes:
-    """The value of a field that occurs at most once, of the kind that it should be."""
-    values = fields.get(number, [kind()])
-    if len(values) > 1 or not isinstance(values[0], kind):
-        raise ValueError(f"its field {number} is not what it should be")
-    return values[0]
+def read_field(fields: dict[int, list], number: int, kind: type = int) -> Any:
+    """Return the value of a field, zero or empty if it is absent. Raises ValueError for several."""
+    return checks.message_field(number, fields.get(number, [kind()]), kind)
 
 
 def parse_header(message: bytes) -> int:
-    """Read a BundleHeaderProto: the number of shards."""
+    """Return the number of shards from a BundleHeaderProto. Raises ValueError for another kind."""
     fields = parse_message(message)
-    n_shards, endianness = one(fields, 1), one(fields, 2)
-    version = one(parse_message(one(fields, 3, bytes)), 2)
-    if not 0 < n_shards < 10**5 or endianness or version > 1:
-        raise ValueError(f"{n_shards} shards, endianness {endianness}, version {version}")
+    n_shards, endianness = read_field(fields, 1), read_field(fields, 2)
+    version = read_field(parse_message(read_field(fields, 3, bytes)), 2)
+    checks.bundle_header(n_shards, endianness, version)
     return n_shards
 
 
 def parse_entry(message: bytes) -> Entry:
-    """Read a BundleEntryProto."""
+    """Return the Entry in a BundleEntryProto. Raises ValueError if it is malformed."""
     fields = parse_message(message)
-    code, shape = one(fields, 1), parse_message(one(fields, 2, bytes))
-    if one(shape, 3):
-        raise ValueError("its shape is unknown")
-    if not all(isinstance(dim, bytes) for dim in shape.get(2, [])):
-        raise ValueError("its shape is malformed")
-    sizes = tuple(one(parse_message(dim), 1) for dim in shape.get(2, []))
+    shape = parse_message(read_field(fields, 2, bytes))
+    dims = checks.dimensions(shape.get(2, []), unknown_rank=read_field(shape, 3))
+    code = read_field(fields, 1)
     dtype = DTYPES.get(code, "string" if code == 7 else f"type {code}")
-    if 7 in fields:
-        dtype = f"partitioned {dtype}"  # its numbers lie under other keys
-    place = one(fields, 3), one(fields, 4), one(fields, 5)
-    return Entry(dtype, sizes, *place, unmask(one(fields, 6)))
-
-
-class BundleError(ValueError):
-    """A file that is no sound checkpoint, or a tensor that cannot be had from it.
-
-    file, reason, and tensor (None where the file as a whole is meant).
-    """
-
-    def __init__(self, file: str | Path, reason: str, tensor: str | None = None):
-        super().__init__(file, reason, tensor)
-        self.file, self.reason, self.tensor = Path(file), reason, tensor
-
-    def __str__(self) -> str:
-        tensor = "" if self.tensor is None else f"tensor {self.tensor!r}: "
-        return f"{self.file}: {tensor}{self.reason}"
-
-
-class MissingTensor(BundleError, KeyError):
-    """A name that the checkpoint does not have."""
-
-
-@contextmanager
-def blame(file: Path, tensor: str | None = None) -> Iterator[None]:
-    """Let what goes wrong within name the file and the tensor."""
-    try:
-        yield
-    except BundleError:
-        raise
-    except OSError as error:
-        raise BundleError(file, error.strerror or str(error), tensor) from error
-    except ValueError as error:
-        raise BundleError(file, str(error), tensor) from error
-
-
-def looks_like(start: bytes) -> str:
-    """A sentence on what a file is instead, by how it begins; empty where that tells nothing."""
-    if start.startswith(b"version https://git-lfs"):
-        return ". It is a Git LFS pointer: fetch the file that it stands for"
-    if start.lstrip().startswith(b"<"):
-        return ". It is a page that a server sent in its place: download the file again"
-    return ""
+    if 7 in fields:  # slices: the numbers lie under other keys
+        dtype = f"partitioned {dtype}"
+    sizes = tuple(read_field(parse_message(dim), 1) for dim in dims)
+    shard, offset, size, crc = (read_field(fields, number) for number in (3, 4, 5, 6))
+    return Entry(dtype, sizes, shard, offset, size, unmask(crc))
 
 
 class TensorBundle(Mapping):
@@ -171,57 +115,43 @@ class TensorBundle(Mapping):
     prefix: the path without `.index`, such as `gpt2/124M/model.ckpt`.
     verify: compare the crc of a tensor when it is first asked for. Those of the index always are.
 
-    Arrays are read-only and memory-mapped: the file is read where one looks. What does not lie at
-    a multiple of its size is copied, and so is bfloat16, to float32. Raises BundleError for files
-    that are damaged, missing or something else, and MissingTensor for a name that is not there.
+    Arrays are read-only and memory-mapped: the file is read only where an array is looked at. A
+    tensor at an unaligned place is copied, and so is bfloat16, to float32. Raises FileError for
+    files that are damaged, missing or of another kind, and MissingTensor for an unknown name.
     """
 
     def __init__(self, prefix: str | Path, verify: bool = True):
         self.prefix, self.verify = Path(prefix), verify
         self.index = Path(f"{prefix}.index")
-        self._entries: dict[str, Entry] = {}
         self._shards: dict[int, np.ndarray] = {}  # the bytes of each file
         self._verified: set[str] = set()
-        with blame(self.index):
-            table = read_table(self._read_index())
+        with checks.blame(self.index):
+            checks.bundle_files(self.prefix, self.index, MAX_SIZE)
+            table = read_table(self.index.read_bytes())
             self.n_shards = parse_header(table.pop(b"", b""))
-        for key, message in table.items():
-            if key[0] == 0:
-                continue  # a part of a partitioned variable
-            with blame(self.index, key.decode(errors="replace")):
-                name, entry = key.decode(), parse_entry(message)
-                if entry.shard >= self.n_shards:
-                    raise ValueError(f"it should lie in shard {entry.shard} of {self.n_shards}")
-            with blame(self.shard_path(entry.shard), name):
-                entry.check(self._map_shard(entry.shard))
-            self._entries[name] = entry
+        # a key that begins with a zero byte is a part of a partitioned variable
+        entries = [self._read_entry(*item) for item in table.items() if item[0][0]]
+        self._entries: dict[str, Entry] = dict(entries)
 
-    @property
-    def names(self) -> list[str]:
-        """All names, in the order of the index, which is that of their bytes: h10 before h2."""
-        return list(self._entries)
-
-    def entry(self, name: str) -> Entry:
-        """What the index says of a tensor."""
-        if name not in self._entries:
-            raise MissingTensor(self.index, f"it is not among the {len(self)} tensors", name)
-        return self._entries[name]
-
-    def shard_path(self, shard: int) -> Path:
-        """The file of a shard."""
-        return Path(f"{self.prefix}.data-{shard:05d}-of-{self.n_shards:05d}")
+    def _read_entry(self, key: bytes, message: bytes) -> tuple[str, Entry]:
+        with checks.blame(self.index, key.decode(errors="replace")):
+            name, entry = key.decode(), parse_entry(message)
+            checks.whole_number("its shard", entry.shard, 0, self.n_shards - 1)
+        with checks.blame(self.shard_path(entry.shard), name):
+            checks.tensor_place(entry, self._map_shard(entry.shard))
+        return name, entry
 
     def __getitem__(self, name: str) -> np.ndarray:
         entry = self.entry(name)
-        with blame(self.shard_path(entry.shard), name):
-            if entry.stored is None:
-                raise ValueError(f"tensors of type {entry.dtype} are not supported")
+        with checks.blame(self.shard_path(entry.shard), name):
+            unsupported = f"tensors of type {entry.dtype} are not supported"
+            stored = checks.found(entry.stored, unsupported)
             octets = self._map_shard(entry.shard)[entry.offset : entry.offset + entry.size]
             if self.verify and name not in self._verified:
-                if crc32c(octets) != entry.crc32c:
-                    raise ValueError("it is damaged: its crc does not match")
+                intact = crc32c(octets) == entry.crc32c
+                checks.require(intact, "it is damaged: its crc does not match")
                 self._verified.add(name)
-            values = octets.view(entry.stored).reshape(entry.shape)
+            values = octets.view(stored).reshape(entry.shape)  # (size,) bytes -> shape
         if entry.dtype == "bfloat16":  # the upper half of a float32
             values = (values.astype(np.uint32) << 16).view(np.float32)
         elif not values.flags.aligned:
@@ -229,9 +159,30 @@ class TensorBundle(Mapping):
         values.flags.writeable = False
         return values
 
+    def shard_path(self, shard: int) -> Path:
+        """Return the file of a shard."""
+        return Path(f"{self.prefix}.data-{shard:05d}-of-{self.n_shards:05d}")
+
+    def _map_shard(self, shard: int) -> np.ndarray:
+        if shard not in self._shards:
+            path = self.shard_path(shard)
+            is_empty = path.stat().st_size == 0  # an empty file cannot be mapped
+            octets = np.empty(0, np.uint8) if is_empty else np.memmap(path, np.uint8, "r")
+            self._shards[shard] = octets.view(np.ndarray)
+        return self._shards[shard]
+
+    @property
+    def names(self) -> list[str]:
+        """All names, in the order of the index, which is that of their bytes: h10 before h2."""
+        return list(self._entries)
+
+    def entry(self, name: str) -> Entry:
+        """Return what the index says of a tensor. Raises MissingTensor for an unknown name."""
+        return checks.known_tensor(self._entries, name, self.index)
+
     def release(self) -> None:
         """Let go of the memory of what was read so far; arrays still in use keep theirs."""
-        self._shards.clear()  # what is asked for next is mapped anew, and may be another file
+        self._shards.clear()  # the next read maps the file again, and it may be another file
         self._verified.clear()
 
     def __contains__(self, name: object) -> bool:
@@ -243,88 +194,52 @@ class TensorBundle(Mapping):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def _read_index(self) -> bytes:
-        if not self.index.exists() and self.prefix.is_dir():
-            raise ValueError(f"there is none: give a prefix, such as {self.prefix}/model.ckpt")
-        if not self.index.exists() and self.prefix.is_file():
-            raise ValueError(f"there is none: {self.prefix.name} is a V1 checkpoint, or no prefix")
-        if self.index.stat().st_size > MAX_SIZE:
-            raise ValueError("it is far too large for an index")
-        data = self.index.read_bytes()
-        if other := looks_like(data):
-            raise ValueError(f"it is no index{other}")
-        return data
-
-    def _map_shard(self, shard: int) -> np.ndarray:
-        if shard not in self._shards:
-            path = self.shard_path(shard)
-            empty = path.stat().st_size == 0  # which cannot be mapped
-            octets = np.empty(0, np.uint8) if empty else np.memmap(path, np.uint8, "r")
-            self._shards[shard] = octets.view(np.ndarray)
-        return self._shards[shard]
-
 
 CODES = {name: code for code, name in DTYPES.items()}
 HEADER = bytes.fromhex("08011a020801")  # one shard, little-endian, version 1
 
 
-def field(number: int, value: int | bytes) -> bytes:
-    """A field of a protobuf message. A zero is not written."""
+def write_field(number: int, value: int | bytes) -> bytes:
+    """Return a field of a protobuf message. A zero is not written."""
     if isinstance(value, bytes):
-        return varint(number << 3 | 2) + varint(len(value)) + value
-    return varint(number << 3) + varint(value) if value else b""
+        return write_varint(number << 3 | 2) + write_varint(len(value)) + value
+    return write_varint(number << 3) + write_varint(value) if value else b""
 
 
 def write_entry(entry: Entry) -> bytes:
-    """The inverse of `parse_entry`."""
-    shape = b"".join(field(2, field(1, n)) for n in entry.shape)
+    """Return the message of an entry; `parse_entry` undoes it."""
+    shape = b"".join(write_field(2, write_field(1, n)) for n in entry.shape)
+    place = b"".join(write_field(3 + i, n) for i, n in enumerate(entry[2:5]))
     crc = mask(entry.crc32c)
-    return b"".join(
-        [
-            field(1, CODES[entry.dtype]),
-            field(2, shape),
-            field(3, entry.shard),
-            field(4, entry.offset),
-            field(5, entry.size),
-            varint(6 << 3 | 5) + crc.to_bytes(4, "little") if crc else b"",
-        ]
-    )
+    fixed = write_varint(6 << 3 | 5) + crc.to_bytes(4, "little") if crc else b""
+    return write_field(1, CODES[entry.dtype]) + write_field(2, shape) + place + fixed
 
 
 def as_octets(name: str, values: Any) -> tuple[np.ndarray, np.ndarray]:
-    """A tensor as an array, little-endian and row by row, and its bytes."""
+    """Return a tensor as an array, little-endian and row by row, and its bytes."""
     array = np.asarray(values, order="C")
-    if array.dtype.name not in CODES:
-        raise TypeError(f"tensor {name!r} is of type {array.dtype}: give one of {', '.join(CODES)}")
+    checks.tensor_dtype(name, array.dtype, CODES)
     if array.dtype.kind in "iufc":
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    return array, array.reshape(-1).view(np.uint8)
+    return array, array.reshape(-1).view(np.uint8)  # any shape -> (size,) bytes
 
 
 def write_bundle(prefix: str | Path, tensors: Mapping[str, Any]) -> None:
     """Write tensors as a checkpoint of one shard, in the order of their names.
 
-    tensors: whatever NumPy turns into numbers; bfloat16 as the package `ml_dtypes` has it.
-    The files are complete before they take their places. Raises ValueError for a name that cannot
-    be stored, TypeError for what are no numbers.
+    tensors: anything that NumPy turns into numbers; bfloat16 as the package `ml_dtypes` has it.
+    Raises ValueError for a name that cannot be stored, and TypeError for values that are not
+    numbers; the files from before are then untouched.
     """
-    for name in tensors:
-        if not isinstance(name, str) or name[:1] in ("", "\0"):
-            raise ValueError(f"a tensor cannot be called {name!r}: give a string that is not empty")
-    paths = [Path(f"{prefix}.data-00000-of-00001"), Path(f"{prefix}.index")]
-    parts = [path.with_name(f"{path.name}.part") for path in paths]
+    names = checks.tensor_names(tensors)
+    data_path, index_path = Path(f"{prefix}.data-00000-of-00001"), Path(f"{prefix}.index")
     entries, offset = [(b"", HEADER)], 0
-    try:
-        with parts[0].open("wb") as file:
-            for name in sorted(tensors, key=str.encode):
+    with files.replacing(index_path) as index_part, files.replacing(data_path) as data_part:
+        with data_part.open("wb") as file:
+            for name in names:
                 array, octets = as_octets(name, tensors[name])
-                file.write(octets)
+                file.write(octets.data)
                 entry = Entry(array.dtype.name, array.shape, 0, offset, len(octets), crc32c(octets))
                 entries.append((name.encode(), write_entry(entry)))
                 offset += len(octets)
-        parts[1].write_bytes(write_table(entries))
-        for part, path in zip(parts, paths):
-            os.replace(part, path)
-    finally:
-        for part in parts:
-            part.unlink(missing_ok=True)
+        index_part.write_bytes(write_table(entries))

@@ -165,7 +165,7 @@ def test_a_damaged_folder_is_noticed(tmp_path, capsys):
         ("train.npy", b"PK" + whole, "train.npy is damaged"),
         ("data.json", b"{", "data.json is damaged"),
         ("data.json", b"{}", "was not written by llmlib prepare"),
-        ("tokenizer.json", b"[]", "is not a byte-level BPE"),
+        ("tokenizer.json", b"[]", "is not a JSON object"),
     ]:
         (tmp_path / "p" / name).write_bytes(content)
         run = ["--out", tmp_path / f"run-{len(content)}-{name}", "--max-steps", 2, "--n-samples", 1]

@@ -54,7 +54,7 @@ def test_a_bpe_is_written_in_the_format_its_name_asks_for(tmp_path, text_file, n
         ({"kind": "char", "pattern": "gpt4"}, "has no pattern"),
         ({"kind": "word", "out": "a.tiktoken"}, "written to a .json file"),
         ({"pattern": "gpt4", "out": "folder"}, "cannot say how a text is split"),
-        ({"out": "none/there.json"}, "is no folder"),
+        ({"out": "none/there.json"}, "is not a folder"),
         ({"out": "text.txt"}, "exists"),
     ],
 )

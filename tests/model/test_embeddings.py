@@ -18,23 +18,26 @@ from gensim.models import KeyedVectors
 from llmlib.data import corpora, vector_files
 from llmlib.data.vector_files import read_word_vectors
 from llmlib.model import word_vectors as module
-from llmlib.model.word_vectors import (
+from llmlib.model.skipgram import (
     SkipGram,
+    encode_words,
+    keep_probability,
+    noise_distribution,
+    thin_out,
+    train_skipgram,
+    window_pairs,
+)
+from llmlib.model.word_vectors import (
     analogy,
     analogy_accuracy,
     cosine_similarity,
     find,
-    keep_probability,
     load_word_vectors,
     nearest,
-    noise_distribution,
     odd_one_out,
     pca,
-    thin_out,
     to_words,
-    train_skipgram,
     unit,
-    window_pairs,
     word_vectors,
 )
 
@@ -86,7 +89,7 @@ def test_no_pair_crosses_the_border_of_a_document():
 
 @pytest.mark.parametrize("window", [0, -3])
 def test_a_window_without_neighbours_is_refused(window):
-    with pytest.raises(ValueError, match=f"window of {window}.*at least 1"):
+    with pytest.raises(ValueError, match=f"window is {window}.*at least 1"):
         window_pairs([[1, 2]], window)
 
 
@@ -95,6 +98,12 @@ def test_subsampling_keeps_the_share_it_promises():
     (kept,) = thin_out([[0, 1, 2] * 4000], keep, torch.Generator().manual_seed(1))
     assert kept.count(0) == 4000 and kept.count(1) == 0
     assert kept.count(2) / 4000 == pytest.approx(0.3, abs=0.03)
+
+
+def test_the_most_frequent_word_has_id_0():
+    words, encoded, counts = encode_words([["b", "a", "b"], [], ["c", "b", "a"]])
+    assert words == ["b", "a", "c"] and counts.tolist() == [3, 2, 1]
+    assert encoded == [[0, 1, 0], [], [2, 0, 1]]
 
 
 def test_keep_probability_is_the_papers_formula():
@@ -393,7 +402,7 @@ def test_the_seed_decides_everything_and_global_randomness_nothing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"window": 0}, "window is 0: it must be at least 1"),
+        ({"window": 0}, "window is 0: it must be an int of at least 1"),
         ({"n_noise": 0}, "n_noise is 0"),
         ({"epochs": -1}, "epochs is -1"),
         ({"batch_size": 0}, "batch_size is 0"),
@@ -464,11 +473,11 @@ def test_a_file_cut_short_is_refused(vectors, tmp_path, layout, ending):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "holds no word vectors"),
-        (b"\n\n\n", "holds no word vectors"),
-        (b"Once upon a time there was a king.\n", "holds no word vectors"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(100), "holds no word vectors"),
-        (b"\xff\xfe\x00bad utf-8 \xff 1\n", "holds no word vectors"),
+        (b"", "does not hold word vectors"),
+        (b"\n\n\n", "does not hold word vectors"),
+        (b"Once upon a time there was a king.\n", "does not hold word vectors"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "does not hold word vectors"),
+        (b"\xff\xfe\x00bad utf-8 \xff 1\n", "does not hold word vectors"),
         (b"2 3\na 1 2\nb 1 2\n", "announces 3 dimensions, but its first word has 2"),
         (b"3 2\na 1 2\nb 1 2\n", "cut short"),
         (b"2 2\na 1 2\nb 1 x\n", "cut short"),
@@ -493,13 +502,13 @@ def test_a_foreign_or_damaged_file_is_refused(tmp_path, content, message):
 
 def test_a_file_that_only_claims_to_be_gzipped_is_refused(tmp_path):
     (tmp_path / "v.gz").write_bytes(b"a 1 2\nb 3 4\n")
-    with pytest.raises(ValueError, match=r"v.gz is damaged"):
+    with pytest.raises(ValueError, match=r"v.gz: it is damaged"):
         load_word_vectors(tmp_path / "v.gz")
 
 
 def test_gensims_own_files_are_pickles_and_are_not_opened(vectors, tmp_path):
     vectors.save(str(tmp_path / "v.kv"))
-    with pytest.raises(ValueError, match="is a pickle"):
+    with pytest.raises(ValueError, match="it is a pickle"):
         load_word_vectors(tmp_path / "v.kv")
 
 
@@ -572,10 +581,10 @@ def test_wiki_vectors_are_trained_on_the_wiki_corpus(monkeypatch):
 @pytest.mark.slow
 def test_vectors_do_not_depend_on_pythons_hash_seed():
     program = (
-        "from llmlib.data import corpora\nfrom llmlib.model import word_vectors\n"
+        "from llmlib.data import corpora\nfrom llmlib.model import skipgram, word_vectors\n"
         "corpora.documents = lambda name: ['the cat drinks milk and the dog eats meat'] * 9\n"
         "v = word_vectors.load_word_vectors('wiki')\n"
-        "m, _ = word_vectors.train_skipgram([v.index_to_key] * 9, subsample=1)\n"
+        "m, _ = skipgram.train_skipgram([v.index_to_key] * 9, subsample=1)\n"
         "print(v.index_to_key, v.vectors.tolist(), m.words, m.centers.weight.tolist())"
     )
     root = Path(__file__).resolve().parents[2]

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from llmlib.checks import FileError
 from llmlib.pretrained.crc import crc32c, mask
 from llmlib.pretrained.sstable import FOOTER_SIZE, read_handle, read_table, write_table
-from llmlib.pretrained.tensor_bundle import BundleError, TensorBundle, write_bundle
+from llmlib.pretrained.tensor_bundle import TensorBundle, write_bundle
 
 TENSORS = {
     "a/flag": np.array([True, False, True]),
@@ -90,7 +91,7 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
 
 def fuzz(n: int, seed: int, folder: Path) -> Counter:
     """Try n damaged checkpoints; count what became of them. Raises AssertionError where one is
-    misread or too slow, and whatever else than BundleError the reader raises."""
+    misread or too slow, and whatever else than FileError the reader raises."""
     rng = random.Random(seed)
     write_bundle(folder / "sound", TENSORS)
     index = (folder / "sound.index").read_bytes()
@@ -112,12 +113,12 @@ def fuzz(n: int, seed: int, folder: Path) -> Counter:
         try:
             bundle = TensorBundle(folder / "bad")
             names = bundle.names
-        except BundleError:
+        except FileError:
             names, refused = [], 1
         for name in names:
             try:
                 array = bundle[name]
-            except BundleError as error:
+            except FileError as error:
                 assert error.tensor == name, (seed, i, error)
                 refused += 1
                 continue

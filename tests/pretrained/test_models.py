@@ -125,9 +125,9 @@ def test_every_known_name_is_resolved(course, capsys):
     assert KNOWN_NAMES == ["gpt2-124M", "gpt2-355M", "gpt2-774M", "gpt2-1558M", "gpt2/nano"]
     nano = load_pretrained(NANO)
     model, tokenizer = load_model("gpt2-124M")
-    assert same_weights(model, nano) and tokenizer.n_vocab == 50257
+    assert same_weights(model, nano) and tokenizer.vocab_size == 50257
     model, tokenizer = load_model("gpt2/nano")
-    assert same_weights(model, nano) and tokenizer.n_vocab == 512
+    assert same_weights(model, nano) and tokenizer.vocab_size == 512
     assert capsys.readouterr().err == ""
 
 
@@ -139,7 +139,7 @@ def test_a_model_that_is_not_here_says_how_to_get_it(course):
 
 def test_a_name_wins_over_a_folder_and_says_so(course, run, capsys):
     shutil.copytree(run[0], "gpt2-124M")
-    assert load_model("gpt2-124M")[1].n_vocab == 50257
+    assert load_model("gpt2-124M")[1].vocab_size == 50257
     (line,) = capsys.readouterr().err.splitlines()
     assert "124M" in line and "./gpt2-124M" in line
     assert same_weights(load_model("./gpt2-124M")[0], run[1]["best"])

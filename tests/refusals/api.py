@@ -27,14 +27,14 @@ PLACES = {
     "GPT": "llmlib.model.gpt",
     "CausalAttention": "llmlib.model.attention",
     # word vectors
-    "window_pairs": "llmlib.model.word_vectors",
+    "window_pairs": "llmlib.model.skipgram",
     "cosine_similarity": "llmlib.model.word_vectors",
     "word_vectors": "llmlib.model.word_vectors",
     "nearest": "llmlib.model.word_vectors",
-    "SkipGram": "llmlib.model.word_vectors",
-    "noise_distribution": "llmlib.model.word_vectors",
-    "keep_probability": "llmlib.model.word_vectors",
-    "train_skipgram": "llmlib.model.word_vectors",
+    "SkipGram": "llmlib.model.skipgram",
+    "noise_distribution": "llmlib.model.skipgram",
+    "keep_probability": "llmlib.model.skipgram",
+    "train_skipgram": "llmlib.model.skipgram",
     "odd_one_out": "llmlib.model.word_vectors",
     "pca": "llmlib.model.word_vectors",
     "analogy": "llmlib.model.word_vectors",
@@ -66,16 +66,17 @@ PLACES = {
     "Trainer": "llmlib.training.trainer",
     "train": "llmlib.training.trainer",
     # pretrained
-    "BundleError": "builtins:ValueError",  # a FileError of checks, or one of tensor_bundle
-    "MissingTensor": "llmlib.pretrained.tensor_bundle",
+    "FileError": "llmlib.checks",
+    "MissingTensor": "llmlib.checks",
     "TensorBundle": "llmlib.pretrained.tensor_bundle",
     "write_bundle": "llmlib.pretrained.tensor_bundle",
     "crc32c": "llmlib.pretrained.crc",
     "load_pretrained": "llmlib.pretrained.gpt2",
     "load_vocabulary": "llmlib.pretrained.gpt2:load_tokenizer",
+    "load_model": "llmlib.pretrained.models",
     "save_openai": "llmlib.pretrained.gpt2",
     "save_pretrained": "llmlib.pretrained.gpt2",
-    "download_gpt2": "llmlib.pretrained.gpt2",
+    "download_gpt2": "llmlib.pretrained.gpt2_files",
     # evaluation
     "Evaluation": "llmlib.evaluation.perplexity",
     "evaluate": "llmlib.evaluation.perplexity",
@@ -385,7 +386,7 @@ def sstable():
 
 
 def protobuf_field(number: int, value: int | bytes) -> bytes:
-    return import_module("llmlib.pretrained.tensor_bundle").field(number, value)
+    return import_module("llmlib.pretrained.tensor_bundle").write_field(number, value)
 
 
 # --- stories

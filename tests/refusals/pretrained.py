@@ -34,7 +34,7 @@ def bundle_row(name: str, spoil, *says, file="model.ckpt") -> Refusal:
     return Refusal(
         f"bundle {name}",
         lambda tmp: read_all(spoil(prefix := sound(tmp)) or prefix),
-        "BundleError",
+        "FileError",
         [file, *says],
     )
 
@@ -89,14 +89,14 @@ def build_table(*blocks: bytes, compression: bytes = b"\0") -> bytes:
     for i, octets in enumerate(blocks):
         start, octets = len(file), octets + compression
         file += octets + table.mask(crc(octets)).to_bytes(4, "little")
-        index.add(b"%06d" % i, table.varint(start) + table.varint(len(octets) - 1))
+        index.add(b"%06d" % i, table.write_varint(start) + table.write_varint(len(octets) - 1))
     footer = table.Block(1).store(file) + index.store(file)
     return bytes(file) + footer.ljust(table.FOOTER_SIZE - 8, b"\0") + table.MAGIC
 
 
 def block(*entries: tuple[int, bytes, bytes]) -> bytes:
     """The contents of a block: entries (shared, suffix, value) as they come."""
-    varint = api.sstable().varint
+    varint = api.sstable().write_varint
     octets = (varint(s) + varint(len(k)) + varint(len(v)) + k + v for s, k, v in entries)
     return b"".join(octets) + bytes(4) + b"\1\0\0\0"
 
@@ -120,7 +120,7 @@ def footer_of(*handles: int):
 
     def spoil(prefix):
         table, path = api.sstable(), Path(f"{prefix}.index")
-        footer = b"".join(map(table.varint, handles)).ljust(table.FOOTER_SIZE - 8, b"\0")
+        footer = b"".join(map(table.write_varint, handles)).ljust(table.FOOTER_SIZE - 8, b"\0")
         path.write_bytes(path.read_bytes()[: -table.FOOTER_SIZE] + footer + table.MAGIC)
 
     return spoil
@@ -146,7 +146,7 @@ def nano_row(name: str, spoil, *says, door="load_pretrained", copy="copy_nano") 
         spoil(folder)
         getattr(api, door)(folder)
 
-    return Refusal(f"{copy[5:]} {name}", call, "BundleError", [*says])
+    return Refusal(f"{copy[5:]} {name}", call, "FileError", [*says])
 
 
 def put(file: str, octets: bytes):
@@ -184,10 +184,10 @@ def saved(tmp, save: str) -> None:
     getattr(api, save)(api.gpt(vocab_size=512), tmp / "new", api.load_vocabulary(api.NANO))
 
 
-def not_here(name):
+def not_here(name, door="load_pretrained"):
     def call(tmp):
         with api.home_in(tmp):
-            api.load_pretrained(name)
+            getattr(api, door)(name)
 
     return call
 
@@ -262,7 +262,7 @@ REFUSALS = [
     entry_row("of an absurd shape", lambda: entry(dims=(2, 3, 2**62)), "absurd"),
     entry_row("of too many dimensions", lambda: entry(dims=(1,) * 63 + (2, 3)), "absurd"),
     entry_row("behind its file", lambda: entry(offset=2**40), "1627"),
-    entry_row("in another shard", lambda: entry(shard=1), "shard 1", "1"),
+    entry_row("in another shard", lambda: entry(shard=1), "shard", "1", "0"),
     entry_row("with a field twice", lambda: entry() + api.protobuf_field(1, 1), "field 1"),
     entry_row("with a text for a type", lambda: api.protobuf_field(1, b"text"), "field 1"),
     entry_row(
@@ -469,6 +469,25 @@ REFUSALS = [
         lambda tmp: api.download_gpt2("gpt2-124M", source="google"),
         ValueError,
         ["source", "'google'", "openai", "huggingface"],
+    ),
+    # ---- by the one resolver
+    Refusal(
+        "model at no path",
+        lambda tmp: api.load_model(tmp / "nothing"),
+        FileNotFoundError,
+        ["nothing", "run folder", "gpt2-124M", "gpt2/nano"],
+    ),
+    Refusal(
+        "model of a misspelt name",
+        lambda tmp: api.load_model("gpt2-124"),
+        FileNotFoundError,
+        ["gpt2-124", "did you mean 'gpt2-124M'"],
+    ),
+    Refusal(
+        "model not downloaded",
+        not_here("gpt2-774M", "load_model"),
+        FileNotFoundError,
+        ["gpt2-774M", "llmlib download gpt2-774M"],
     ),
     # ---- saved
     *(

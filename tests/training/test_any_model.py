@@ -2,6 +2,8 @@
 
 import copy
 import random
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -312,6 +314,14 @@ def test_take_step_is_a_step_of_run():
     assert [by_step.take_step([batch]).loss for batch in batches] == losses
     with pytest.raises(ValueError, match="there is no batch to learn from"):
         by_step.take_step([])
+
+
+def test_training_imports_nothing_of_the_models_but_their_protocol():
+    folder = Path(loss_module.__file__).parent
+    found = {
+        n for p in folder.glob("*.py") for n in re.findall(r"llmlib\.model\.\w+", p.read_text())
+    }
+    assert found == {"llmlib.model.protocol"}
 
 
 def test_training_knows_no_model():
