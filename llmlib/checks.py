@@ -142,7 +142,7 @@ def logits(value: object) -> None:
         )
 
 
-def features(values: object, weight: object, chunk_size: int | None) -> None:
+def features(values: Any, weight: Any, chunk_size: int | None) -> None:
     """Raise TypeError or ValueError unless features (..., C) fit a weight (V, C)."""
     for name, value in {"features": values, "weight": weight}.items():
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
@@ -352,7 +352,7 @@ def aux_names(names: Iterable[str], weights: float | dict[str, float]) -> None:
             )
 
 
-def loader(given: object, n_read: int, n_batches: int | None) -> None:
+def loader(given: Any, n_read: int, n_batches: int | None) -> None:
     """Raise TypeError for a loader that can be read only once, ValueError for one of other size.
 
     n_read: batches already read in an epoch of n_batches.
@@ -516,8 +516,8 @@ def checkpoint_fits(
     The dropout may differ, as it has no weights; so may a field that is younger than the file.
     """
     (saved_config, saved_weights), (config, weights) = saved, own
-    for name in config or {}:
-        here, there = config[name], (saved_config or config).get(name, config[name])
+    for name, here in (config or {}).items():
+        there = (saved_config or {}).get(name, here)
         if here != there and name != "drop_rate":
             raise CheckpointError(
                 f"the checkpoint in {folder} has {name}={there!r}, the model has "

@@ -166,7 +166,7 @@ class LengthSampler(Sampler):
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        lengths: Sequence[int] | np.ndarray,
         batch_size: int,
         shuffle: bool = True,
         drop_last: bool = True,

@@ -39,8 +39,8 @@ class Corpus:
     size: int | None
     licence: str
     here: bool = True
-    file: str | None = None
-    url: str | None = None
+    file: str = ""
+    url: str = ""
     sha256: str | None = None
 
 

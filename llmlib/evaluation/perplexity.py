@@ -77,10 +77,9 @@ def evaluate(
     total, n_tokens, number = 0.0, 0, 0  # in Python's floats, which have double precision
     with evaluating(model):
         for number, batch in enumerate(islice(batches, max_batches), 1):
-            parts = split_batch(batch, name=f"batch {number}")
-            inputs, targets, segments = (
-                part if part is None else part.to(device) for part in parts
-            )
+            inputs, targets, segments = split_batch(batch, name=f"batch {number}")
+            inputs, targets = inputs.to(device), targets.to(device)
+            segments = None if segments is None else segments.to(device)
             loss = next_token_loss(model, inputs, targets, segments).item()
             total += checks.measured_loss(loss, number, lambda ids=inputs: model(ids))
             n_tokens += int((targets != IGNORED).sum())

@@ -51,9 +51,9 @@ class Case:
     expected: Any
     saying: str | None
     tolerance: float
-    through: Callable[[Callable], Callable] | None
+    through: Callable[[Any], Any] | None
 
-    def failure(self, answer: Callable) -> str | None:
+    def failure(self, answer: Any) -> str | None:
         """Run the case; return None if it passes, otherwise a sentence on what went wrong."""
         function = self.through(answer) if self.through else answer
         named = [f"{name}={shorten(value)}" for name, value in self.kwargs.items()]
@@ -87,7 +87,7 @@ def case(
     expected: Any,
     saying: str | None = None,
     tolerance: float = 1e-5,
-    through: Callable[[Callable], Callable] | None = None,
+    through: Callable[[Any], Any] | None = None,
     **kwargs: Any,
 ) -> Case:
     """Describe one call and what it has to give: a value, or a test of the result."""

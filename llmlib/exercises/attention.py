@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,16 +50,16 @@ def the_layer_is_a_running_mean():
         yield case(x, expected=means, through=partial(applied_layer, emb_dim=x.shape[2]))
 
 
-def has_one_head(layer: nn.Module) -> bool:
+def has_one_head(layer: Any) -> bool:
     # by name: a learner who runs the notebook has a class of the notebook's own
     return type(layer).__name__ == "CausalAttention" and layer.n_heads == 1
 
 
-def takes_16_tokens(layer: nn.Module) -> bool:
+def takes_16_tokens(layer: Any) -> bool:
     return layer.context_length == 16
 
 
-def applied_layer(answer: Callable, emb_dim: int) -> Callable:
+def applied_layer(answer: Any, emb_dim: int) -> Callable:
     """Return the function x -> answer(emb_dim)(x), under the name that a learner would type."""
 
     def apply(x: torch.Tensor) -> torch.Tensor:

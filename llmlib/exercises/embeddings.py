@@ -63,7 +63,7 @@ def best_product(matrix: torch.Tensor, a: int, b: int, c: int) -> int:
         for row in range(len(matrix))
         if row not in (a, b, c)
     }
-    return max(scores, key=scores.get)
+    return max(scores, key=scores.__getitem__)
 
 
 @exercise("02.4")

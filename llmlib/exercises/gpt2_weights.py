@@ -43,7 +43,7 @@ def little_gpt(seed: int) -> GPT:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.5 * torch.randn(parameter.shape, generator=generator)
-    model.__name__ = "model"  # how a failed case is to show it
+    vars(model)["__name__"] = "model"  # how a failed case is to show it
     return model.eval()
 
 

@@ -1,6 +1,7 @@
 """Checks of the exercises of notebook 06."""
 
 import math
+from typing import Any
 
 import torch
 
@@ -9,7 +10,12 @@ from llmlib.exercises import case, exercise, noise
 
 @exercise("06.1")
 def the_schedule_is_a_trapezoid():
-    settings = {"max_steps": 10, "warmup_steps": 4, "decay_steps": 3, "highest": 0.8}
+    settings: dict[str, Any] = {
+        "max_steps": 10,
+        "warmup_steps": 4,
+        "decay_steps": 3,
+        "highest": 0.8,
+    }
     expected = [0.2, 0.4, 0.6, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8 * 2 / 3, 0.8 / 3]
     for step in (0, 3, 5, 7, 8, 9):
         yield case(step, **settings, expected=expected[step])

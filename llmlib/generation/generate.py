@@ -54,7 +54,7 @@ class TextReader:
         needed = ids.shape[1] + n_new - 1  # the last token is not read any more
         self.capacity = min(needed, context_of(model) or needed)
         self.start = max(0, ids.shape[1] - self.capacity)  # tokens before it are forgotten
-        self.cache = None
+        self.cache: Any = None
         if hasattr(model, "new_cache"):
             self.cache = model.new_cache(len(ids), self.capacity)
 

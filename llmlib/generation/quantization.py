@@ -170,7 +170,7 @@ class PackedLinear(nn.Module):
         """Return what `print` shows in the brackets."""
         return f"{self.in_features}, {self.out_features}, bias={self.has_bias}, {self.format}"
 
-    def _save_to_state_dict(self, *args: object) -> None:
+    def _save_to_state_dict(self, *args: Any, **options: Any) -> None:
         checks.refuse_packed("has no state_dict", "save the model that it was made of")
 
 

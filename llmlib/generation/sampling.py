@@ -96,7 +96,7 @@ def row_generators(n_rows: int, generator: torch.Generator | None = None) -> lis
     """
     device = "cpu" if generator is None else generator.device
     seeds = [
-        torch.randint(2**62, (), generator=generator, device=device).item() for _ in range(n_rows)
+        int(torch.randint(2**62, (), generator=generator, device=device)) for _ in range(n_rows)
     ]
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 

@@ -32,8 +32,8 @@ def accept(
         uniform = torch.rand((), generator=generator, dtype=torch.float64).item()
         if uniform * q[place, token].item() >= p[place, token].item():
             missing = (p[place] - q[place]).clamp(min=0)[None]  # what q gave too little
-            return [*drafted[:place], draw(missing, [generator]).item()]
-    return [*drafted, draw(p[-1:], [generator]).item()]
+            return [*drafted[:place], int(draw(missing, [generator]))]
+    return [*drafted, int(draw(p[-1:], [generator]))]
 
 
 def speculate(

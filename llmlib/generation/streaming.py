@@ -99,8 +99,8 @@ def stream_text(
 
 def pieces(tokens: Iterator[torch.Tensor], text: TextStream, end: int | None) -> Iterator[str]:
     """Yield what a TextStream makes of tokens, until it or they stop."""
-    for token in tokens:
-        if token.item() != end and (piece := text.add(token.item())):
+    for token in map(int, tokens):
+        if token != end and (piece := text.add(token)):
             yield piece
         if text.stopped:
             return

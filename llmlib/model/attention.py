@@ -114,7 +114,7 @@ class CausalAttention(nn.Module):
         mask = None
         if cache is not None:
             k, v, mask = cache.update(self.layer, k, v)  # (B, n_heads, S, head_dim)
-        drop_rate = self.drop_rate if self.training else 0.0
+        drop_rate, weights = self.drop_rate if self.training else 0.0, None
         if return_weights:
             if mask is None:  # (T, T), True where a query may look
                 mask = torch.ones(T, T, dtype=torch.bool, device=x.device).tril()
@@ -127,4 +127,4 @@ class CausalAttention(nn.Module):
         out = self.c_proj(out)
         if drop_rate:  # a call that does nothing would still cost time at each token of a text
             out = F.dropout(out, drop_rate)
-        return (out, weights) if return_weights else out
+        return out if weights is None else (out, weights)

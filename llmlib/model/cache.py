@@ -53,12 +53,12 @@ class KVCache:
             device = None if self.data is None else self.data.device
             self.mask = torch.ones(n_new, self.length, dtype=torch.bool, device=device).tril(start)
         if self.data is not None:
-            self.open(start)
+            self.open(self.data, start)
 
-    def open(self, start: int) -> None:
+    def open(self, data: torch.Tensor, start: int) -> None:
         """Cut the views of all layers: the slots from `start` on, and all filled ones."""
-        self.new = self.data[..., start : self.length, :].unbind(0)  # 2 n_layers of (B, H, T, D)
-        self.filled = self.data[..., : self.length, :].unbind(0)  # 2 n_layers of (B, H, S, D)
+        self.new = data[..., start : self.length, :].unbind(0)  # 2 n_layers of (B, H, T, D)
+        self.filled = data[..., : self.length, :].unbind(0)  # 2 n_layers of (B, H, S, D)
 
     def update(
         self, layer: int, k: torch.Tensor, v: torch.Tensor
@@ -68,7 +68,7 @@ class KVCache:
             checks.no_gradient(k, "a cache")
             B, H, T, D = k.shape
             self.data = k.new_empty(2 * self.n_layers, B, H, self.capacity, D)
-            self.open(self.length - T)
+            self.open(self.data, self.length - T)
         self.new[2 * layer].copy_(k)
         self.new[2 * layer + 1].copy_(v)
         return self.filled[2 * layer], self.filled[2 * layer + 1], self.mask
@@ -92,7 +92,8 @@ class KVCache:
 
     def set_segments(self, start: int, segments: torch.Tensor | None) -> None:
         """Note the documents of the tokens from slot `start` on; set their positions and mask."""
-        if self.segments is None:  # those read before without a number are document 0
+        if self.segments is None:  # `grow` has new ones; those before, without, are document 0
+            assert segments is not None
             self.segments = segments.new_zeros(self.batch_size, self.capacity)
             self.document = self.segments[:, :1]
         new, seen = self.segments[:, start : self.length], self.segments[:, : self.length]

@@ -121,16 +121,17 @@ class GPT(nn.Module):
     ) -> torch.Tensor:
         """Map ids (B, T) to what the head reads, (B, T, C); arguments as for `forward`."""
         checks.model_input(ids, self.config, self.wte.weight.device, segments)
+        rows = cache
         if cache is not None:
             cache.grow(*ids.shape, segments)
         elif segments is not None:
             from llmlib.model.cache import PackedRows
 
-            cache = PackedRows(segments)
-        positions = slice(ids.shape[1]) if cache is None else cache.positions
+            rows = PackedRows(segments)
+        positions = slice(ids.shape[1]) if rows is None else rows.positions
         x = self.drop(self.wte(ids) + self.wpe.weight[positions])  # (B, T) -> (B, T, C)
         for block in self.h:
-            x = block(x, cache, aux)
+            x = block(x, rows, aux)
         return self.ln_f(x)
 
     def head(self, features: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ only replaced: a reader that follows several possibilities at once keeps a pair 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Tokens = tuple[str, ...]
 
@@ -21,11 +21,11 @@ Tokens = tuple[str, ...]
 class Memory(NamedTuple):
     """What a story has said so far."""
 
-    chosen: dict[str, object]  # variable -> its Word, or its number
+    chosen: dict[str, Any]  # variable -> its Word, or its number
     traits: dict[str, dict[str, str]]  # character -> kind of trait -> trait
     facts: dict[str, str]
 
-    def choose(self, variable: str, value: object) -> "Memory":
+    def choose(self, variable: str, value: Any) -> "Memory":
         return self._replace(chosen={**self.chosen, variable: value})
 
     def note_traits(self, who: str, traits: dict[str, str]) -> "Memory":
@@ -122,7 +122,7 @@ class WordSlot:
             return memory
         return memory.choose(self.variable, word).note_traits(self.who, word.traits)
 
-    def anything(self) -> Iterator[tuple[Tokens, Word]]:
+    def anything(self) -> Iterator[tuple[Tokens, Any]]:
         """Yield what could be said here if nothing had been said before."""
         for word, forms in self.spelling.items():
             for tokens in forms if self.number else forms[self.form : self.form + 1]:
@@ -176,7 +176,7 @@ class NumberSlot:
             return memory
         return memory.choose(self.variable, number)
 
-    def anything(self) -> Iterator[tuple[Tokens, int]]:
+    def anything(self) -> Iterator[tuple[Tokens, Any]]:
         for number, word in enumerate(self.words, 1):
             yield word.forms[0], number
 
@@ -189,9 +189,13 @@ class NumberSlot:
 
 def amount(expression: str, memory: Memory) -> int:
     """Return the value of `n`, `3` or `n-k`. Raises ValueError for a number not chosen yet."""
-    first, *rest = (int(t) if t.isdigit() else memory.chosen.get(t) for t in expression.split("-"))
-    if first is None or None in rest:
-        raise ValueError(f"the number {expression!r} is used before it is chosen with {{… in …}}")
+    terms = expression.split("-")
+    try:
+        first, *rest = (int(term) if term.isdigit() else memory.chosen[term] for term in terms)
+    except KeyError:
+        raise ValueError(
+            f"the number {expression!r} is used before it is chosen with {{… in …}}"
+        ) from None
     return first - sum(rest)
 
 
@@ -201,8 +205,8 @@ def either(words: list[str]) -> str:
     return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
 
 
-# What is left to say: (template, position in it, what is left after it), or None.
-Plan = tuple[Template, int, "Plan"] | None
+# What is left to say: (template, position in it, the plan after it), or None.
+Plan = tuple[Template, int, Any] | None
 
 
 def enter(template: Template, rest: Plan) -> Plan:
@@ -210,7 +214,7 @@ def enter(template: Template, rest: Plan) -> Plan:
     return (template, 0, rest) if template.items else rest
 
 
-def next_item(plan: Plan) -> tuple[object, Plan]:
+def next_item(plan: tuple[Template, int, Any]) -> tuple[Any, Plan]:
     """Return the first item of a plan, and the plan without it."""
     template, position, rest = plan
     more = position + 1 < len(template.items)
@@ -219,16 +223,19 @@ def next_item(plan: Plan) -> tuple[object, Plan]:
 
 def options_of(item: Branch | WordSlot | NumberSlot, memory: Memory) -> list:
     """Return what can be chosen, all equally likely. Raises ValueError if nothing fits."""
-    options = item.alternatives if isinstance(item, Branch) else item.options(memory)
+    if isinstance(item, Branch):
+        return item.alternatives
+    options = item.options(memory)
     if not options:
-        traits = " ".join(memory.traits.get(getattr(item, "who", ""), {}).values())
-        who = f", which has to fit {item.who} ({traits})" if traits else ""
+        who = getattr(item, "who", "")
+        traits = " ".join(memory.traits.get(who, {}).values())
+        who = f", which has to fit {who} ({traits})" if traits else ""
         raise ValueError(f"the grammar has nothing to say for {{{item.source}}}{who}")
     return options
 
 
 def follow(
-    item: Branch | WordSlot | NumberSlot, option: object, rest: Plan, memory: Memory
+    item: Branch | WordSlot | NumberSlot, option: Any, rest: Plan, memory: Memory
 ) -> tuple[Plan, Memory]:
     """Return what is planned and what is known after this option is chosen."""
     if isinstance(item, Branch):

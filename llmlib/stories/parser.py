@@ -8,6 +8,7 @@ says what is wrong and in which rule or class.
 import re
 from collections.abc import Callable
 from graphlib import CycleError, TopologicalSorter
+from typing import Any
 
 from llmlib.stories.items import Branch, Note, NumberSlot, Template, Word, WordClass, WordSlot
 from llmlib.stories.text import split_words
@@ -193,7 +194,7 @@ def split_commas(text: str) -> list[str]:
     return [part for part in map(str.strip, text.split(",")) if part]
 
 
-def with_place(place: str, function: Callable, *args: object) -> object:
+def with_place(place: str, function: Callable, *args: object) -> Any:
     """Call a function, and add the place to its ValueError."""
     try:
         return function(*args)

@@ -11,7 +11,7 @@ Left out: tokenizers that do join across spaces, such as a BPE with a pattern th
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import chain, takewhile
 from operator import eq
@@ -38,6 +38,15 @@ class Encoder(Protocol):
         self, text: str, *, disallowed_special: Collection[str] | str = "all"
     ) -> list[int]: ...
 
+    def decode(self, ids: Iterable[int]) -> str: ...
+
+    def __hash__(self) -> int: ...
+
+
+Chunk = tuple[
+    Sequence[int | None], "Node"
+]  # the ids of a chunk, and the stories that go on with it
+
 
 class Node:
     """The stories that begin with the same chunks, by the first words of the next chunk.
@@ -50,7 +59,7 @@ class Node:
         self.steps, self.quoted = steps, quoted
         self.log_prob = log_sum([reading.log_prob for _, reading in steps])
         # first id of a chunk -> (all its ids, the stories that go on with it); None: not yet made
-        self.branches: dict[int | None, list[tuple[list[int | None], Node]]] | None = None
+        self.branches: dict[int | None, list[Chunk]] | None = None
 
 
 class NextTokens:
@@ -114,7 +123,7 @@ class NextTokens:
             )
         return found
 
-    def branches(self, node: Node) -> dict[int | None, list[tuple[list[int | None], Node]]]:
+    def branches(self, node: Node) -> dict[int | None, list[Chunk]]:
         """Return the ways to go on from a node by one chunk, made when it is first visited."""
         if node.branches is None:
             node.branches, self.n_nodes = {}, self.n_nodes + 1
@@ -130,7 +139,7 @@ class NextTokens:
 
     def chunks(
         self, text: str, readings: list[Reading], quoted: bool, last: str
-    ) -> Iterator[tuple[list[int | None], Node]]:
+    ) -> Iterator[Chunk]:
         """Yield the ids of all chunks that begin with a text, and what follows each.
 
         A chunk is complete only where the next word is known to begin with a space, so that this

@@ -233,7 +233,7 @@ def sayings(
     slot: WordSlot | NumberSlot, memory: Memory, loose: bool, only: str | None
 ) -> Iterator[tuple[tuple[str, ...], object, float, str]]:
     """Yield what a slot can say, beginning with `only`: (tokens, value, -log_prob, problem)."""
-    options = slot.options(memory) if loose else options_of(slot, memory)
+    options: list = slot.options(memory) if loose else options_of(slot, memory)
     share = math.log(len(options) or 1)
     right = [(slot.say(value, memory), value) for value in options]
     for tokens, value in right:

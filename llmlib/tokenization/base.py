@@ -133,12 +133,12 @@ class VocabularyTokenizer(BaseTokenizer):
         self.vocab_size = len(self.tokens)
 
     @staticmethod
-    def split(text: str) -> list[str]:
+    def split(text: str, /) -> list[str]:
         """Cut a text into pieces."""
         raise NotImplementedError
 
     @staticmethod
-    def join(pieces: Iterable[str]) -> str:
+    def join(pieces: Iterable[str], /) -> str:
         """Put pieces together again."""
         raise NotImplementedError
 

@@ -12,6 +12,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count, repeat
 from pathlib import Path
+from typing import Any
 
 from llmlib import checks
 from llmlib.tokenization import formats
@@ -124,8 +125,8 @@ class ByteTokenizer(BaseTokenizer):
         ordinary = self._ids.get(token.encode("utf-8", "surrogatepass"))
         return self.special_tokens.get(token, ordinary)
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Return the bytes of token ids, which need not be whole characters.
+    def decode_bytes(self, ids: Any) -> bytes:
+        """Return the bytes of token ids, also in a tensor; they need not be whole characters.
 
         Raises ValueError for an id that no token has.
         """

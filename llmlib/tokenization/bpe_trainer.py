@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from operator import add
+from typing import Any
 
 import regex
 
@@ -25,7 +26,7 @@ PATTERNS = {
 }
 
 
-def compile_pattern(pattern: str) -> regex.Pattern:
+def compile_pattern(pattern: str) -> Any:  # regex does not say what it compiles to
     """Return the regular expression of a name in PATTERNS, or of its source.
 
     Raises ValueError for anything else, and for an expression with groups.
@@ -42,7 +43,7 @@ def splitter(pattern: str) -> Callable[[str], list[str]]:
     return compiled.findall if pattern in PATTERNS else partial(split_whole, compiled)
 
 
-def split_whole(compiled: regex.Pattern, text: str) -> list[str]:
+def split_whole(compiled: Any, text: str) -> list[str]:
     """Cut a text by a custom pattern. Raises ValueError if it skips a part of the text."""
     pieces = compiled.findall(text)
     checks.nothing_skipped(pieces, text, compiled.pattern)
@@ -106,7 +107,8 @@ def learn_merges(
     # one character for each token, chr(id): a pair is a string of two, and str.replace merges it
     words = [piece.encode().translate(BYTE_IDS).decode("latin-1") for piece in counts]
     weights = list(counts.values())
-    where = defaultdict(list)  # pair -> the words that hold it, a word as often as it does
+    # pair -> the words that hold it, a word as often as it does
+    where: dict[str, list[int]] = defaultdict(list)
     for number, word in enumerate(words):
         for pair in map(add, word, word[1:]):
             where[pair].append(number)

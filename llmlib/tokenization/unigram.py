@@ -150,7 +150,7 @@ def train_pieces(
     weights = np.array(list(words.values()), dtype=float)
     p = np.array(list(seeds.values()), dtype=float)
     p /= p.sum()
-    history = []
+    history, counts = [], p
     while True:
         for _ in range(rounds):
             counts, log_likelihood = lattice.expect(p, weights)

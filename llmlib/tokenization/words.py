@@ -47,5 +47,12 @@ class WordTokenizer(VocabularyTokenizer):
 class CharTokenizer(VocabularyTokenizer):
     """Single characters (Unicode code points) as tokens."""
 
-    split = staticmethod(list)
-    join = staticmethod("".join)
+    @staticmethod
+    def split(text: str, /) -> list[str]:
+        """Cut a text into its characters."""
+        return list(text)
+
+    @staticmethod
+    def join(pieces: Iterable[str], /) -> str:
+        """Put characters together again."""
+        return "".join(pieces)

@@ -13,6 +13,7 @@ feature vector.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -206,7 +207,7 @@ def split_batch(
 
 
 def next_token_loss(
-    model: Callable[..., torch.Tensor],
+    model: Any,
     inputs: torch.Tensor,
     targets: torch.Tensor,
     segments: torch.Tensor | None = None,

@@ -37,11 +37,12 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     optimizers: list[torch.optim.Optimizer] = []
     if groups:
         # fused: one pass over memory for each tensor, where the plain loop makes a dozen
-        settings = {"lr": config.learning_rate, "betas": config.betas, "fused": True}
-        optimizers.append(torch.optim.AdamW(groups, **settings))
+        adamw = torch.optim.AdamW(groups, config.learning_rate, config.betas, fused=True)
+        optimizers.append(adamw)
     if hidden:
-        settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-        optimizers.append(torch.optim.Muon(hidden, adjust_lr_fn="match_rms_adamw", **settings))
+        rate, decay = config.learning_rate, config.weight_decay
+        muon = torch.optim.Muon(hidden, rate, decay, adjust_lr_fn="match_rms_adamw")
+        optimizers.append(muon)
     return optimizers
 
 

@@ -8,7 +8,7 @@ read are skipped. What is left out: loaders that can jump to a batch without rea
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from itertools import islice
 from typing import Any
 
@@ -63,7 +63,7 @@ class Position:
         empty or has another number of batches than before.
         """
         checks.loader(loader, self.batch, self.n_batches)
-        self.n_batches = len(loader) if hasattr(loader, "__len__") else None
+        self.n_batches = len(loader) if isinstance(loader, Sized) else None
         rest = self.resume_epoch(loader) if self.batch else self.start_epoch(loader)
         while True:
             for batch in rest:

@@ -56,7 +56,7 @@ def sum_over_processes(value: torch.Tensor, parallel: bool) -> torch.Tensor:
 
 def accumulate(
     loss: nn.Module,
-    batches: Sequence[Sequence[torch.Tensor | None]],
+    batches: Sequence[Sequence[Any]],
     aux_weights: float | dict[str, float] = 0.0,
     aux: dict[str, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,8 +78,10 @@ def accumulate(
     scale = (dist.get_world_size() if parallel else 1) / n_tokens
     total = torch.zeros((), device=counts.device)
     for number, (batch, count) in enumerate(zip(batches, counts), start=1):
-        wait = parallel and number < len(batches)  # the processes talk once a step, at its end
-        with loss.no_sync() if wait else nullcontext():
+        wait = number < len(batches)  # the processes talk once a step, at its end
+        with (
+            loss.no_sync() if isinstance(loss, DistributedDataParallel) and wait else nullcontext()
+        ):
             summed, added = loss(*batch)
             # a batch of half of the targets decides half of the mean, as it does for the loss
             means = {name: count * value / max(n, 1) for name, (value, n) in added.items()}
