@@ -233,7 +233,7 @@ def ngram_documents(ids: Collection[np.ndarray], vocab_size: int) -> None:
     """Raise ValueError if no document has two tokens, or one has an id outside the vocabulary."""
     if max(map(len, ids), default=0) < 2:
         raise ValueError("there is nothing to count: no token follows another one")
-    known_ids(max(document.max() for document in ids), vocab_size)
+    known_ids([int(document.max()) for document in ids], vocab_size)
 
 
 def ngram_ids(ids: object, is_fitted: bool) -> None:

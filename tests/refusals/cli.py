@@ -535,7 +535,7 @@ REFUSALS = [
         "of a model without a name",
         other_manifest(model=None),
         "best",
-        ("not say what model", "no model", "names no", "without a model"),
+        ("not say which model", "no model", "names no", "without a model"),
         command=("generate", "--checkpoint"),
     ),
     spoilt_run(
