@@ -537,7 +537,7 @@ def test_what_an_ngram_model_can_not_be_or_read_is_refused():
     for nothing in ([], [3], [[1], [2]]):
         with pytest.raises(ValueError, match="nothing to count"):
             model.fit(nothing)
-    with pytest.raises(ValueError, match="token id 5 is outside the vocabulary: ids are 0 to 4"):
+    with pytest.raises(ValueError, match="token id 5 is not in the vocabulary: ids are 0 to 4"):
         model.fit([1, 5])
     for error, wrong in ((TypeError, [0.5, 1.0]), (ValueError, [1, -1]), (ValueError, "text")):
         with pytest.raises(error):
@@ -546,7 +546,7 @@ def test_what_an_ngram_model_can_not_be_or_read_is_refused():
     model.fit([1, 2])
     with pytest.raises(TypeError, match="ids must be a tensor"):
         model(torch.tensor([1]))
-    with pytest.raises(ValueError, match="token id 7 is outside"):
+    with pytest.raises(ValueError, match="token id 7 is not in the vocabulary"):
         model(torch.tensor([[7]]))
     with pytest.raises(ValueError, match="start at 0"):
         model(torch.tensor([[-1]]))
