@@ -239,7 +239,7 @@ def test_a_changed_vocabulary_is_noticed(tmp_path, monkeypatch):
     (tmp_path / "gpt2").mkdir()
     real = (home() / "gpt2" / "vocab.bpe").read_bytes()
     (tmp_path / "gpt2" / "vocab.bpe").write_bytes(real.replace(b"\nh e\n", b"\ne h\n"))
-    monkeypatch.setattr(gpt2, "home", lambda: tmp_path)
+    monkeypatch.setattr(gpt2, "shipped", lambda name: tmp_path / name)
     with pytest.raises(ValueError, match="not GPT-2's vocabulary"):
         gpt2_encoding.__wrapped__()  # past the cache
 
