@@ -1,0 +1,64 @@
+"""Files that are not what they should be: which one, and what it looks like instead."""
+
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class FileError(ValueError):
+    """A file is damaged, missing or of another kind, or a tensor in it cannot be read.
+
+    file, reason, and tensor: None if the file as a whole is meant.
+    """
+
+    def __init__(self, file: str | Path, reason: str, tensor: str | None = None):
+        super().__init__(file, reason, tensor)  # all three, so that a copy can be pickled
+        self.file, self.reason, self.tensor = Path(file), reason, tensor
+
+    def __str__(self) -> str:
+        tensor = "" if self.tensor is None else f"tensor {self.tensor!r}: "
+        return f"{self.file}: {tensor}{self.reason}"
+
+
+class MissingTensor(FileError, KeyError):
+    """A checkpoint has no tensor of that name."""
+
+
+@contextmanager
+def blame(file: Path, tensor: str | None = None, about: str = "") -> Iterator[None]:
+    """Turn what goes wrong in the block into a FileError that names file and tensor.
+
+    about: what the reason begins with.
+    """
+    try:
+        yield
+    except FileError:
+        raise
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FileError(file, about + reason, tensor) from error
+
+
+def looks_like(start: bytes) -> str:
+    """Return a sentence about what a file is instead, by how it begins, or an empty string."""
+    if start.startswith(b"version https://git-lfs"):
+        return ". It is a Git LFS pointer: fetch the file that it stands for"
+    if start.lstrip().startswith(b"<"):
+        return ". It is a page that a server sent in its place: download the file again"
+    return ""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file. Raises FileError, saying what is there instead."""
+    with blame(path):
+        data = path.read_bytes()
+        try:
+            content = json.loads(data)
+        except (ValueError, RecursionError):
+            raise ValueError(f"it is not JSON{looks_like(data)}") from None
+        if not isinstance(content, dict):
+            raise ValueError("it is not a JSON object: it should begin with {")
+        return content

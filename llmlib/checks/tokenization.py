@@ -1,0 +1,165 @@
+"""Vocabularies, special tokens, pieces, ids."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from operator import index
+
+import numpy as np
+
+
+def text(value: object, role: str) -> None:
+    """Raise TypeError unless a value is a string, with what needs one in words."""
+    if not isinstance(value, str):
+        raise TypeError(f"{role}, not {type(value).__name__}")
+
+
+def no_special_tokens(value: str, refused: Iterable[str]) -> None:
+    """Raise TypeError unless a value is a text, and ValueError if it holds a special token."""
+    text(value, "encode takes a string")
+    for token in sorted(refused):
+        if token in value:
+            raise ValueError(
+                f"the text contains the special token {token!r}: pass allowed_special="
+                f"{{{token!r}}} to encode it as such, or disallowed_special=() as plain text"
+            )
+
+
+def vocabulary(tokens: Sequence[str], reserved: Collection[str]) -> None:
+    """Raise TypeError or ValueError unless tokens are different strings, and none is reserved."""
+    if isinstance(tokens, str) or not all(isinstance(token, str) and token for token in tokens):
+        raise TypeError("tokens must be a list of strings that are not empty")
+    repeated = [token for token, count in Counter(tokens).items() if count > 1]
+    if repeated:
+        raise ValueError(f"each token may occur once, but {repeated[0]!r} occurs more often")
+    if added := set(reserved) & set(tokens):
+        raise ValueError(f"{min(added)!r} is added by the tokenizer itself: leave it out")
+
+
+def piece_scores(pieces: object) -> None:
+    """Raise TypeError unless pieces are a table of finite floats."""
+    scores = pieces.values() if isinstance(pieces, Mapping) else ()
+    if not scores or not all(isinstance(x, float) and np.isfinite(x) for x in scores):
+        raise TypeError("pieces must be a table piece -> log-probability (a finite float)")
+
+
+def learnable(
+    counts: Mapping[str, int],
+    vocab_size: int | None,
+    least: int,
+    needed: str,
+    parameter: str | None = None,
+) -> None:
+    """Raise ValueError for a text without pieces, and for too few ids.
+
+    needed: what takes `least` ids, in words; parameter: what else can be made smaller.
+    """
+    if not counts:
+        raise ValueError("a vocabulary cannot be made from an empty text")
+    if vocab_size is not None and index(vocab_size) < least:
+        hint = f", or a smaller {parameter}" if parameter else ""
+        raise ValueError(
+            f"vocab_size {vocab_size} is too small for {needed}: give at least {least}{hint}"
+        )
+
+
+def known_ids(ids: Iterable[int], vocab_size: int) -> None:
+    """Raise ValueError for an id outside 0 … vocab_size - 1."""
+    for i in ids:
+        if not 0 <= i < vocab_size:
+            raise unknown_id(i, vocab_size)
+
+
+def unknown_id(i: object, vocab_size: int) -> ValueError:
+    """Return the error for an id that no token has."""
+    return ValueError(f"token id {i!r} is not in the vocabulary: ids are 0 to {vocab_size - 1}")
+
+
+@contextmanager
+def unknown_ids(vocab_size: int) -> Iterator[None]:
+    """Turn the failed lookup of a token id into a ValueError that names it."""
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        raise unknown_id(*error.args[:1], vocab_size) from None
+
+
+@contextmanager
+def whole_characters() -> Iterator[None]:
+    """Turn the error of UTF-8 for a lone surrogate into a ValueError that says what to do."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the text holds the lone surrogate {error.object[error.start]!r}, half a character: "
+            "repair it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+        ) from error
+
+
+@contextmanager
+def valid_utf8() -> Iterator[None]:
+    """Turn the failed decoding of bytes into a ValueError that shows them."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"the ids give {error.object[error.start : error.end]!r} at byte {error.start}, which "
+            "is not UTF-8: pass errors='replace' to get U+FFFD in its place"
+        ) from None
+
+
+@contextmanager
+def split_pattern(pattern: object, names: Collection[str]) -> Iterator[None]:
+    """Turn the failed compilation of a regular expression into a ValueError."""
+    try:
+        yield
+    except Exception as error:  # the regex package has an exception class of its own
+        raise ValueError(
+            f"pattern is {pattern!r}, which is neither one of {', '.join(names)} nor a regular "
+            f"expression: {error}"
+        ) from None
+
+
+def no_groups(pattern: str, n_groups: int) -> None:
+    """Raise ValueError for a pattern whose groups would hide parts of the text."""
+    if n_groups:
+        raise ValueError(f"pattern {pattern!r} has groups: write (?:...) in place of (...)")
+
+
+def nothing_skipped(pieces: list[str], text: str, pattern: str) -> None:
+    """Raise ValueError unless pieces make up a text."""
+    if sum(map(len, pieces)) != len(text):
+        raise ValueError(
+            rf"the pattern {pattern!r} skips a part of the text: add |\s+|\S at its end"
+        )
+
+
+def special_token_names(tokens: object) -> None:
+    """Raise TypeError for a single string in place of a list of special tokens."""
+    if isinstance(tokens, str):
+        raise TypeError(f"special_tokens is {tokens!r}: give a list of strings")
+
+
+def special_tokens(numbered: Sequence[tuple[str, int]]) -> None:
+    """Raise ValueError unless special tokens are different texts, each with an id from 0."""
+    for token, i in numbered:
+        if not isinstance(token, str) or not token or isinstance(i, bool) or index(i) < 0:
+            raise ValueError(f"special token {token!r} with id {i!r}: give a text and an id from 0")
+    if len(dict(numbered)) < len(numbered):
+        raise ValueError("a special token is named twice")
+
+
+def bpe_vocabulary(ids: Mapping[bytes, int], merges: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raise ValueError unless all bytes, and all parts and results of merges, have ids."""
+    for byte in range(256):
+        if bytes([byte]) not in ids:
+            raise ValueError(f"the byte {byte:#04x} has no id: all 256 must have one")
+    for rank, (first, second) in enumerate(merges):
+        if first not in ids or second not in ids or first + second not in ids:
+            raise ValueError(f"merge {rank} of {first!r} and {second!r} is of unknown tokens")
+
+
+def different_ids(n_ids: int, n_tokens: int) -> None:
+    """Raise ValueError if there are fewer ids than tokens."""
+    if n_ids < n_tokens:
+        raise ValueError("two tokens have the same id")

@@ -1,0 +1,127 @@
+"""The settings of a training run, its batches, its steps."""
+
+import math
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+import torch
+
+from llmlib.checks.values import number, one_of, whole_number
+
+
+def train_config(config: Any) -> None:
+    """Raise ValueError for a setting with which nothing can be trained."""
+    for name, least in (("max_steps", 1), ("warmup_steps", 0), ("accumulation_steps", 1)):
+        whole_number(name, getattr(config, name), least)
+    if not isinstance(config.betas, (tuple, list)) or len(config.betas) != 2:
+        raise ValueError(f"betas is {config.betas!r}: it must be two numbers")
+    for which, beta in zip(("first", "second"), config.betas):
+        number(f"the {which} of betas", beta, lambda x: 0 <= x < 1, "from 0 to below 1")
+    number("learning_rate", config.learning_rate, lambda x: 0 < x < math.inf, "above 0")
+    number("final_fraction", config.final_fraction, lambda x: 0 <= x <= 1, "from 0 to 1")
+    number("weight_decay", config.weight_decay, lambda x: 0 <= x < math.inf, "of at least 0")
+    if config.grad_clip is not None:
+        number("grad_clip", config.grad_clip, lambda x: x > 0, "above 0, or None")
+    weights = config.aux_weights
+    named = weights if isinstance(weights, dict) else {"": weights}
+    for name, weight in named.items():
+        name = f"aux_weights[{name!r}]" if name else "aux_weights"
+        number(name, weight, lambda x: 0 <= x < math.inf, "of at least 0, or a dict of them")
+    one_of("dtype", config.dtype, ("float32", "bfloat16"))
+    one_of("optimizer", config.optimizer, ("adamw", "muon"))
+
+
+def trained_parameters(parameters: Collection[object]) -> None:
+    """Raise ValueError for a model without parameters to train."""
+    if not parameters:
+        raise ValueError("the model has no parameters to train: all are frozen, or there are none")
+
+
+def step_number(step: int) -> None:
+    """Raise ValueError for a step below 0."""
+    if step < 0:
+        raise ValueError(f"there is no step {step}: steps are counted from 0")
+
+
+def aux_names(names: Iterable[str], weights: float | dict[str, float]) -> None:
+    """Raise ValueError if a model adds a loss for which there is no weight."""
+    for name in names:
+        if isinstance(weights, dict) and name not in weights:
+            given = ", ".join(weights) or "none at all"
+            raise ValueError(
+                f"the model adds a loss {name!r}, but aux_weights names {given}: give its weight "
+                "(0 to log it only), or one number for all losses"
+            )
+
+
+def loader(given: Any, n_read: int, n_batches: int | None) -> None:
+    """Raise TypeError for a loader that can be read only once, ValueError for one of other size.
+
+    n_read: batches already read in an epoch of n_batches.
+    """
+    if isinstance(given, Iterator):
+        raise TypeError(
+            f"a {type(given).__name__} can be read only once: give a DataLoader or a list, "
+            "which can be read again from its beginning"
+        )
+    n_given = len(given) if hasattr(given, "__len__") else None
+    if n_read and n_given != n_batches:
+        raise ValueError(
+            f"training stands in an epoch of {n_batches} batches, but this loader has {n_given}: "
+            "resume with the same data, batch size and number of processes"
+        )
+
+
+def some_batches(n_read: int) -> None:
+    """Raise ValueError for a loader that gave no batch in an epoch."""
+    if n_read == 0:
+        raise ValueError("the loader gives no batches: there is nothing to train on")
+
+
+def some_targets(batches: Collection[tuple], ignore_index: int) -> None:
+    """Raise ValueError for a batch from which nothing can be learned, or for none at all."""
+    if not batches:
+        raise ValueError("there is no batch to learn from: give at least one")
+    for _, ids, *_ in batches:
+        if not (ids != ignore_index).any():
+            raise ValueError(f"a batch has no targets: all of them are {ignore_index}")
+
+
+def finite_step(step: int, loss: float, grad_norm: float) -> None:
+    """Raise FloatingPointError if the loss or the gradient of a step is not finite."""
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        raise FloatingPointError(
+            f"step {step}: the loss is {loss}, the gradient's length {grad_norm}: lower the "
+            "learning rate, warm up longer, or set grad_clip"
+        )
+
+
+def trainer_state(state: Any, optimizer: str) -> None:
+    """Raise ValueError unless a state is a Trainer's, saved with the same optimizer."""
+    try:
+        values = [state[name] for name in ("step", "epoch", "batch", "n_batches")]
+        kinds = {name.partition(".")[0] for name in state["tensors"]}
+        saved_with = state["config"]["optimizer"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"this is not the state of a Trainer: {error!r}") from None
+    if any(type(value) is not int for value in values[:3]):
+        raise ValueError(f"this is not the state of a Trainer: it stands at {values}")
+    if unknown := kinds - {"random", "epoch_start", "optimizer"}:
+        raise ValueError(f"this is not the state of a Trainer: it holds {min(unknown)!r}")
+    if state["step"] and "optimizer" not in kinds:
+        raise ValueError(f"the state of step {state['step']} holds no values of an optimizer")
+    if saved_with != optimizer:
+        raise ValueError(
+            f"the state was saved with optimizer={saved_with!r}, this trainer has {optimizer!r}: "
+            "make it with the same one"
+        )
+
+
+def optimizer_tensor(key: str, name: str, tensor: torch.Tensor, own: torch.Tensor | None) -> None:
+    """Raise ValueError if what an optimizer remembers does not fit the model's parameter."""
+    if own is None or (key != "step" and tensor.shape != own.shape):
+        found = "nothing" if own is None else tuple(own.shape)
+        raise ValueError(
+            f"the state holds {key} of {name} {tuple(tensor.shape)}, where the model has "
+            f"{found}: build the model as it was when the state was saved"
+        )

@@ -1,0 +1,101 @@
+"""Values and tensors of ids: the primitives that the other checks use."""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def whole_number(name: str, value: object, least: int = 1, most: int | None = None) -> None:
+    """Raise ValueError unless a value is an int (not a bool) from `least` to `most`."""
+    fits = type(value) is int and value >= least and (most is None or value <= most)
+    if not fits:
+        allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} is {value!r}: it must be an int {allowed}")
+
+
+def number(name: str, value: object, fits: Callable[[float], bool], allowed: str) -> None:
+    """Raise ValueError unless a value is an int or float that fits, with `allowed` in words."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not fits(value):
+        raise ValueError(f"{name} is {value!r}: it must be a number {allowed}")
+
+
+def flag(name: str, value: object) -> None:
+    """Raise ValueError unless a value is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}: it must be True or False")
+
+
+def one_of(name: str, value: object, allowed: Collection[object]) -> None:
+    """Raise ValueError unless a value is among the allowed ones."""
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(map(str, allowed))}")
+
+
+def known_fields(cls: type[Any], given: Iterable[str]) -> None:
+    """Raise TypeError, naming the nearest field, for a keyword that a dataclass does not have."""
+    names = [field.name for field in fields(cls)]
+    for name in given:
+        if name not in names:
+            raise TypeError(f"{cls.__name__} has no field {name!r}: {suggest(name, names)}")
+
+
+def known_name(kind: str, name: str, allowed: Collection[str]) -> None:
+    """Raise ValueError, naming the nearest one, for a name that is not among the allowed ones."""
+    if name not in allowed:
+        raise ValueError(f"there is no {kind} {name!r}: {suggest(name, list(allowed))}")
+
+
+def instance(name: str, value: object, kind: type) -> None:
+    """Raise TypeError unless a value is of a kind."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+
+class KnownFields:
+    """Base of a dataclass: a keyword that it does not have is answered with the nearest one.
+
+    In __new__, which sees the keywords before the generated __init__ refuses them without a hint.
+    """
+
+    def __new__(cls: type[T], *args: object, **given: object) -> T:
+        known_fields(cls, given)
+        return object.__new__(cls)
+
+
+def require(fact: object, message: str) -> None:
+    """Raise ValueError with a message unless a fact holds."""
+    if not fact:
+        raise ValueError(message)
+
+
+def found(value: T | None, message: str) -> T:
+    """Return what a search gave. Raises ValueError with a message if that is None."""
+    if value is None:
+        raise ValueError(message)
+    return value
+
+
+def suggest(name: str, allowed: Collection[str]) -> str:
+    """Return words that help with a misspelt name: the nearest allowed one, and all of them."""
+    close = get_close_matches(str(name), allowed, n=1)
+    return f"{f'did you mean {close[0]!r}? ' if close else ''}There are {', '.join(allowed)}"
+
+
+def token_ids(ids: object) -> None:
+    """Raise TypeError or ValueError unless ids are a tensor of ints (B, T) with at least one."""
+    if not isinstance(ids, torch.Tensor):
+        raise TypeError(f"ids are a {type(ids).__name__}: give a tensor, torch.tensor([ids])")
+    if ids.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"ids hold {ids.dtype}: token ids are torch.int64 (or int32)")
+    if ids.ndim != 2:
+        raise ValueError(
+            f"ids have shape {tuple(ids.shape)}, expected (batch, tokens); "
+            "a single sequence is a batch of one: ids.unsqueeze(0)"
+        )
+    if ids.numel() == 0:
+        raise ValueError(f"ids of shape {tuple(ids.shape)} hold no token: give at least one")
