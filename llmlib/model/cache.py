@@ -92,8 +92,8 @@ class KVCache:
 
     def set_segments(self, start: int, segments: torch.Tensor | None) -> None:
         """Note the documents of the tokens from slot `start` on; set their positions and mask."""
-        if self.segments is None:  # `grow` has new ones; those before, without, are document 0
-            assert segments is not None
+        if self.segments is None:  # those read before without a number are document 0
+            assert segments is not None, "called without segments, new or old"
             self.segments = segments.new_zeros(self.batch_size, self.capacity)
             self.document = self.segments[:, :1]
         new, seen = self.segments[:, start : self.length], self.segments[:, : self.length]

@@ -49,11 +49,10 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     """Return the trained matrices between embedding and head, which map features to features."""
     tables = [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
-    ends = {id(table) for table in tables} | {id(getattr(model, "head_weight", None))}
+    head = getattr(model, "head_weight", None)
+    ends = {id(table) for table in [*tables, head]}
     matrices = [p for p in model.parameters() if p.requires_grad and p.ndim == 2]
-    if (
-        getattr(model, "head_weight", None) is None
-    ):  # the head's matrix is known by its shape (V, C)
+    if head is None:  # a head that is not one plain product: known by its shape, (V, C)
         ends |= {id(p) for p in matrices for table in tables if p.shape == table.shape}
     return [p for p in matrices if id(p) not in ends]
 
