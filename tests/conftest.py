@@ -1,6 +1,9 @@
 """What tests of several rooms share. This file also makes `tests/toy.py` importable from them."""
 
+import gc
+
 import pytest
+import torch.distributed as dist
 from toy import Toy
 
 
@@ -8,3 +11,17 @@ from toy import Toy
 def toy():
     """A model of the protocol that is not a GPT, in evaluation mode."""
     return Toy().eval()
+
+
+@pytest.fixture
+def process_group(tmp_path):
+    """A group of one process, over gloo.
+
+    What was put inside DistributedDataParallel goes before the group does: torch's destructor of a
+    group waits for its threads, and those may wait for the interpreter that the destructor holds.
+    """
+    store = dist.FileStore(str(tmp_path / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    gc.collect()
+    dist.destroy_process_group()

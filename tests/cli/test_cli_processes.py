@@ -114,26 +114,21 @@ def real(inputs, targets):
     return tuple(inputs[targets != -100].tolist()), tuple(targets[targets != -100].tolist())
 
 
-def test_accumulated_gradients_are_sent_once_a_step(tmp_path):
-    dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0,
-                            world_size=1)  # fmt: skip
-    try:
-        model = GPT(GPTConfig(20, 8, emb_dim=8, n_heads=2, n_layers=1))
-        loss = DistributedDataParallel(NextTokenLoss(model))
-        sent = []
+def test_accumulated_gradients_are_sent_once_a_step(process_group):
+    model = GPT(GPTConfig(20, 8, emb_dim=8, n_heads=2, n_layers=1))
+    loss = DistributedDataParallel(NextTokenLoss(model))
+    sent = []
 
-        def note(state, bucket):
-            sent.append(bucket.index())
-            done = torch.futures.Future()
-            done.set_result(bucket.buffer())
-            return done
+    def note(state, bucket):
+        sent.append(bucket.index())
+        done = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
 
-        loss.register_comm_hook(None, note)
-        ids = torch.randint(20, (3, 2, 9))
-        accumulate(loss, [(rows[:, :-1], rows[:, 1:]) for rows in ids])
-        assert sent == [0]
-    finally:
-        dist.destroy_process_group()
+    loss.register_comm_hook(None, note)
+    ids = torch.randint(20, (3, 2, 9))
+    accumulate(loss, [(rows[:, :-1], rows[:, 1:]) for rows in ids])
+    assert sent == [0]
 
 
 @pytest.mark.slow

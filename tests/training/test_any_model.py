@@ -252,19 +252,14 @@ def test_an_added_loss_without_a_weight_is_refused_before_anything_changes():
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), Toy().parameters()))
 
 
-def test_added_losses_come_through_distributed_data_parallel(tmp_path):
-    dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0,
-                            world_size=1)  # fmt: skip
-    try:
-        batches = [split_batch(pack(DOCUMENTS[:2], 20)), split_batch(pack(DOCUMENTS[2:6], 32))]
-        alone, parallel, aux = Toy(), Toy(), ({}, {})
-        a = accumulate(NextTokenLoss(alone), batches, 0.1, aux[0])
-        b = accumulate(DistributedDataParallel(NextTokenLoss(parallel)), batches, 0.1, aux[1])
-        close(a, b)
-        close(aux[0], aux[1])
-        close(gradients(alone), gradients(parallel))
-    finally:
-        dist.destroy_process_group()
+def test_added_losses_come_through_distributed_data_parallel(process_group):
+    batches = [split_batch(pack(DOCUMENTS[:2], 20)), split_batch(pack(DOCUMENTS[2:6], 32))]
+    alone, parallel, aux = Toy(), Toy(), ({}, {})
+    a = accumulate(NextTokenLoss(alone), batches, 0.1, aux[0])
+    b = accumulate(DistributedDataParallel(NextTokenLoss(parallel)), batches, 0.1, aux[1])
+    close(a, b)
+    close(aux[0], aux[1])
+    close(gradients(alone), gradients(parallel))
 
 
 # The loop -----------------------------------------------------------------------------------------
