@@ -44,9 +44,8 @@ from common import (
 from llmlib.files import write_text
 
 PACKAGE = "llmlib"
-MARK = re.compile(
-    r"^ *# \[from cell (\d+)\]\n", re.MULTILINE
-)  # taken out before anything is written
+# Where a cell begins; taken out before anything is written
+MARK = re.compile(r"^ *# \[from cell (\d+)\]\n", re.MULTILINE)
 
 
 class Module:

@@ -43,9 +43,8 @@ class Encoder(Protocol):
     def __hash__(self) -> int: ...
 
 
-Chunk = tuple[
-    Sequence[int | None], "Node"
-]  # the ids of a chunk, and the stories that go on with it
+# The ids of a chunk, and the stories that go on with it
+Chunk = tuple[Sequence[int | None], "Node"]
 
 
 class Node:
