@@ -10,12 +10,24 @@ import torch
 T = TypeVar("T")
 
 
-def whole_number(name: str, value: object, least: int = 1, most: int | None = None) -> None:
-    """Raise ValueError unless a value is an int (not a bool) from `least` to `most`."""
+def whole_number(
+    name: str, value: object, least: int = 1, most: int | None = None, *, optional: bool = False
+) -> None:
+    """Raise ValueError unless a value is an int (not a bool) from `least` to `most`.
+
+    optional: None is allowed, too.
+    """
     fits = type(value) is int and value >= least and (most is None or value <= most)
-    if not fits:
+    if not fits and not (optional and value is None):
         allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
+        allowed += ", or None" if optional else ""
         raise ValueError(f"{name} is {value!r}: it must be an int {allowed}")
+
+
+def whole_numbers(**values: object) -> None:
+    """Raise ValueError unless each of the named values is an int of at least 1."""
+    for name, value in values.items():
+        whole_number(name, value)
 
 
 def number(name: str, value: object, fits: Callable[[float], bool], allowed: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from llmlib import checks
 from llmlib.training.loss import IGNORED, next_token_loss, split_batch
@@ -41,7 +41,7 @@ class Evaluation:
 
 
 @contextmanager
-def evaluating(model: Callable[..., torch.Tensor]) -> Iterator[None]:
+def evaluating(model: Callable[..., Tensor]) -> Iterator[None]:
     """Keep no gradients and drop nothing out; restore the mode of each submodule afterwards."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     modes = [module.training for module in modules]
@@ -56,8 +56,8 @@ def evaluating(model: Callable[..., torch.Tensor]) -> Iterator[None]:
 
 
 def evaluate(
-    model: Callable[..., torch.Tensor],
-    batches: Iterable[Sequence[torch.Tensor]],
+    model: Callable[..., Tensor],
+    batches: Iterable[Sequence[Tensor]],
     *,
     max_batches: int | None = None,
 ) -> Evaluation:

@@ -132,8 +132,7 @@ def train_skipgram(
     loss per step, in nats; chance is (1 + n_noise) log 2. Raises ValueError for sizes out of range
     or documents in which no two words stand together, and TypeError as `encode_words` does.
     """
-    for name, size in {"n_noise": n_noise, "epochs": epochs, "batch_size": batch_size}.items():
-        checks.whole_number(name, size)
+    checks.whole_numbers(n_noise=n_noise, epochs=epochs, batch_size=batch_size)
     words, encoded, frequencies = encode_words(documents)
     generator = torch.Generator().manual_seed(seed)
     model = SkipGram(words, emb_dim, generator)

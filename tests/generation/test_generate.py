@@ -297,7 +297,7 @@ def test_impossible_settings_are_refused(wrong, message):
         ({"max_new_tokens": -1}, "max_new_tokens is -1"),
         ({"max_new_tokens": 1.0}, "max_new_tokens is 1.0"),
         ({"ids": torch.tensor([1, 2])}, r"shape \(2,\), expected \(batch, tokens\)"),
-        ({"ids": torch.zeros(1, 0, dtype=torch.int64)}, "with at least one token"),
+        ({"ids": torch.zeros(1, 0, dtype=torch.int64)}, "hold no token: give at least one"),
     ],
 )
 def test_impossible_arguments_are_refused_at_once(wrong, message):
