@@ -1,4 +1,4 @@
-"""How the text of a grammar becomes templates and words.
+"""How the text of a grammar becomes items and words.
 
 Written by hand. `llmlib.stories.grammar` explains the language, and `llmlib.stories.items` holds
 what it is parsed into. A grammar is made to be changed, and mistakes happen, so every error here
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from llmlib.stories.items import Branch, Note, NumberSlot, Template, Word, WordClass, WordSlot
+from llmlib.stories.items import Branch, Items, Note, NumberSlot, Slot, Word, WordClass, WordSlot
 from llmlib.stories.text import split_words
 
 SYNTAX = re.compile(r"\{([^{}]*)\}|<([^<>]*)>|([\[|\]])|([^{}<>\[\]|]+)|(.)")
@@ -38,11 +38,11 @@ class Grammar:
         }
         if "story" not in texts:
             raise ValueError("there is no rule 'story', with which every story begins")
-        self.rules = {name: Branch(name) for name in texts}  # all of them, before one calls another
+        self.rules = {name: Branch() for name in texts}  # all of them, before one calls another
         for name, rule in self.rules.items():
             for number, text in enumerate(texts[name], 1):
                 place = f"rule {name!r}, alternative {number}"
-                rule.alternatives.append(with_place(place, self.template, text))
+                rule.alternatives.append(with_place(place, self.items, text))
         check_that_stories_end(texts)
 
     def add_class(self, header: str, lines: list[str]) -> None:
@@ -96,7 +96,8 @@ class Grammar:
             raise ValueError(f"no one can be {' and '.join(traits)} at once")
         return found
 
-    def template(self, text: str) -> Template:
+    def items(self, text: str) -> Items:
+        """Return the items of an alternative."""
         open_brackets: list[list[list]] = [[[]]]  # each holds alternatives, which hold items
         for match in SYNTAX.finditer(text):
             slot, rule, mark, words, stray = match.groups()
@@ -116,13 +117,13 @@ class Grammar:
             elif mark == "|":
                 open_brackets[-1].append([])
             else:
-                alternatives = [Template(tuple(items)) for items in open_brackets.pop()]
-                open_brackets[-1][-1].append(Branch("[]", alternatives))
+                branch = Branch([tuple(items) for items in open_brackets.pop()])
+                open_brackets[-1][-1].append(branch)
         if len(open_brackets) > 1:
             raise ValueError(f"'[' has lost its other bracket in {text!r}")
-        return Template(tuple(open_brackets[0][0]))
+        return tuple(open_brackets[0][0])
 
-    def slot(self, source: str) -> Note | WordSlot | NumberSlot:
+    def slot(self, source: str) -> Note | Slot:
         """Return the item that a text in curly brackets describes."""
         if match := re.fullmatch(r"(\w+) is ([\w ]+)", source):
             return Note(match[1], self.by_kind(match[2].split()))
