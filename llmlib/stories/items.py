@@ -188,7 +188,7 @@ class NumberSlot:
             yield word.forms[0], number
 
     def blame(self, number: int, memory: Memory) -> str:
-        right = [f"{self.words[option - 1]}" for option in self.options(memory)]
+        right = [str(self.words[option - 1]) for option in self.options(memory)]
         if len(right) > 3:
             return f"should be between '{right[0]}' and '{right[-1]}'"
         return f"should be {either(right)}" if right else "cannot be: there are not so many"
@@ -208,8 +208,7 @@ def amount(expression: str, memory: Memory) -> int:
 
 def either(words: list[str]) -> str:
     """Return the words as `'x', 'y' or 'z'`."""
-    quoted = [f"'{word}'" for word in words]
-    return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
+    return " or ".join(", ".join(f"'{word}'" for word in words).rsplit(", ", 1))
 
 
 Slot = WordSlot | NumberSlot

@@ -124,11 +124,10 @@ class World:
     def check(self, text: str) -> Report:
         """Mark a text: is it grammatical, is it consistent, and if not, what is wrong?"""
         tokens = split_words(text)
-        furthest: list[Reading] = []
+        furthest = [self.start]
         for loose in (False, True):
             readings = self.read(tokens, loose)
-            if not furthest or readings[0].n_read > furthest[0].n_read:
-                furthest = readings
+            furthest = max(furthest, readings, key=lambda several: several[0].n_read)
             ends = [end for end in self.endings(readings, loose) if end.n_read == len(tokens)]
             if ends and join_words(tokens) == text:
                 best = min(ends, key=lambda end: len(end.problems))

@@ -468,7 +468,7 @@ def test_brackets_may_be_nested_and_alternatives_empty():
         (
             "story:\n - a",
             "hat\n poor: cap",
-            "words, class 'hat': no trait 'poor': there are no traits",
+            "words, class 'hat': no trait 'poor': there are none",
         ),
         ("story:\n - a", "hat\n any: cap, cap", "words, class 'hat': 'cap' is listed twice"),
         ("story:\n - a", "hat\n any: cap/caps", r"'cap/caps' should have 1 form\(s\)"),
