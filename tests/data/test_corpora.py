@@ -61,7 +61,7 @@ def test_a_python_without_its_reference_says_so(monkeypatch):
 
 @pytest.mark.parametrize("name", ["wikii", "Wiki", "tiny-shakespear", "", "no such corpus"])
 def test_an_unknown_name_lists_the_names_and_says_that_a_path_works_too(name):
-    with pytest.raises(ValueError, match=r"there are stories, wiki, .* path of any text") as caught:
+    with pytest.raises(ValueError, match=r"There are stories, wiki, .* path of any text") as caught:
         load(name)
     near = {"wikii": "wiki", "Wiki": "wiki", "tiny-shakespear": "tiny-shakespeare"}.get(name)
     assert ("did you mean" in str(caught.value)) == bool(near)

@@ -137,6 +137,6 @@ def test_what_are_no_documents_is_refused(documents, end, error, message):
 def test_a_loader_without_a_batch_is_refused():
     with pytest.raises(ValueError, match="2 documents do not fill one batch of 3"):
         create_document_loader([[1], [2]], END, 3)
-    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="batch_size is 0: it must be an int of at least 1"):
         create_document_loader([[1], [2]], END, 0)
     assert len(create_document_loader([[1], [2]], END, 3, drop_last=False)) == 1
