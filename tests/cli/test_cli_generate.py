@@ -118,7 +118,7 @@ def test_settings_that_are_impossible_are_refused(run, capsys):
     assert "above 0" in failure(capsys, *flags, "--repetition-penalty", "0")
 
 
-def test_texts_are_parted_and_the_seed_decides(run, capsys):
+def test_texts_are_separated_and_the_seed_decides(run, capsys):
     flags = ["--checkpoint", run, "--max-new-tokens", 12, "--n", 3]
     first = written(capsys, *flags, "--seed", 1)
     assert written(capsys, *flags, "--seed", 1) == first != written(capsys, *flags, "--seed", 2)
@@ -134,7 +134,7 @@ def test_a_prompt_longer_than_the_context_is_continued(run, capsys):
     assert texts.count(prompt) == 4 and len(texts) > 4 * len(prompt) + 20
 
 
-def test_a_terminal_that_knows_only_ascii_is_no_obstacle(run, monkeypatch):
+def test_a_terminal_that_knows_only_ascii_does_not_matter(run, monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     flags = ["--prompt", "säw 🐈", "--max-new-tokens", 3, "--device", "cpu"]

@@ -181,7 +181,7 @@ def test_a_row_of_a_batch_gets_what_it_gets_alone():
     assert together == generate(model.forward, ids, 10, GREEDY)
 
 
-def test_the_same_generator_gives_the_same_text_and_another_another():
+def test_the_same_generator_gives_the_same_text_and_another_gives_another():
     model, ids = make_model(), torch.zeros(4, 1, dtype=torch.int64)
     first, second, third = (generate(model, ids, 12, generator=seeded(s)) for s in (1, 1, 2))
     assert first == second != third
@@ -214,7 +214,7 @@ def test_rows_stop_one_by_one_and_then_all():
     assert generate(cycle, torch.tensor([[9]]), 3, GREEDY, stop=9) == [[9, 10, 11, 12]]
 
 
-def test_finished_rows_are_computed_no_more():
+def test_finished_rows_are_no_longer_computed():
     sizes = []
 
     def counting(ids):
@@ -328,5 +328,5 @@ def test_a_broken_model_is_named(value):
         generate(lambda ids: torch.full((*ids.shape, 5), value), torch.tensor([[1]]), 2)
 
 
-def test_no_new_tokens_are_no_error():
+def test_no_new_tokens_are_not_an_error():
     assert generate(make_model(), torch.tensor([[1, 2]]), 0) == [[1, 2]]

@@ -551,7 +551,7 @@ def test_no_module_written_by_hand_is_overwritten(checkout, capsys, name):
 
 
 @pytest.mark.parametrize("text", ["", "<<<<<<< HEAD\n{}", "[]", '{"a": 1}', "\udcff"])
-def test_a_file_that_is_no_notebook_is_named(checkout, capsys, text):
+def test_a_file_that_is_not_a_notebook_is_named(checkout, capsys, text):
     (checkout / "notebooks" / "02_b.ipynb").write_bytes(text.encode(errors="surrogateescape"))
     assert run(checkout) == 1
     assert "notebooks/02_b.ipynb is not a notebook" in capsys.readouterr().err
