@@ -87,6 +87,9 @@ def take_apart(source: str, label: str, notebook: str) -> Cell:
         start, end = node.lineno - 1, last_line(node, lines)
         while not is_docstring and lines[start - 1].startswith("#"):
             start -= 1
+        if any(other is not node and shares_a_line(other, node) for other in statements):
+            # the whole line would move to the imports, ahead of what stands above it
+            raise NotebookError(f"{label}: put `{lines[node.lineno - 1]}` on separate lines")
         text = lines[start:end]
         lines[start:end] = [""] * (end - start)
         if is_docstring:
@@ -105,6 +108,11 @@ def take_apart(source: str, label: str, notebook: str) -> Cell:
         )
     cell.body = "\n".join(lines).strip()
     return cell
+
+
+def shares_a_line(first: ast.stmt, second: ast.stmt) -> bool:
+    """Tell whether two statements have a line in common."""
+    return first.lineno <= second.end_lineno and second.lineno <= first.end_lineno
 
 
 def last_line(node: ast.stmt, lines: list[str]) -> int:

@@ -20,7 +20,7 @@ from llmlib.files import home
 from llmlib.generation.generate import generate
 from llmlib.generation.sampling import Sampling
 from llmlib.generation.streaming import TextStream
-from llmlib.pretrained.models import load_model
+from llmlib.pretrained.models import find_model, load_model
 from llmlib.tokenization.gpt2 import gpt2_encoding
 
 
@@ -47,6 +47,7 @@ def written(capsys, *arguments):
 
 def test_it_writes_what_generate_gives(run, capsys):
     model, data = load_model(run)[0], open_run(run).data()
+    assert find_model(run).path == run / "best"
     ids = [data.end_of_text, *data.tokenizer.encode("the cat")]
     row = generate(
         model,

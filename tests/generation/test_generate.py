@@ -179,6 +179,8 @@ def test_a_row_of_a_batch_gets_what_it_gets_alone():
     together = generate(model, ids, 10, GREEDY)
     assert together == [generate(model, row[None], 10, GREEDY)[0] for row in ids]
     assert together == generate(model.forward, ids, 10, GREEDY)
+    beyond = generate(model, ids, 15, GREEDY, slide=1)  # longer than the context
+    assert beyond == [generate(model, row[None], 15, GREEDY, slide=1)[0] for row in ids]
 
 
 def test_the_same_generator_gives_the_same_text_and_another_gives_another():
@@ -191,11 +193,13 @@ def test_the_same_generator_gives_the_same_text_and_another_gives_another():
     assert torch.equal(torch.get_rng_state(), state)  # the global one is not touched
 
 
-def test_a_stream_yields_what_generate_returns():
+@pytest.mark.parametrize(("n_new", "slide"), [(11, None), (12, 1)])
+def test_a_stream_yields_what_generate_returns(n_new, slide):
     model, ids = make_model(), torch.tensor([[1, 2], [3, 4]])
     sampling = Sampling(temperature=0.8, top_k=9, top_p=0.9)
-    whole = generate(model, ids, 11, sampling, stop=7, generator=seeded())
-    steps = list(stream(model, ids, 11, sampling, stop=7, generator=seeded()))
+    options = {"stop": 7, "slide": slide}
+    whole = generate(model, ids, n_new, sampling, generator=seeded(), **options)
+    steps = list(stream(model, ids, n_new, sampling, generator=seeded(), **options))
     assert all(step.shape == (2,) for step in steps)
     for text, row in zip(whole, torch.stack(steps, dim=1).tolist()):
         n = len(text) - 2

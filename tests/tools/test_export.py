@@ -427,6 +427,7 @@ MISTAKES = {
     "misspelt_under_a_magic": (["%%time\n#|export\nit's"], "cell [2]", "`#|export`"),
     "no_module_name": (["#| export a-b\nA = 1"], "cell [2]", "a-b", "ROOM.NAME"),
     "an_empty_room": (["#| export model..gpt\nA = 1"], "cell [2]", "model..gpt", "ROOM.NAME"),
+    "a_keyword": (["#| export class\nA = 1"], "cell [2]", "llmlib/class", "keyword"),
     "a_path": (["#| export ../evil\nA = 1"], "cell [2]", "../evil", "ROOM.NAME"),
     "syntax_error": (["B = 1", "#| export\n\ndef f(:"], "cell [3]", "def f(:", "plain", "line 3"),
     "line_magic": (["#| export\n%matplotlib inline\nA = 1"], "cell [2]", "%matplotlib", "plain"),
@@ -494,6 +495,9 @@ MISTAKES = {
     "another_directive": (["#| method A\nx = 1"], "cell [2]", "`#| method A`", "`#| export`"),
     "second_default": (["#| default_exp two"], "cell [2]", "second time", "one"),
     "late_docstring": (["#| export\nA = 1", "#| export\n'Late.'"], "cell [3]", "docstring of one"),
+    "shared_line": (
+        ["#| export\nimport math; A = math.e"], "cell [2]", "`import math; A", "separate lines",
+    ),
     "variable_of_the_notebook": (
         ["alpha = 3", "#| export\ndef f():\n    return alpha"],
         "cell [3]", "def f", "alpha", "neither defined", 'cell [2] "alpha = 3"', "not exported",
