@@ -1,7 +1,10 @@
 """Take an exported cell apart: directive, docstring, imports, continued classes, names."""
 
 import ast
+import io
 import re
+import tokenize
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from common import NotebookError
@@ -41,6 +44,8 @@ def find_directive(source: str, label: str) -> re.Match | None:
     lines = [line.rstrip() for line in source.split("\n")]
     for row, line in enumerate(lines):
         comment = MEANT_AS_DIRECTIVE.search(line)
+        if comment and not has_comment(source, row + 1):
+            continue  # text within a string
         if comment and not DIRECTIVE.match(comment[1]):
             raise NotebookError(
                 f"{label}: `{comment[1]}` is not a directive: write `#| export`, "
@@ -52,6 +57,14 @@ def find_directive(source: str, label: str) -> re.Match | None:
                 "and the only directive there"
             )
     return DIRECTIVE.match(lines[0])
+
+
+def has_comment(source: str, number: int) -> bool:
+    """Tell whether a line, counted from 1, has a comment; or if Python cannot read that far."""
+    with suppress(tokenize.TokenError, SyntaxError):  # a %magic
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        return any(token.type == tokenize.COMMENT and token.start[0] == number for token in tokens)
+    return True
 
 
 def parse(source: str, label: str) -> list[ast.stmt]:

@@ -106,6 +106,16 @@ def test_type_checking_and_optional_imports_stay_where_they_are(checkout):
     assert "try:\n    import fast as impl\nexcept ImportError:\n    impl = None\n" in text
 
 
+def test_directives_within_strings_are_text(checkout):
+    text = module(
+        checkout,
+        DEFAULT,
+        'print("""\n#| export\n""")',
+        '#| export\nHELP = """\n#|exports\n%magic\n"""',
+    )
+    assert 'HELP = """\n#|exports\n%magic\n"""' in text
+
+
 def test_two_notebooks_and_a_named_module_share_what_they_import(checkout):
     write(checkout, "01_a.ipynb", DEFAULT, "#| export\nimport math", "#| export\nA = math.e")
     write(checkout, "02_b.ipynb", "#| export one\nimport math\nB = math.pi", "#| export two\nC = 1")
