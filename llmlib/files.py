@@ -1,6 +1,6 @@
 """Files that are written whole or not at all, and the folder of the course.
 
-Written by hand, and the only place that writes beside and renames: whoever reads a file sees the
+Written by hand, and the only place that writes beside and renames: a reader of a file sees the
 old content or the new, never half of one, even when the process is killed or the disk runs full.
 """
 

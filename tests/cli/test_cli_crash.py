@@ -1,4 +1,4 @@
-"""A run that is stopped or killed at any moment goes on as if nothing had been; nothing is lost."""
+"""A run that is stopped or killed goes on as if nothing had happened, and nothing is lost."""
 
 import json
 import os
@@ -100,7 +100,7 @@ def test_ctrl_c_in_a_real_process(whole, tmp_path):
     assert load_checkpoint(run / "latest").step == step
 
 
-def test_a_metrics_file_with_half_and_double_lines_is_mended(whole, tmp_path):
+def test_a_metrics_file_with_half_and_double_lines_is_repaired(whole, tmp_path):
     run = tmp_path / "run"
     llmlib("train", whole.parent / "text.txt", *TINY, *STEPS, "--out", run, "--max-steps", 6)
     with open(run / "metrics.jsonl", "a") as file:
@@ -114,7 +114,7 @@ def test_a_metrics_file_with_half_and_double_lines_is_mended(whole, tmp_path):
 
 
 def test_a_look_at_stories_draws_nothing_that_training_would_have_drawn(tmp_path):
-    """Dropout after a resume is that of a run that never stopped, whatever was looked at."""
+    """Dropout after a resume is that of a run that never stopped, no matter what was looked at."""
     arguments = ["train", "stories", "--stories", 60, "--preset", "story-tiny", "--n-samples", 1]
     arguments += ["--drop-rate", 0.1, "--max-steps", 12, "--eval-every", 4, "--save-every", 2]
     assert llmlib(*arguments, "--out", tmp_path / "whole") == 0
@@ -172,7 +172,7 @@ def test_a_full_disk_while_metrics_are_written(whole, tmp_path, capsys, monkeypa
     assert load_checkpoint(run / "latest").step == 4
 
 
-def test_a_folder_that_can_not_be_written(whole, tmp_path, capsys):
+def test_a_folder_that_cannot_be_written(whole, tmp_path, capsys):
     text = whole.parent / "text.txt"
     for out, expected in [
         (text / "run", "Not a directory"),

@@ -74,13 +74,13 @@ def equal_tensors(model, other):
 
 @pytest.fixture
 def nano(tmp_path):
-    """A copy of gpt2/nano to spoil."""
+    """A copy of gpt2/nano to damage."""
     return Path(shutil.copytree(NANO, tmp_path / "nano"))
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Hugging Face's layout of a random model, to spoil."""
+    """Hugging Face's layout of a random model, to damage."""
     save_pretrained(random_gpt(), tmp_path / "hf", load_tokenizer(NANO))
     return tmp_path / "hf"
 
@@ -166,7 +166,7 @@ def test_we_read_what_hugging_face_writes(tmp_path, with_head, dtype):
     )
 
 
-def test_masks_and_data_at_odd_places_are_no_obstacle(tmp_path):
+def test_masks_and_data_at_odd_places_do_not_matter(tmp_path):
     """As in the published files: mask buffers, no prefix, numbers not at multiples of four."""
     model = random_gpt()
     save_pretrained(model, tmp_path)
@@ -364,14 +364,14 @@ def test_a_relative_of_gpt2_is_refused(folder, change):
         load_pretrained(folder)
 
 
-@pytest.mark.parametrize("change", ["missing", "turned", "flat", "int", "extra"])
+@pytest.mark.parametrize("change", ["missing", "transposed", "flat", "int", "extra"])
 def test_tensors_are_compared_with_the_model(nano, change):
     tensors = dict(TensorBundle(nano / "model.ckpt"))
     name = "model/h2/mlp/c_fc/w"
     tensor = tensors.pop(name)
-    if change in ("turned", "flat"):
-        tensors[name] = tensor.swapaxes(1, 2) if change == "turned" else tensor[0]
-    elif change == "extra":  # what training leaves behind is no obstacle
+    if change in ("transposed", "flat"):
+        tensors[name] = tensor.swapaxes(1, 2) if change == "transposed" else tensor[0]
+    elif change == "extra":  # what training leaves behind does not matter
         tensors |= {name: tensor, "global_step": np.int64(7), "model/wte/Adam": np.zeros(3)}
     elif change == "int":
         tensors[name] = tensor.astype(np.float16)
@@ -469,7 +469,7 @@ def test_nano_stands_in_until_the_real_one_is_whole(empty_home):
     assert load_pretrained("gpt2-124M").config.n_layers == 4
 
 
-# Downloading, from a server that has a model of its own. ------------------------------------------
+# Downloading, from a server that has its own model. ----------------------------------------------
 
 
 class Server(ThreadingHTTPServer):

@@ -103,7 +103,7 @@ def __getattr__(name: str) -> object:
 
 
 def get(name: str) -> object:
-    """Return what PLACES tells of."""
+    """Return what PLACES names."""
     return __getattr__(name)
 
 
@@ -179,7 +179,7 @@ def ids(*rows: list[int]) -> torch.Tensor:
 
 
 def load_tokenizer_file(path: Path):
-    """The one reader of tokenizer files and folders, whatever their kind."""
+    """The one reader of tokenizer files and folders of every kind."""
     return import_module("llmlib.cli.prepare").open_tokenizer(path)
 
 
@@ -477,12 +477,12 @@ def made_run() -> Path:
 
 
 def copy_prepared(folder: Path) -> Path:
-    """A copy of a prepared folder, to be spoilt."""
+    """A copy of a prepared folder, to damage."""
     return Path(shutil.copytree(made_prepared(), folder / "prepared"))
 
 
 def copy_run(folder: Path) -> Path:
-    """A copy of a run of one step, to be spoilt."""
+    """A copy of a run of one step, to damage."""
     return Path(shutil.copytree(made_run(), folder / "run"))
 
 
@@ -504,4 +504,4 @@ def share_rows(folder: Path, batch_size: int, world: int):
 
 
 class Linear(nn.Linear):
-    """A model that is no GPT."""
+    """A model that is not a GPT."""

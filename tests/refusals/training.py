@@ -217,7 +217,7 @@ REFUSALS = [
         for what, y, error, says in [
             ("of a list", [[0, 0, 0]], TypeError, ["list", "tensor"]),
             ("of float targets", Y.float(), TypeError, ["torch.float32", "torch.int64"]),
-            ("of a turned target", Y.T, ValueError, ["(3, 2)", "(2, 3)"]),
+            ("of a transposed target", Y.T, ValueError, ["(3, 2)", "(2, 3)"]),
             ("of a target above", Y + 5, ValueError, ["5", "vocabulary", "0", "4", "-100"]),
             ("of a target below", Y - 1, ValueError, ["-1", "vocabulary", "0", "4", "-100"]),
             ("of ignored targets", Y - 100, ValueError, ["6", "targets"]),
@@ -258,7 +258,7 @@ REFUSALS = [
             ["features", "weight", shape, "vocabulary"],
         )
         for what, features, weight, shape in [
-            ("a turned weight", None, torch.zeros(4, 5), "(4, 5)"),
+            ("a transposed weight", None, torch.zeros(4, 5), "(4, 5)"),
             ("a flat weight", None, torch.zeros(4), "(4,)"),
             ("flat features", torch.zeros(4), None, "(4,)"),
             ("narrow features", torch.zeros(2, 3, 2), None, "(2, 3, 2)"),

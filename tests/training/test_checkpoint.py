@@ -113,7 +113,7 @@ def test_a_run_stopped_at_any_step_and_resumed_equals_the_uninterrupted_one(
 
     for stop in range(1, 12):
         resumed, again = new_trainer(seed=50 + stop), make_loader(seed=50 + stop)
-        torch.rand(stop)  # whatever else happened in between
+        torch.rand(stop)  # no matter what else happened in between
         resumed.load_state_dict(load_checkpoint(tmp_path / str(stop), resumed.model).training)
         for report in resumed.run(again):
             same = (report.loss, report.learning_rate, report.grad_norm, report.n_tokens)
@@ -231,7 +231,7 @@ def test_a_damaged_or_foreign_manifest_is_refused(saved, content, message):
     assert "checkpoint.json" in str(error.value)
 
 
-def test_a_file_that_is_no_safetensors_is_refused_even_with_the_right_hash(saved):
+def test_a_file_that_is_not_safetensors_is_refused_even_with_the_right_hash(saved):
     path = next(saved.glob("weights-*"))
     path.write_bytes(b"not a table of tensors")
     manifest = json.loads((saved / "checkpoint.json").read_text())
@@ -265,7 +265,7 @@ def test_a_model_that_does_not_fit_is_refused_by_name(saved):
     load_checkpoint(saved, make_model(drop_rate=0.5))  # dropout has no weights
 
 
-def test_notes_that_json_cannot_say_are_refused_before_anything_is_written(saved):
+def test_notes_that_json_cannot_hold_are_refused_before_anything_is_written(saved):
     before, files = read_manifest(saved), sorted(saved.iterdir())
 
     @dataclass

@@ -82,7 +82,7 @@ def test_targets_that_do_not_fit_are_refused(targets, error, message):
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, lambda z, y, **k: evaluate(lambda x: z, [(y, y)])])
-def test_logits_that_are_none_are_refused(loss):
+def test_invalid_logits_are_refused(loss):
     y = torch.zeros(2, 3, dtype=torch.int64)
     with pytest.raises(TypeError, match=r"logits must be a tensor of floats, not torch.int64"):
         loss(torch.zeros(2, 3, 5, dtype=torch.int64), y)
@@ -206,7 +206,7 @@ def test_the_whole_logits_never_exist():
     features, weight, targets = problem(N, C, V)
     with Largest() as chunked:
         chunked_cross_entropy(features, weight, targets, 16).backward()
-    assert chunked.numel <= 16 * (V + 63)  # rows are filled up to a multiple of 64
+    assert chunked.numel <= 16 * (V + 63)  # rows are padded to a multiple of 64
     with Largest() as plain:
         cross_entropy(features @ weight.T, targets).backward()
     assert plain.numel == N * V
@@ -522,7 +522,7 @@ def test_every_kind_of_ids_counts_the_same(make):
     assert torch.equal(NGramModel(3, 3).fit(range(3))(x), NGramModel(3, 3).fit([0, 1, 2])(x))
 
 
-def test_what_an_ngram_model_can_not_be_or_read_is_refused():
+def test_what_an_ngram_model_cannot_be_or_read_is_refused():
     for n in (0, -1, 1.5):
         with pytest.raises(ValueError, match=r"n is .*whole number of at least 1"):
             NGramModel(n, 5)
