@@ -19,7 +19,12 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from llmlib.cli.prepare import FORMAT, VERSION
-from llmlib.data.batches import create_dataloader, create_document_loader
+from llmlib.data.batches import (
+    DocumentDataset,
+    LengthSampler,
+    create_dataloader,
+    create_document_loader,
+)
 from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.folders import load_tokenizer
 
@@ -115,7 +120,7 @@ class TokenData:
         """Return the validation part, or about max_tokens of it, as batches to evaluate on."""
         sizes = (self.end_of_text, context_length, batch_size)
         if self.about["rows"] == "windows":
-            return measure_text(self.ids("val")[:max_tokens], *sizes)
+            return measure_windows(self.ids("val")[:max_tokens], *sizes)
         documents, nats = self.documents("val"), np.load(self.folder / "val_nats.npy")
         ends = np.cumsum([len(ids) + 1 for ids in documents])
         n = len(documents) if max_tokens is None else max(1, int((ends <= max_tokens).sum()))
@@ -154,18 +159,14 @@ def measure_documents(
     documents: Sequence, end_of_text: int, context_length: int, batch_size: int, nats: Sequence
 ) -> Measure:
     """Put one document in each row; nats: the least that each can cost, its end included."""
-    loader = create_document_loader(
-        documents, end_of_text, batch_size, context_length=context_length, shuffle=False,
-        drop_last=False,
-    )  # fmt: skip
-    n_tokens = sum(len(ids) + 1 for ids in documents)
-    # not list(loader): a DataLoader draws a seed from torch's generator, which training reads from
-    dataset: Any = loader.dataset
-    batches = [dataset[indices] for indices in loader.sampler]
-    return Measure(batches, float(sum(nats)) / n_tokens)
+    dataset = DocumentDataset(documents, end_of_text, context_length)
+    # no DataLoader: it would draw a seed from torch's generator, which training reads from
+    rows = LengthSampler(dataset.lengths, batch_size, shuffle=False, drop_last=False)
+    batches = [dataset[indices] for indices in rows]
+    return Measure(batches, float(sum(nats)) / int(dataset.lengths.sum()))
 
 
-def measure_text(
+def measure_windows(
     ids: np.ndarray, end_of_text: int, context_length: int, batch_size: int
 ) -> Measure:
     """Put a text into windows side by side; end_of_text stands before its first token."""

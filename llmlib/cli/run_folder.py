@@ -18,8 +18,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
-from itertools import count
+from itertools import chain, count, filterfalse
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,10 +26,19 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from llmlib import files
+from llmlib import checks, files
 from llmlib.cli.dataset import TokenData, read_about
 from llmlib.cli.prepare import prepare
-from llmlib.cli.settings import DATA, SETTINGS, read_settings, settle, settle_again
+from llmlib.cli.settings import (
+    DATA,
+    MODEL,
+    SETTINGS,
+    TRAINING,
+    read_settings,
+    settle,
+    settle_again,
+    values,
+)
 from llmlib.data import corpora
 from llmlib.model.config import GPTConfig
 from llmlib.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -46,19 +54,24 @@ def new_run(given: Mapping[str, Any]) -> "RunFolder":
 
     Raises ValueError for settings that are impossible, and for a folder that is not empty.
     """
-    given = dict(given)
-    out, data = given.pop("out", None), locate(given.get("data"))
-    given["data"], corpus = data, None
+    data, corpus = locate(given.get("data")), None
     if Path(data).is_dir():
         corpus = read_about(data)["corpus"]
         for name in sorted(given.keys() & {setting.name for setting in DATA} - {"seed"}):
             raise ValueError(f"{name} was decided when {data} was prepared: leave it out")
-    settings = settle(given, corpus)
-    check_sizes(settings)
-    name = f"{Path(data).stem}-{settings.preset}"
-    numbered = (Path("runs", name + (f"-{n}" if n > 1 else "")) for n in count(1))
-    run = RunFolder(out or next(path for path in numbered if not path.exists()), settings)
-    run.create()
+    settings = settle({**given, "data": data}, corpus)
+    name = f"runs/{Path(data).stem}-{settings.preset}"
+    numbered = chain([name], (f"{name}-{n}" for n in count(2)))
+    path = Path(vars(settings).pop("out", None) or next(filterfalse(os.path.exists, numbered)))
+    if (path / CONFIG).exists():
+        raise ValueError(
+            f"{path} holds a run already: go on with `llmlib train --resume {path}`, "
+            "or name another folder with --out"
+        )
+    if path.is_dir() and {p.name for p in path.iterdir()} - {".lock"}:
+        raise ValueError(f"{path} is not empty: name a new folder with --out")
+    run = RunFolder(path, settings)
+    run.begin()
     return run
 
 
@@ -69,13 +82,11 @@ def resume_run(path: str | Path, given: Mapping[str, Any]) -> "RunFolder":
     """
     if "out" in given:
         raise ValueError("give --resume or --out, not both: a run goes on in its own folder")
-    if given.get("data"):
+    if "data" in given:
         given = {**given, "data": locate(given["data"])}
     run = open_run(path)
     run.settings = settle_again(vars(run.settings), given)
-    check_sizes(run.settings)
-    run.lock()
-    run.write_settings()
+    run.begin()
     return run
 
 
@@ -90,40 +101,29 @@ def open_run(path: str | Path) -> "RunFolder":
     return RunFolder(path, SimpleNamespace(**settings))
 
 
-def locate(data: object) -> str:
+def locate(data: str | None) -> str:
     """Return the name of a corpus, or the absolute path of a file or folder, good from everywhere.
 
     Raises ValueError or OSError, naming the nearest corpus, for anything else.
     """
-    if not data:
-        raise ValueError(
-            "no data to train on: name a corpus, a text file or a prepared folder, such as "
-            "`llmlib train stories`"
-        )
+    kinds = "a corpus, a text file or a prepared folder, such as `llmlib train stories`"
+    data = checks.found(data, f"no data to train on: name {kinds}")
     if data in {corpus.name for corpus in corpora.CORPORA}:
-        return str(data)
-    if not Path(str(data)).is_dir():
-        corpora.documents(str(data))
-    return str(Path(str(data)).resolve())
-
-
-def check_sizes(settings: SimpleNamespace) -> None:
-    """Raise ValueError for sizes that no model or training can have, before a folder is made."""
-    model_config(settings, vocab_size=3)  # the true size is known when the text is prepared
-    train_config(settings)
+        return data
+    if not Path(data).is_dir():
+        corpora.documents(data)
+    return str(Path(data).resolve())
 
 
 def model_config(settings: SimpleNamespace, vocab_size: int) -> GPTConfig:
     """Return the configuration of the model: the preset's, with the sizes that were given."""
-    names = {field.name for field in fields(GPTConfig)} & vars(settings).keys()
-    given = {name: value for name in names if (value := getattr(settings, name)) is not None}
-    return GPTConfig.preset(settings.preset, **given | {"vocab_size": vocab_size})
+    sizes = {k: size for k, size in values(settings, MODEL).items() if size is not None}
+    return GPTConfig.preset(settings.preset, vocab_size=vocab_size, **sizes)
 
 
 def train_config(settings: SimpleNamespace) -> TrainConfig:
     """Return the configuration of the training."""
-    names = {field.name for field in fields(TrainConfig)} & vars(settings).keys()
-    return TrainConfig(**{name: getattr(settings, name) for name in names})
+    return TrainConfig(**values(settings, TRAINING))
 
 
 class RunFolder:
@@ -133,30 +133,23 @@ class RunFolder:
         self.path, self.settings = Path(path), settings
         self.data_folder = self.path / "data"
         self.file_lock = FileLock(self.path / ".lock", timeout=0)
-        self.is_new = False
 
     def __reduce__(self) -> tuple:
         """Send path and settings to other processes; the lock stays with the writer."""
         return RunFolder, (self.path, self.settings)
 
-    def create(self) -> None:
-        """Make the folder. Raises ValueError if there is something in it already."""
-        if (self.path / CONFIG).exists():
-            raise ValueError(
-                f"{self.path} holds a run already: go on with `llmlib train --resume {self.path}`, "
-                "or name another folder with --out"
-            )
-        if self.path.is_dir() and {p.name for p in self.path.iterdir()} - {".lock"}:
-            raise ValueError(f"{self.path} is not empty: name a new folder with --out")
+    def begin(self) -> None:
+        """Make the folder if there is none, lock it, and write the settings into it.
+
+        Raises ValueError, before that, for sizes that no model or training can have.
+        """
+        model_config(self.settings, vocab_size=3)  # the true size is known when there are tokens
+        train_config(self.settings)
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock()
-        self.is_new = True
-        self.write_settings()
-
-    def discard_unbegun(self) -> None:
-        """Remove the folder of a new run that has no checkpoint, so that its name is free again."""
-        if self.is_new and not self.has_begun():
-            shutil.rmtree(self.path, ignore_errors=True)
+        lists = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.settings).items()}
+        text = yaml.safe_dump(lists, sort_keys=False, allow_unicode=True)
+        files.write_text(self.path / CONFIG, text)
 
     def lock(self) -> None:
         """Be the only process that writes here, until this one ends or is killed.
@@ -170,12 +163,6 @@ class RunFolder:
         except (OSError, NotImplementedError):  # some network drives cannot lock: go on without
             pass
 
-    def write_settings(self) -> None:
-        """Replace config.yaml."""
-        lists = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.settings).items()}
-        text = yaml.safe_dump(lists, sort_keys=False, allow_unicode=True)
-        files.write_text(self.path / CONFIG, text)
-
     def prepare_data(self, checkpoint: Checkpoint | None) -> None:
         """Make the folder ready for the step after a checkpoint: cut off the rest, encode the text.
 
@@ -187,14 +174,11 @@ class RunFolder:
         if (folder / "data.json").is_file():
             return
         if not Path(settings.data).is_dir():
-            names = [setting.name for setting in DATA]
-            prepare(settings.data, folder, **{name: getattr(settings, name) for name in names})
+            prepare(settings.data, folder, **values(settings, DATA))
             return
-        folder.mkdir(exist_ok=True)
-        for name in ("tokenizer.json", "data.json"):
-            if (source := Path(settings.data) / name).is_file():
-                with files.replacing(folder / name) as part:
-                    shutil.copyfile(source, part)
+        with files.making_folder(folder) as beside:
+            for path in Path(settings.data).glob("*.json"):
+                shutil.copy(path, beside)
 
     def cut_back(self, checkpoint: Checkpoint | None) -> None:
         """Cut off what was written after a checkpoint (None: after the very beginning)."""

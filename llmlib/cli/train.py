@@ -5,6 +5,7 @@ callbacks, loop. A run that is stopped, killed or crashes at any moment goes on 
 checkpoint as if nothing had happened, bit for bit.
 """
 
+import shutil
 import sys
 from functools import partial
 from types import SimpleNamespace
@@ -35,7 +36,8 @@ def train_command(config: str | None = None, resume: str | None = None, **flags:
         except KeyboardInterrupt:  # before the first step, or a second one: nothing new to save
             return stopped("stopped", run, processes)
         except ValueError:  # settings that do not fit the text, or a step that went wrong
-            run.discard_unbegun()
+            if processes.is_writer and not (resume or run.has_begun()):
+                shutil.rmtree(run.path, ignore_errors=True)  # its name is free again
             raise
 
 
