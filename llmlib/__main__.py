@@ -9,13 +9,14 @@ import os
 import sys
 from importlib import import_module
 
-from llmlib.cli import arguments, console
+from llmlib.cli import console
+from llmlib.cli.arguments import make_parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     console.accept_any_text()
-    given = vars(arguments.parse(argv))
+    given = vars(make_parser().parse_args(argv))
     command = given.pop("command")
     try:
         # imported now, and torch with it: help and a misspelt flag need neither

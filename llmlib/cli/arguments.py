@@ -30,13 +30,8 @@ class Parser(argparse.ArgumentParser):
         return known, rest
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Read the arguments of a command line; a mistake ends the program with exit code 2."""
-    return make_parser().parse_args(argv)
-
-
 def make_parser() -> Parser:
-    """Return the parser of the whole command line."""
+    """Return the parser of the whole command line; it ends the program with exit code 2."""
     parser = Parser(
         prog="llmlib",
         description="Prepare texts, train GPTs on them, generate text, and evaluate models.",

@@ -7,7 +7,6 @@ that the losses sum to the loss of the whole text and bits per byte are right.
 Shapes: B rows in a batch, T tokens each; padding has targets of -100.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from llmlib import checks
 from llmlib.cli.prepare import FORMAT, VERSION
 from llmlib.data.batches import (
     DocumentDataset,
@@ -75,12 +75,9 @@ class TokenData:
     def ids(self, part: str) -> np.ndarray:
         """Return the token ids of "train" or "val" (N,), mapped into memory."""
         path, expected = self.folder / f"{part}.npy", self.about[part]["n_tokens"]
-        try:
+        with checks.blame(path, about="it is damaged, so prepare the text again: "):
             ids = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"{path} is damaged ({error}): prepare the text again") from None
-        if ids.shape != (expected,):
-            raise ValueError(f"{path} holds {ids.size} tokens, not {expected}: prepare it again")
+            checks.require(ids.shape == (expected,), f"it holds {ids.size} tokens, not {expected}")
         return ids
 
     def documents(self, part: str) -> list[np.ndarray]:
@@ -91,10 +88,8 @@ class TokenData:
         self, context_length: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
     ) -> DataLoader:
         """Return shuffled batches to train on: of every batch, the share of this process."""
-        if batch_size % world:
-            raise ValueError(
-                f"batch_size is {batch_size}: {world} processes cannot share its rows equally"
-            )
+        hint = f"{world} processes cannot share its rows equally"
+        checks.require(batch_size % world == 0, f"batch_size is {batch_size}: {hint}")
         generator = torch.Generator().manual_seed(seed)
         if self.about["rows"] == "documents":
             documents = self.documents("train")
@@ -130,16 +125,11 @@ class TokenData:
 def read_about(folder: str | Path) -> dict:
     """Return what data.json says about a prepared folder. Raises ValueError for another folder."""
     path = Path(folder) / "data.json"
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{folder} is not a prepared folder: it holds no data.json") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise ValueError(f"{path} was not written by llmlib prepare")
-    if about.get("version") != VERSION:
-        raise ValueError(f"{path} is of version {about.get('version')}: prepare the text again")
+    checks.require(path.is_file(), f"{folder} is not a prepared folder: it holds no data.json")
+    about = checks.read_json(path)
+    version = about.get("version")
+    checks.require(about.get("format") == FORMAT, f"{path} was not written by llmlib prepare")
+    checks.require(version == VERSION, f"{path} is of version {version}: prepare the text again")
     return about
 
 
@@ -152,7 +142,7 @@ def cut_documents(ids: np.ndarray, end_of_text: int) -> list[np.ndarray]:
 def peek(loader: DataLoader, n_rows: int) -> Batch:
     """Return the first rows of a loader's data as a batch, without touching a random generator."""
     dataset: Any = loader.dataset  # one of ours, which takes a list of indices
-    return dataset[list(range(min(n_rows, len(dataset))))]
+    return dataset[list(range(n_rows))]
 
 
 def measure_documents(

@@ -26,8 +26,7 @@ FORMAT, VERSION = "llmlib data", 1  # of a prepared folder
 
 def prepare_command(data: str, out: str, **flags: object) -> int:
     """Do what the command line asks for, and say what was made."""
-    if Path(out).exists():
-        raise ValueError(f"{out} exists: remove it, or name another folder with --out")
+    checks.require(not Path(out).exists(), f"{out} exists: remove it, or choose another --out")
     about = prepare(data, out, **flags)
     for part in ("train", "val"):
         counts = [f"{n:,} {name[2:]}" for name, n in about[part].items() if name != "sha256"]

@@ -56,18 +56,18 @@ class Processes:
         if self.is_writer:
             tell(text)
 
-    def by_writer(self, work: Callable[..., T], *arguments: object) -> T:
+    def by_writer(self, work: Callable[[], T]) -> T:
         """Let rank 0 alone do some work, and return its result in all processes.
 
         If the work fails, rank 0 raises its error, and the others raise ConnectionError.
         """
         if self.world == 1:
-            return work(*arguments)
+            return work()
         message: list = [None, False]  # the result, and whether there is one
         failure = None
         if self.is_writer:
             try:
-                message = [work(*arguments), True]
+                message = [work(), True]
             except BaseException as error:  # whatever it is: the others wait
                 failure = error
         dist.broadcast_object_list(message, src=0, device=torch.device("cpu"))
@@ -101,11 +101,10 @@ class StopRequest:
     A second one ends the process at once, with the last checkpoint on disk.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
     def __enter__(self) -> "StopRequest":
         self.made = False
-        self.before = {number: signal.signal(number, self.note) for number in self.SIGNALS}
+        signals = (signal.SIGINT, signal.SIGTERM)
+        self.before = {number: signal.signal(number, self.note) for number in signals}
         return self
 
     def note(self, *_: object) -> None:

@@ -16,7 +16,7 @@ Whatever stands behind that belongs to steps that will be taken again: resuming 
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, count, filterfalse
 from pathlib import Path
@@ -49,12 +49,12 @@ CONFIG, METRICS, SAMPLES, PLOT = "config.yaml", "metrics.jsonl", "samples.txt", 
 GROWING = (METRICS, SAMPLES)
 
 
-def new_run(given: Mapping[str, Any]) -> "RunFolder":
-    """Start a run in a new folder: given["out"], or runs/NAME, with a number if that is taken.
+def new_run(data: str | None = None, out: str | None = None, **given: Any) -> "RunFolder":
+    """Start a run in a new folder: `out`, or runs/NAME, with a number if that is taken.
 
     Raises ValueError for settings that are impossible, and for a folder that is not empty.
     """
-    data, corpus = locate(given.get("data")), None
+    data, corpus = locate(data), None
     if Path(data).is_dir():
         corpus = read_about(data)["corpus"]
         for name in sorted(given.keys() & {setting.name for setting in DATA} - {"seed"}):
@@ -62,28 +62,24 @@ def new_run(given: Mapping[str, Any]) -> "RunFolder":
     settings = settle({**given, "data": data}, corpus)
     name = f"runs/{Path(data).stem}-{settings.preset}"
     numbered = chain([name], (f"{name}-{n}" for n in count(2)))
-    path = Path(vars(settings).pop("out", None) or next(filterfalse(os.path.exists, numbered)))
-    if (path / CONFIG).exists():
-        raise ValueError(
-            f"{path} holds a run already: go on with `llmlib train --resume {path}`, "
-            "or name another folder with --out"
-        )
-    if path.is_dir() and {p.name for p in path.iterdir()} - {".lock"}:
-        raise ValueError(f"{path} is not empty: name a new folder with --out")
+    path = Path(out or next(filterfalse(os.path.exists, numbered)))
+    hint = f"go on with `llmlib train --resume {path}`, or name another folder with --out"
+    checks.require(not (path / CONFIG).exists(), f"{path} holds a run already: {hint}")
+    others = path.is_dir() and {p.name for p in path.iterdir()} - {".lock"}
+    checks.require(not others, f"{path} is not empty: name a new folder with --out")
     run = RunFolder(path, settings)
     run.begin()
     return run
 
 
-def resume_run(path: str | Path, given: Mapping[str, Any]) -> "RunFolder":
+def resume_run(path: str | Path, **given: Any) -> "RunFolder":
     """Open the folder of an earlier run to go on with it; given: settings that change.
 
     Raises ValueError for a change that would make it another run, and if the folder is in use.
     """
-    if "out" in given:
-        raise ValueError("give --resume or --out, not both: a run goes on in its own folder")
+    checks.require("out" not in given, "give --resume or --out, not both: a run keeps its folder")
     if "data" in given:
-        given = {**given, "data": locate(given["data"])}
+        given["data"] = locate(given["data"])
     run = open_run(path)
     run.settings = settle_again(vars(run.settings), given)
     run.begin()
@@ -93,8 +89,7 @@ def resume_run(path: str | Path, given: Mapping[str, Any]) -> "RunFolder":
 def open_run(path: str | Path) -> "RunFolder":
     """Open the folder of an earlier run to read it. Raises ValueError if it is not whole."""
     file = Path(path) / CONFIG
-    if not file.is_file():
-        raise ValueError(f"there is no run in {path}: it would hold a {CONFIG}")
+    checks.require(file.is_file(), f"there is no run in {path}: it would hold a {CONFIG}")
     settings = read_settings(file)
     for name in SETTINGS.keys() - settings.keys() - {"out"}:
         raise ValueError(f"{file} is damaged: {name} is missing in it")
@@ -199,8 +194,8 @@ class RunFolder:
         if (self.data_folder / "train.npy").is_file():
             return TokenData(self.data_folder)
         prepared = TokenData(self.settings.data)
-        if prepared.about != read_about(self.data_folder):
-            raise ValueError(f"{prepared.folder} holds other tokens than when the run began")
+        same = prepared.about == read_about(self.data_folder)
+        checks.require(same, f"{prepared.folder} holds other tokens than when the run began")
         return prepared
 
     def append(self, name: str, text: str) -> None:
@@ -221,10 +216,10 @@ class RunFolder:
             ) from error
 
     def metrics(self) -> list[dict]:
-        """Return the lines of the metrics, except a last one that is not complete."""
+        """Return the lines of the metrics, which `cut_back` has left whole."""
         path = self.path / METRICS
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return [json.loads(line) for line in lines]
 
     def has_begun(self) -> bool:
         """Return whether there is a checkpoint to go on from."""

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from llmlib.cli.callbacks import Log, Look, Save
+from llmlib.cli.callbacks import Recorder
 from llmlib.cli.dataset import Batch, TokenData, peek
 from llmlib.cli.devices import choose_device, compiled
 from llmlib.cli.processes import Processes, StopRequest
@@ -30,7 +30,7 @@ def train_command(config: str | None = None, resume: str | None = None, **flags:
     given = (read_settings(config) if config else {}) | check_flags(flags)
     start = partial(resume_run, resume) if resume else new_run
     with Processes() as processes:
-        run = processes.by_writer(start, given)
+        run = processes.by_writer(partial(start, **given))
         try:
             return train(run, processes)
         except KeyboardInterrupt:  # before the first step, or a second one: nothing new to save
@@ -45,7 +45,7 @@ def train(run: RunFolder, processes: Processes) -> int:
     """Train from where the run stands to its end, or until it is asked to stop."""
     settings = run.settings
     checkpoint = run.load() if run.has_begun() else None
-    processes.by_writer(run.prepare_data, checkpoint)
+    processes.by_writer(partial(run.prepare_data, checkpoint))
     data = run.data()
     torch.manual_seed(settings.seed)
     model = GPT(model_config(settings, data.about["vocab_size"]))
@@ -57,10 +57,10 @@ def train(run: RunFolder, processes: Processes) -> int:
     trainer = make_trainer(model, settings, peek(loader, settings.batch_size), processes)
     processes.say(
         f"{run.path}: {model.num_parameters():,} parameters, {data.about['train']['n_tokens']:,} "
-        f"tokens to train on"
+        "tokens to train on"
     )
-    if checkpoint and checkpoint.training:
-        trainer.load_state_dict(checkpoint.training)
+    if checkpoint:
+        trainer.load_state_dict(checkpoint.training or {})
     if processes.rank:  # dropout must differ between processes, or they would learn less
         torch.manual_seed(hash((settings.seed, processes.rank, trainer.step)) % 2**63)
     if trainer.step >= settings.max_steps:
@@ -100,8 +100,7 @@ def take_steps(
     """Run the trainer's loop, with the callbacks of the one writer, until its end or a request."""
     last = run.settings.max_steps
     if processes.is_writer:
-        look = Look(run, data)
-        trainer.callbacks = [look, Log(run, look), Save(run, look)]
+        trainer.callbacks = [Recorder(run, data)]
         if trainer.step == 0:
             run.save("latest", trainer)
     hidden = None if processes.is_writer else True  # None: the bar is shown in a terminal only
