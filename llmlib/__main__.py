@@ -9,14 +9,13 @@ import os
 import sys
 from importlib import import_module
 
-from llmlib.cli import console
-from llmlib.cli.arguments import make_parser
+from llmlib.cli import arguments, console
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     console.accept_any_text()
-    given = vars(make_parser().parse_args(argv))
+    given = vars(arguments.make_parser().parse_args(argv))
     command = given.pop("command")
     try:
         # imported now, and torch with it: help and a misspelt flag need neither

@@ -19,12 +19,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from llmlib import checks
 from llmlib.cli.prepare import FORMAT, VERSION
-from llmlib.data.batches import (
-    DocumentDataset,
-    LengthSampler,
-    create_dataloader,
-    create_document_loader,
-)
+from llmlib.data import batches
 from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.folders import load_tokenizer
 
@@ -90,7 +85,8 @@ class TokenData:
         """Return shuffled batches to train on: of every batch, the share of this process."""
         hint = f"{world} processes cannot share its rows equally"
         checks.require(batch_size % world == 0, f"batch_size is {batch_size}: {hint}")
-        generator = torch.Generator().manual_seed(seed)
+        options: dict[str, Any] = {"generator": torch.Generator().manual_seed(seed)}
+        options["batch_size"] = batch_size
         if self.about["rows"] == "documents":
             documents = self.documents("train")
             longest = max(map(len, documents)) + 1
@@ -99,13 +95,9 @@ class TokenData:
                     f"context_length is {context_length}, but the longest story with its "
                     f"<|endoftext|> has {longest} tokens: give --context-length {longest} or more"
                 )
-            loader = create_document_loader(
-                documents, self.end_of_text, batch_size, generator=generator
-            )
+            loader = batches.create_document_loader(documents, self.end_of_text, **options)
         else:
-            loader = create_dataloader(
-                self.ids("train"), context_length, batch_size=batch_size, generator=generator
-            )
+            loader = batches.create_dataloader(self.ids("train"), context_length, **options)
         share = Share(loader.sampler, rank, world)
         return DataLoader(loader.dataset, sampler=share, batch_size=None)
 
@@ -149,11 +141,11 @@ def measure_documents(
     documents: Sequence, end_of_text: int, context_length: int, batch_size: int, nats: Sequence
 ) -> Measure:
     """Put one document in each row; nats: the least that each can cost, its end included."""
-    dataset = DocumentDataset(documents, end_of_text, context_length)
+    dataset = batches.DocumentDataset(documents, end_of_text, context_length)
     # no DataLoader: it would draw a seed from torch's generator, which training reads from
-    rows = LengthSampler(dataset.lengths, batch_size, shuffle=False, drop_last=False)
-    batches = [dataset[indices] for indices in rows]
-    return Measure(batches, float(sum(nats)) / int(dataset.lengths.sum()))
+    order = batches.LengthSampler(dataset.lengths, batch_size, shuffle=False, drop_last=False)
+    floor = float(sum(nats)) / int(dataset.lengths.sum())
+    return Measure([dataset[indices] for indices in order], floor)
 
 
 def measure_windows(

@@ -29,16 +29,7 @@ from filelock import FileLock, Timeout
 from llmlib import checks, files
 from llmlib.cli.dataset import TokenData, read_about
 from llmlib.cli.prepare import prepare
-from llmlib.cli.settings import (
-    DATA,
-    MODEL,
-    SETTINGS,
-    TRAINING,
-    read_settings,
-    settle,
-    settle_again,
-    values,
-)
+from llmlib.cli.settings import CHANGEABLE, PREPARED, SETTINGS, read_settings, settle, values
 from llmlib.data import corpora
 from llmlib.model.config import GPTConfig
 from llmlib.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -57,7 +48,7 @@ def new_run(data: str | None = None, out: str | None = None, **given: Any) -> "R
     data, corpus = locate(data), None
     if Path(data).is_dir():
         corpus = read_about(data)["corpus"]
-        for name in sorted(given.keys() & {setting.name for setting in DATA} - {"seed"}):
+        for name in sorted(given.keys() & PREPARED):
             raise ValueError(f"{name} was decided when {data} was prepared: leave it out")
     settings = settle({**given, "data": data}, corpus)
     name = f"runs/{Path(data).stem}-{settings.preset}"
@@ -81,7 +72,12 @@ def resume_run(path: str | Path, **given: Any) -> "RunFolder":
     if "data" in given:
         given["data"] = locate(given["data"])
     run = open_run(path)
-    run.settings = settle_again(vars(run.settings), given)
+    for name, value in given.items():
+        own = getattr(run.settings, name)
+        if name not in CHANGEABLE and value != own:
+            change = f"this run has {name} {own!r}, and cannot go on with {value!r}"
+            raise ValueError(f"{change}: start a new run for that")
+    vars(run.settings).update(given)
     run.begin()
     return run
 
@@ -112,13 +108,13 @@ def locate(data: str | None) -> str:
 
 def model_config(settings: SimpleNamespace, vocab_size: int) -> GPTConfig:
     """Return the configuration of the model: the preset's, with the sizes that were given."""
-    sizes = {k: size for k, size in values(settings, MODEL).items() if size is not None}
+    sizes = {k: size for k, size in values(settings, "model").items() if size is not None}
     return GPTConfig.preset(settings.preset, vocab_size=vocab_size, **sizes)
 
 
 def train_config(settings: SimpleNamespace) -> TrainConfig:
     """Return the configuration of the training."""
-    return TrainConfig(**values(settings, TRAINING))
+    return TrainConfig(**values(settings, "training"))
 
 
 class RunFolder:
@@ -169,7 +165,7 @@ class RunFolder:
         if (folder / "data.json").is_file():
             return
         if not Path(settings.data).is_dir():
-            prepare(settings.data, folder, **values(settings, DATA))
+            prepare(settings.data, folder, **values(settings, "data"))
             return
         with files.making_folder(folder) as beside:
             for path in Path(settings.data).glob("*.json"):

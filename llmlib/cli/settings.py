@@ -84,7 +84,7 @@ RUN = [
     Setting("save_every", int, 250, "steps from one checkpoint to the next", least=1),
     Setting("n_samples", int, 2, "samples per look; of stories, the default is 32", least=1),
 ]
-GROUPS = {"data": DATA, "model": START + MODEL, "training": TRAINING, "run": RUN}
+GROUPS = {"data": DATA, "start": START, "model": MODEL, "training": TRAINING, "run": RUN}
 SETTINGS = {setting.name: setting for group in [PLACES, *GROUPS.values()] for setting in group}
 
 # What suits the story world (notebook 06): in minutes on two cores it is near its floor.
@@ -101,7 +101,8 @@ STORY_RECIPE = {
 
 # A run is resumed with the settings it began with. These may change; the others may not.
 CHANGEABLE = {setting.name for setting in TRAINING + RUN} - {"batch_size", "optimizer"}
-
+# What was decided when a folder was prepared.
+PREPARED = {setting.name for setting in DATA} - {"seed"}
 
 WORDS: dict[type, str] = {
     bool: "true or false",
@@ -181,9 +182,9 @@ def check_flags(flags: Mapping[str, object]) -> dict[str, Any]:
             for name, value in flags.items()}  # fmt: skip
 
 
-def values(settings: SimpleNamespace, table: list[Setting]) -> dict[str, Any]:
-    """Return the values of the settings in a table, by name."""
-    return {setting.name: getattr(settings, setting.name) for setting in table}
+def values(settings: SimpleNamespace, group: str) -> dict[str, Any]:
+    """Return the values of the settings in a group, by name."""
+    return {setting.name: getattr(settings, setting.name) for setting in GROUPS[group]}
 
 
 def settle(given: Mapping[str, Any], corpus: str | None = None) -> SimpleNamespace:
@@ -194,17 +195,3 @@ def settle(given: Mapping[str, Any], corpus: str | None = None) -> SimpleNamespa
     defaults = {setting.name: setting.default for group in GROUPS.values() for setting in group}
     recipe = STORY_RECIPE if "stories" in (given.get("data"), corpus) else {}
     return SimpleNamespace(**{**defaults, **recipe, **given})
-
-
-def settle_again(stored: Mapping[str, Any], given: Mapping[str, Any]) -> SimpleNamespace:
-    """Return the settings of a resumed run: its own, with the changes that are possible.
-
-    Raises ValueError for a change that would make it another run.
-    """
-    for name, value in given.items():
-        if name not in CHANGEABLE and value != stored.get(name):
-            raise ValueError(
-                f"this run has {name} {stored.get(name)!r}, and cannot go on with {value!r}: "
-                "start a new run for that"
-            )
-    return SimpleNamespace(**{**stored, **given})

@@ -8,7 +8,6 @@ checkpoint as if nothing had happened, bit for bit.
 import shutil
 import sys
 from functools import partial
-from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -16,7 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from llmlib.cli.callbacks import Recorder
-from llmlib.cli.dataset import Batch, TokenData, peek
+from llmlib.cli.dataset import Batch, peek
 from llmlib.cli.devices import choose_device, compiled
 from llmlib.cli.processes import Processes, StopRequest
 from llmlib.cli.run_folder import RunFolder, model_config, new_run, resume_run, train_config
@@ -54,11 +53,9 @@ def train(run: RunFolder, processes: Processes) -> int:
         checkpoint.load_into(model)
     sizes = (model.config.context_length, settings.batch_size)
     loader = data.train_loader(*sizes, settings.seed, processes.rank, processes.world)
-    trainer = make_trainer(model, settings, peek(loader, settings.batch_size), processes)
-    processes.say(
-        f"{run.path}: {model.num_parameters():,} parameters, {data.about['train']['n_tokens']:,} "
-        "tokens to train on"
-    )
+    trainer = make_trainer(model, run, peek(loader, settings.batch_size), processes)
+    n_parameters, n_tokens = model.num_parameters(), data.about["train"]["n_tokens"]
+    processes.say(f"{run.path}: {n_parameters:,} parameters, {n_tokens:,} tokens to train on")
     if checkpoint:
         trainer.load_state_dict(checkpoint.training or {})
     if processes.rank:  # dropout must differ between processes, or they would learn less
@@ -66,16 +63,19 @@ def train(run: RunFolder, processes: Processes) -> int:
     if trainer.step >= settings.max_steps:
         processes.say(f"all {trainer.step:,} steps are taken: give --max-steps to go on")
         return 0
-    return take_steps(run, data, trainer, loader, processes)
+    if processes.is_writer:
+        trainer.callbacks = [Recorder(run, data)]
+        if trainer.step == 0:
+            run.save("latest", trainer)
+    return take_steps(run, trainer, loader, processes)
 
 
-def make_trainer(
-    model: GPT, settings: SimpleNamespace, first: Batch, processes: Processes
-) -> Trainer:
+def make_trainer(model: GPT, run: RunFolder, first: Batch, processes: Processes) -> Trainer:
     """Return the trainer of a model, on its device, compiled on request, joined with others.
 
     first: a batch to try a device and compiling with.
     """
+    settings = run.settings
     device, reason = choose_device(settings.device, model, first, processes.local_rank)
     if processes.any(device.type == "cpu") and device.type != "cpu":
         device, reason = torch.device("cpu"), "another process needs it"
@@ -94,15 +94,9 @@ def make_trainer(
     return trainer
 
 
-def take_steps(
-    run: RunFolder, data: TokenData, trainer: Trainer, loader: DataLoader, processes: Processes
-) -> int:
-    """Run the trainer's loop, with the callbacks of the one writer, until its end or a request."""
+def take_steps(run: RunFolder, trainer: Trainer, loader: DataLoader, processes: Processes) -> int:
+    """Run the trainer's loop until its end or a request."""
     last = run.settings.max_steps
-    if processes.is_writer:
-        trainer.callbacks = [Recorder(run, data)]
-        if trainer.step == 0:
-            run.save("latest", trainer)
     hidden = None if processes.is_writer else True  # None: the bar is shown in a terminal only
     bar = tqdm(total=last, initial=trainer.step, unit="step", disable=hidden)
     with StopRequest() as stop, bar:
@@ -122,7 +116,6 @@ def take_steps(
 def stopped(what: str, run: RunFolder, processes: Processes) -> int:
     """Say on stderr what has happened and which command goes on from there; return 130."""
     if processes.is_writer:
-        print(
-            f"{what}; go on with: {processes.command()} train --resume {run.path}", file=sys.stderr
-        )
+        command = f"{processes.command()} train --resume {run.path}"
+        print(f"{what}; go on with: {command}", file=sys.stderr)
     return 130
