@@ -137,11 +137,9 @@ def home() -> Path:
 
 def user_cache() -> Path:
     """Return the folder for llmlib's files in the cache of the user, as the system names it."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "llmlib"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "llmlib"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmlib"
+    windows, linux = os.environ.get("LOCALAPPDATA"), os.environ.get("XDG_CACHE_HOME")
+    places = {"win32": windows or "~/AppData/Local", "darwin": "~/Library/Caches"}
+    return Path(places.get(sys.platform, linux or "~/.cache"), "llmlib").expanduser()
 
 
 def shipped(name: str) -> Path:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from sys import maxsize
 from typing import Any
 
 import numpy as np
@@ -101,16 +102,14 @@ class TokenData:
         share = Share(loader.sampler, rank, world)
         return DataLoader(loader.dataset, sampler=share, batch_size=None)
 
-    def measure(
-        self, context_length: int, batch_size: int, max_tokens: int | None = None
-    ) -> Measure:
+    def measure(self, context_length: int, batch_size: int, max_tokens: int = maxsize) -> Measure:
         """Return the validation part, or about max_tokens of it, as batches to evaluate on."""
         sizes = (self.end_of_text, context_length, batch_size)
         if self.about["rows"] == "windows":
             return measure_windows(self.ids("val")[:max_tokens], *sizes)
         documents, nats = self.documents("val"), np.load(self.folder / "val_nats.npy")
         ends = np.cumsum([len(ids) + 1 for ids in documents])
-        n = len(documents) if max_tokens is None else max(1, int((ends <= max_tokens).sum()))
+        n = max(1, int((ends <= max_tokens).sum()))
         return measure_documents(documents[:n], *sizes, nats[:n])
 
 

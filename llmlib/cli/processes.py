@@ -11,8 +11,6 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from llmlib.cli.console import tell
 
@@ -64,7 +62,7 @@ class Processes:
         if self.world == 1:
             return work()
         message: list = [None, False]  # the result, and whether there is one
-        failure = None
+        failure: BaseException = self.lost()
         if self.is_writer:
             try:
                 message = [work(), True]
@@ -72,7 +70,7 @@ class Processes:
                 failure = error
         dist.broadcast_object_list(message, src=0, device=torch.device("cpu"))
         if not message[1]:
-            raise failure or self.lost()
+            raise failure
         return message[0]
 
     def any(self, flag: bool) -> bool:
@@ -89,10 +87,6 @@ class Processes:
         nodes = f"--nnodes={self.world // here} … " * (self.world > here)
         many = f"torchrun {nodes}--nproc_per_node={here} -m "
         return many * (self.world > 1) + "llmlib"
-
-    def wrap(self, loss: nn.Module) -> nn.Module:
-        """Return the loss with gradients that are the mean over all processes."""
-        return DistributedDataParallel(loss) if self.world > 1 else loss
 
 
 class StopRequest:

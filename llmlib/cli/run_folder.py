@@ -205,11 +205,8 @@ class RunFolder:
         try:
             yield self.path / name
         except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{self.path / name} could not be written: {error.strerror}. "
-                "The checkpoints are untouched",
-            ) from error
+            what = f"{self.path / name} could not be written: {error.strerror}"
+            raise OSError(error.errno, f"{what}. The checkpoints are untouched") from error
 
     def metrics(self) -> list[dict]:
         """Return the lines of the metrics, which `cut_back` has left whole."""

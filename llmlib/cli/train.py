@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -87,7 +88,7 @@ def make_trainer(model: GPT, run: RunFolder, first: Batch, processes: Processes)
         if settings.compile:
             loss, word = compiled(loss, first)
             processes.say(word)
-        return processes.wrap(loss)
+        return DistributedDataParallel(loss) if processes.world > 1 else loss
 
     trainer = Trainer(model, train_config(settings), wrap=wrap)
     torch.manual_seed(settings.seed)  # whatever was drawn before: the steps begin here
