@@ -31,8 +31,8 @@ def evaluate_command(
     checks.whole_number("batch_size", batch_size)
     found = find_model(checkpoint)
     is_run = found.layout == "run"
-    fact = is_run or text is not None
-    checks.require(fact, f"{checkpoint} kept no text for validation: give --text FILE")
+    has_text = is_run or text is not None
+    checks.require(has_text, f"{checkpoint} kept no text for validation: give --text FILE")
     model, tokenizer = load_model(checkpoint)
     context = model.config.context_length
     if text is None:

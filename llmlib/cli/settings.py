@@ -36,7 +36,7 @@ class Setting(NamedTuple):
 
 
 TOKENIZERS = (
-    "word (the default of stories), char, bpe, wordpiece, unigram (these are learned here), gpt2, "
+    "word (used for stories), char, bpe, wordpiece, unigram (these are learned here), gpt2, "
     "or a file that `llmlib tokenizer` wrote"
 )
 PLACES = [
@@ -82,7 +82,7 @@ RUN = [
     Setting("eval_every", int, 250, "steps from one look at loss and samples to the next", least=1),
     Setting("eval_tokens", int, 20_000, "validation tokens per look", least=1),
     Setting("save_every", int, 250, "steps from one checkpoint to the next", least=1),
-    Setting("n_samples", int, 2, "samples per look; of stories, the default is 32", least=1),
+    Setting("n_samples", int, 2, "samples per look, for stories 32", least=1),
 ]
 GROUPS = {"data": DATA, "start": START, "model": MODEL, "training": TRAINING, "run": RUN}
 SETTINGS = {setting.name: setting for group in [PLACES, *GROUPS.values()] for setting in group}
