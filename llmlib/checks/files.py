@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from llmlib.checks.values import require
+
 
 class FileError(ValueError):
     """A file is damaged, missing or of another kind, or a tensor in it cannot be read.
@@ -59,6 +61,5 @@ def read_json(path: Path) -> dict[str, Any]:
             content = json.loads(data)
         except (ValueError, RecursionError):
             raise ValueError(f"it is not JSON{looks_like(data)}") from None
-        if not isinstance(content, dict):
-            raise ValueError("it is not a JSON object: it should begin with {")
+        require(isinstance(content, dict), "it is not a JSON object: it should begin with {")
         return content

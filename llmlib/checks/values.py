@@ -1,6 +1,6 @@
 """Values and tensors of ids: the primitives that the other checks use."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -12,8 +12,7 @@ T = TypeVar("T")
 
 def whole_number(name: str, value: object, least: int = 1, most: int | None = None) -> None:
     """Raise ValueError unless a value is an int (not a bool) from `least` to `most`."""
-    fits = type(value) is int and value >= least and (most is None or value <= most)
-    if not fits:
+    if type(value) is not int or value < least or (most is not None and value > most):
         allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name} is {value!r}: it must be an int {allowed}")
 
@@ -36,14 +35,6 @@ def one_of(name: str, value: object, allowed: Collection[object]) -> None:
         raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(map(str, allowed))}")
 
 
-def known_fields(cls: type[Any], given: Iterable[str]) -> None:
-    """Raise TypeError, naming the nearest field, for a keyword that a dataclass does not have."""
-    names = [field.name for field in fields(cls)]
-    for name in given:
-        if name not in names:
-            raise TypeError(f"{cls.__name__} has no field {name!r}: {suggest(name, names)}")
-
-
 def known_name(kind: str, name: str, allowed: Collection[str]) -> None:
     """Raise ValueError, naming the nearest one, for a name that is not among the allowed ones."""
     if name not in allowed:
@@ -62,8 +53,10 @@ class KnownFields:
     In __new__, which sees the keywords before the generated __init__ refuses them without a hint.
     """
 
-    def __new__(cls: type[T], *args: object, **given: object) -> T:
-        known_fields(cls, given)
+    def __new__(cls: type[Any], *args: object, **given: object) -> Any:
+        names = [field.name for field in fields(cls)]
+        for name in given.keys() - set(names):
+            raise TypeError(f"{cls.__name__} has no field {name!r}: {suggest(name, names)}")
         return object.__new__(cls)
 
 

@@ -160,10 +160,10 @@ def test_a_damaged_folder_is_noticed(tmp_path, capsys):
     whole = (tmp_path / "p" / "train.npy").read_bytes()
     about_text = (tmp_path / "p" / "data.json").read_text()
     for name, content, expected in [
-        ("train.npy", whole[:-100], "train.npy is damaged"),
-        ("train.npy", b"", "train.npy is damaged"),
-        ("train.npy", b"PK" + whole, "train.npy is damaged"),
-        ("data.json", b"{", "data.json is damaged"),
+        ("train.npy", whole[:-100], "train.npy: it is damaged"),
+        ("train.npy", b"", "train.npy: it is damaged"),
+        ("train.npy", b"PK" + whole, "train.npy: it is damaged"),
+        ("data.json", b"{", "data.json: it is not JSON"),
         ("data.json", b"{}", "was not written by llmlib prepare"),
         ("tokenizer.json", b"[]", "is not a JSON object"),
     ]:

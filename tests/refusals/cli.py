@@ -401,7 +401,7 @@ REFUSALS = [
     # ---- a prepared folder
     spoilt_prepared("train.npy", lambda octets: octets[:-100], "damaged", "prepare"),
     spoilt_prepared("train.npy", lambda octets: b"PK" + octets, "prepare", "damaged"),
-    spoilt_prepared("data.json", lambda octets: b"{", "damaged"),
+    spoilt_prepared("data.json", lambda octets: b"{", "not JSON"),
     spoilt_prepared("data.json", lambda octets: b"{}", "llmlib prepare"),
     spoilt_prepared("data.json", about(version=9), "version", "9", "prepare"),
     row(
