@@ -58,30 +58,34 @@ class MergeTable:
     """
 
     def __init__(self, words: Mapping[str, int]):
-        cut = [letters(word) for word in words]
-        self.symbols = list(dict.fromkeys(symbol for word in cut for symbol in word))
-        self.ids = {symbol: number for number, symbol in enumerate(self.symbols)}
-        self.words = [[self.ids[symbol] for symbol in word] for word in cut]
+        self.ids: dict[str, int] = {}  # symbol -> number
+        # one character for each symbol, chr(number), so that str.replace merges a pair
+        self.words = ["".join(map(self.sign, letters(word))) for word in words]
         self.weights = list(words.values())
         # A merge takes one symbol out of a word and makes at most two new pairs there. So these
         # rows, and these symbols, are always enough.
         size = sum(map(len, self.words))
-        self.symbol_counts = np.zeros(len(self.symbols) + size)
+        self.symbol_counts = np.zeros(len(self.ids) + size)
         self.left, self.right = np.zeros((2, 3 * size), dtype=np.int64)
         self.count = np.zeros(3 * size)
-        self.rows: dict[tuple[int, int], int] = {}
+        self.rows: dict[tuple[str, str], int] = {}
         self.found_in: dict[int, set[int]] = defaultdict(set)  # row -> words
         for number in range(len(self.words)):
             self.add(number, 1)
 
-    def add(self, number: int, sign: int) -> None:
-        """Add the symbols and pairs of a word to the counts (sign 1), or subtract them (-1)."""
-        word, weight = self.words[number], sign * self.weights[number]
+    def sign(self, symbol: str) -> str:
+        """Return the character that stands for a symbol; a new symbol gets the next number."""
+        return chr(self.ids.setdefault(symbol, len(self.ids)))
+
+    def add(self, number: int, times: int) -> None:
+        """Add the symbols and pairs of a word to the counts, or subtract them (times -1)."""
+        word, weight = self.words[number], times * self.weights[number]
         for symbol in word:
-            self.symbol_counts[symbol] += weight
+            self.symbol_counts[ord(symbol)] += weight
         for pair in zip(word, word[1:]):
-            row = self.rows.setdefault(pair, len(self.rows))
-            self.left[row], self.right[row] = pair
+            if (row := self.rows.get(pair)) is None:
+                row = self.rows[pair] = len(self.rows)
+                self.left[row], self.right[row] = map(ord, pair)
             self.count[row] += weight
             self.found_in[row].add(number)
 
@@ -97,19 +101,12 @@ class MergeTable:
     def merge(self, row: int) -> str:
         """Join the pair of a row everywhere, and return the new piece."""
         a, b = int(self.left[row]), int(self.right[row])
-        piece = self.symbols[a] + self.symbols[b].removeprefix(INSIDE)
-        new = self.ids.setdefault(piece, len(self.ids))
-        if new == len(self.symbols):
-            self.symbols.append(piece)
+        symbols = list(self.ids)
+        piece = symbols[a] + symbols[b].removeprefix(INSIDE)
+        sign = self.sign(piece)
         for number in sorted(self.found_in.pop(row)):
             self.add(number, -1)
-            joined: list[int] = []
-            for symbol in self.words[number]:
-                if joined and joined[-1] == a and symbol == b:
-                    joined[-1] = new
-                else:
-                    joined.append(symbol)
-            self.words[number] = joined
+            self.words[number] = self.words[number].replace(chr(a) + chr(b), sign)
             self.add(number, 1)
         return piece
 
@@ -147,13 +144,7 @@ class WordPieceTokenizer(VocabularyTokenizer):
     @staticmethod
     def join(pieces: Iterable[str]) -> str:
         """Put pieces together into words, and words into a text."""
-        words = []
-        for piece in pieces:
-            if piece.startswith(INSIDE) and words:
-                words[-1] += piece.removeprefix(INSIDE)
-            else:
-                words.append(piece)
-        return join_words(words)
+        return join_words(" ".join(pieces).replace(f" {INSIDE}", "").split())
 
     @classmethod
     def train(
