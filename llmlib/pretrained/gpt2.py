@@ -231,11 +231,10 @@ def vocabulary_texts(tokenizer: ByteTokenizer) -> tuple[str, str]:
     """
     checks.byte_tokenizer(tokenizer)
     content = tokenizer.vocabulary()
-    checks.gpt2_pattern(content.pattern)
-    expected = vocabulary_of(content.merges)
-    checks.merge_order(content.tokens, expected, content.special_tokens, "the merges")
+    texts = gpt2_files(content)
+    checks.merge_order(content, vocabulary_of(content.merges), "the merges")
     checks.ends_documents(content.special_tokens, "the tokenizer")
-    return gpt2_files(content)
+    return texts
 
 
 def save_openai(model: GPT, folder: str | Path, tokenizer: ByteTokenizer) -> None:

@@ -14,7 +14,7 @@ import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import combinations, pairwise
+from itertools import chain, combinations, pairwise
 
 import numpy as np
 import regex
@@ -268,14 +268,13 @@ class UnigramTokenizer(VocabularyTokenizer):
         vocab_size. max_characters: how many single characters are pieces; the rarer ones are
         written as bytes. Raises ValueError for an empty text, and if the characters do not fit.
         """
-        words, counts = Counter(), Counter()
-        for text in [texts] if isinstance(texts, str) else texts:
-            words.update(WORD.findall(text))
-            counts.update(text)
+        texts = [texts] if isinstance(texts, str) else texts
+        words = Counter(chain.from_iterable(map(WORD.findall, texts)))
+        counts = Counter(chain.from_iterable(words.elements()))
         common = {character for character, _ in counts.most_common(max_characters)}
         n_fixed = len(BYTES) + 2
-        needed = f"256 bytes, {len(common)} characters and 2 special tokens"
-        checks.learnable(words, vocab_size, n_fixed + len(common), needed, "max_characters")
+        needed = f"256 bytes, {len(common)} characters (see max_characters) and 2 special tokens"
+        checks.learnable(words, vocab_size, n_fixed + len(common), needed)
         used = {w: n for w, n in words.items() if len(w) <= LONGEST_WORD and common.issuperset(w)}
         pieces, _ = train_pieces(used, vocab_size - n_fixed, seed_size=seed_size or 10 * vocab_size)
         return cls(pieces)

@@ -10,6 +10,7 @@ et al. 2018 (notation). What is left out: BERT's normalization (lower case, acce
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import regex
@@ -156,15 +157,13 @@ class WordPieceTokenizer(VocabularyTokenizer):
         many single letters (with and without `##`) are known; a word with a rarer letter is not
         used. Raises ValueError for an empty text, and if the letters alone do not fit.
         """
-        words = Counter()
-        for text in [texts] if isinstance(texts, str) else texts:
-            words.update(WORD.findall(text))
-        counts = Counter()
+        texts = [texts] if isinstance(texts, str) else texts
+        words, counts = Counter(chain.from_iterable(map(WORD.findall, texts))), Counter()
         for word, n in words.items():
             counts.update(dict.fromkeys(letters(word), n))
         alphabet = sorted(counts, key=lambda letter: (-counts[letter], letter))[:max_letters]
-        needed = f"{len(alphabet)} letters and 2 special tokens"
-        checks.learnable(words, vocab_size, len(alphabet) + 2, needed, "max_letters")
+        needed = f"{len(alphabet)} letters (see max_letters) and 2 special tokens"
+        checks.learnable(words, vocab_size, len(alphabet) + 2, needed)
         known = set(alphabet)
         table = MergeTable({w: n for w, n in words.items() if known.issuperset(letters(w))})
         tokens = dict.fromkeys(sorted(alphabet))
