@@ -8,8 +8,6 @@ from pathlib import Path
 
 from llmlib import checks
 from llmlib.data import corpora
-from llmlib.tokenization.base import END_OF_TEXT
-from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.folders import KINDS
 
 
@@ -27,11 +25,8 @@ def tokenizer_command(
     checks.require(path.parent.is_dir(), f"{path.parent} is not a folder: make it, or change --out")
     checks.require(fits, f"a {kind} tokenizer is written to a .json file and has no pattern")
     text = "\n\n".join(corpora.documents(data))
-    if kind == "bpe":
-        size = 4000 if vocab_size is None else vocab_size
-        tokenizer = BPETokenizer.train(text, size, pattern=pattern, special_tokens=[END_OF_TEXT])
-    else:
-        tokenizer = KINDS[kind].from_text(text, vocab_size)
+    settings = {"pattern": pattern} if kind == "bpe" else {}
+    tokenizer = KINDS[kind].from_text(text, vocab_size, **settings)
     tokenizer.save(path)
     beginning = text[:1_000_000]
     n_tokens = len(tokenizer.encode(beginning, disallowed_special=()))

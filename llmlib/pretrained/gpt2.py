@@ -22,12 +22,11 @@ from safetensors.torch import save_file
 from llmlib import checks, files
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
-from llmlib.pretrained.gpt2_files import OPENAI, find_folder
+from llmlib.pretrained.gpt2_files import find_folder
 from llmlib.pretrained.tensor_bundle import TensorBundle, write_bundle
 from llmlib.tokenization.base import END_OF_TEXT
 from llmlib.tokenization.bpe import ByteTokenizer
 from llmlib.tokenization.formats import gpt2_files, vocabulary_of
-from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
 
 NAMES = {  # ours, which are Hugging Face's too -> OpenAI's; N is the number of a block
     "wte.weight": "model/wte",
@@ -206,14 +205,6 @@ def check_sizes(weights: OpenAIWeights | HuggingFaceWeights) -> None:
     checks.block_count(weights.file, len(blocks), config.n_layers)
 
 
-def load_tokenizer(name: str | Path) -> TiktokenTokenizer:
-    """Return the tokenizer of a GPT-2, by name or from the files of its vocabulary in a folder.
-
-    Raises FileNotFoundError if they are missing, and FileError if they do not fit together.
-    """
-    return gpt2_tokenizer() if str(name) in OPENAI else TiktokenTokenizer.load(name)
-
-
 def stored_tensors(model: GPT) -> dict[str, torch.Tensor]:
     """Return the tensors of a model by our names, in float32 and as both layouts store them."""
     tensors = {}
@@ -240,11 +231,10 @@ def vocabulary_texts(tokenizer: ByteTokenizer) -> tuple[str, str]:
     """
     checks.byte_tokenizer(tokenizer)
     content = tokenizer.vocabulary()
-    checks.gpt2_pattern(content.pattern)
-    expected = vocabulary_of(content.merges)
-    checks.merge_order(content.tokens, expected, content.special_tokens, "the merges")
+    texts = gpt2_files(content)
+    checks.merge_order(content, vocabulary_of(content.merges), "the merges")
     checks.ends_documents(content.special_tokens, "the tokenizer")
-    return gpt2_files(content)
+    return texts
 
 
 def save_openai(model: GPT, folder: str | Path, tokenizer: ByteTokenizer) -> None:

@@ -18,6 +18,7 @@ from llmlib.pretrained import gpt2
 from llmlib.pretrained.gpt2_files import OPENAI, find_folder
 from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.folders import KINDS, load_tokenizer
+from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
 from llmlib.training.checkpoint import MANIFEST, load_checkpoint
 
 KNOWN_NAMES = [*OPENAI, "gpt2/nano"]  # the last one ships with the course
@@ -40,8 +41,10 @@ def load_model(name_or_path: str | Path, drop_rate: float | None = None) -> tupl
     """
     found = find_model(name_or_path)
     if found.layout == "gpt2":
-        name = name_or_path if str(name_or_path) in OPENAI else found.path
-        return gpt2.load_pretrained(found.path, drop_rate or 0.0), gpt2.load_tokenizer(name)
+        model = gpt2.load_pretrained(found.path, drop_rate or 0.0)
+        # not by load_tokenizer, which takes ids in any order: here, files of two models would pass
+        is_known = str(name_or_path) in OPENAI
+        return model, gpt2_tokenizer() if is_known else TiktokenTokenizer.load(found.path)
     checkpoint = load_checkpoint(found.path)
     if checkpoint.model_config is None:
         raise ValueError(f"{found.path} does not say which model its weights belong to")

@@ -10,9 +10,10 @@ from llmlib.checks import CheckpointError
 from llmlib.files import home
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
-from llmlib.pretrained.gpt2 import load_pretrained, load_tokenizer, save_pretrained
+from llmlib.pretrained.gpt2 import load_pretrained, save_pretrained
 from llmlib.pretrained.models import KNOWN_NAMES, find_model, load_model
 from llmlib.tokenization.bpe import BPETokenizer
+from llmlib.tokenization.folders import load_tokenizer
 from llmlib.tokenization.gpt2 import gpt2_encoding
 from llmlib.tokenization.unigram import UnigramTokenizer
 from llmlib.tokenization.wordpiece import WordPieceTokenizer

@@ -72,7 +72,6 @@ PLACES = {
     "write_bundle": "llmlib.pretrained.tensor_bundle",
     "crc32c": "llmlib.pretrained.crc",
     "load_pretrained": "llmlib.pretrained.gpt2",
-    "load_vocabulary": "llmlib.pretrained.gpt2:load_tokenizer",
     "load_model": "llmlib.pretrained.models",
     "save_openai": "llmlib.pretrained.gpt2",
     "save_pretrained": "llmlib.pretrained.gpt2",
@@ -176,6 +175,11 @@ def ids(*rows: list[int]) -> torch.Tensor:
 
 
 # --- tokenization
+
+
+def load_vocabulary(folder: Path):
+    """The tokenizer that belongs to a GPT-2 in a folder, as `load_model` reads it."""
+    return get("TiktokenTokenizer").load(folder)
 
 
 def load_tokenizer_file(path: Path):
@@ -363,7 +367,7 @@ def copy_huggingface(folder: Path) -> Path:
 def made_huggingface() -> Path:
     folder = lasting_folder() / "tiny"
     model = gpt(vocab_size=512)
-    get("save_pretrained")(model, folder, get("load_vocabulary")(NANO))
+    get("save_pretrained")(model, folder, load_vocabulary(NANO))
     return folder
 
 

@@ -373,7 +373,7 @@ def test_a_custom_pattern_must_make_up_the_text(small):
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_blocks_are_cut_where_any_text_would_be_split(pattern, texts, size):
     split, text = splitter(pattern), "".join(texts)
-    cut = list(blocks(texts, ["a b", "<|x|>"], size))
+    cut = list(blocks(texts, ["a b", "<|x|>"], size=size))
     assert "".join(cut) == text
     assert [piece for block in cut for piece in split(block)] == split(text)
     assert sum(block.count("a b") for block in cut) == text.count("a b")
@@ -385,7 +385,7 @@ def test_no_special_token_is_cut_in_two(gpt4_style, parts, size):
     tokenizer, _ = gpt4_style
     text = " ".join("".join(part) for part in parts)
     slices = [text[i : i + size] for i in range(0, len(text), size)]
-    cut = list(blocks(slices, tokenizer.special_tokens, size))
+    cut = list(blocks(slices, tokenizer.special_tokens, size=size))
     whole = tokenizer.encode(text, allowed_special="all")
     assert [i for block in cut for i in tokenizer.encode(block, allowed_special="all")] == whole
 
@@ -418,7 +418,7 @@ def test_a_stream_is_encoded_in_constant_memory(gpt2):
 
 
 def test_chinese_lines_without_spaces_are_streamed_too():
-    cut = list(blocks(["狐狸很聰明\n"] * 100, [], 50))
+    cut = list(blocks(["狐狸很聰明\n"] * 100, [], size=50))
     assert len(cut) > 5 and "".join(cut) == "狐狸很聰明\n" * 100
 
 
