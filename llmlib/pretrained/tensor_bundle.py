@@ -91,7 +91,8 @@ def parse_header(message: bytes) -> int:
     fields = parse_message(message)
     n_shards, endianness = read_field(fields, 1), read_field(fields, 2)
     version = read_field(parse_message(read_field(fields, 3, bytes)), 2)
-    checks.bundle_header(n_shards, endianness, version)
+    known = 0 < n_shards < 10**5 and not endianness and version <= 1
+    checks.require(known, f"{n_shards} shards, endianness {endianness}, version {version}")
     return n_shards
 
 

@@ -24,7 +24,7 @@ def find_generators(loader: Any) -> list[torch.Generator]:
     for name in ("sampler", "batch_sampler"):  # where torch's loaders and samplers keep each other
         inner = getattr(loader, name, None)
         found += find_generators(inner) if inner is not None else []
-    return list({id(generator): generator for generator in found}.values())
+    return list(dict.fromkeys(found))
 
 
 def random_states(loader: Iterable | None = None) -> dict[str, torch.Tensor]:
@@ -69,7 +69,7 @@ class Position:
             for batch in rest:
                 self.batch += 1
                 yield batch
-            checks.some_batches(self.batch)
+            checks.require(self.batch, "the loader gives no batches: there is nothing to train on")
             self.epoch, self.batch = self.epoch + 1, 0
             rest = self.start_epoch(loader)
 
