@@ -66,13 +66,6 @@ def ordered_keys(
         last = key
 
 
-def message_field(number: int, values: list, kind: type) -> Any:
-    """Return the one value of a protobuf field. Raises ValueError for several, or another kind."""
-    is_one = len(values) == 1 and isinstance(values[0], kind)
-    require(is_one, f"its field {number} is malformed")
-    return values[0]
-
-
 def bundle_files(prefix: Path, index: Path, most: int) -> None:
     """Raise ValueError if a path is not the prefix of a checkpoint, or its index is too large."""
     if not index.exists():
@@ -135,19 +128,13 @@ def model_settings(
         require(found == value, f"{name} is {found!r}: a GPT-2 has {value!r}")
 
 
-def stored_shape(
-    file: Path, name: str, found: tuple[int, ...] | None, expected: tuple[int, ...]
+def as_in_model(
+    file: Path, found: object, expected: object, what: str, tensor: str | None = None
 ) -> None:
-    """Raise FileError unless a file has a tensor, and with the shape that the model has."""
+    """Raise FileError unless a file has what the model has; what: the found one in words."""
     if found != expected:
-        has = "is not there" if found is None else f"has the shape {found}"
-        raise FileError(file, f"it {has}, where the model has {expected}", name)
-
-
-def block_count(file: Path, found: int, expected: int) -> None:
-    """Raise FileError unless a file has as many transformer blocks as its configuration says."""
-    if found != expected:
-        raise FileError(file, f"it has {found} blocks, where the model has {expected}")
+        has = "is not there" if found is None else f"has {what}"
+        raise FileError(file, f"it {has}, where the model has {expected}", tensor)
 
 
 def savable(model: Any, kind: type, n_tokens: int, needs_tied_head: bool = False) -> None:

@@ -44,10 +44,11 @@ def aux_weight(name: str, weights: float | dict[str, float]) -> float:
     return weights[name]
 
 
-def loader(given: Any, n_read: int, n_batches: int | None) -> None:
-    """Raise TypeError for a loader that can be read only once, ValueError for one of other size.
+def loader(given: Any, n_read: int, n_batches: int | None) -> int | None:
+    """Return the number of batches of a loader, if it knows it.
 
-    n_read: batches already read in an epoch of n_batches.
+    n_read: batches already read in an epoch of n_batches. Raises TypeError for a loader that can
+    be read only once, and ValueError for one of another size.
     """
     if isinstance(given, Iterator):
         raise TypeError(
@@ -60,6 +61,7 @@ def loader(given: Any, n_read: int, n_batches: int | None) -> None:
             f"training stands in an epoch of {n_batches} batches, but this loader has {n_given}: "
             "resume with the same data, batch size and number of processes"
         )
+    return n_given
 
 
 def some_targets(batches: Collection[tuple], ignore_index: int) -> None:
@@ -97,11 +99,12 @@ def trainer_state(state: Any, optimizer: str) -> None:
     require(saved_with == optimizer, f"the state {both}: make it with the same one")
 
 
-def optimizer_tensor(key: str, name: str, tensor: torch.Tensor, own: torch.Tensor | None) -> None:
-    """Raise ValueError if what an optimizer remembers does not fit the model's parameter."""
+def own_parameter(key: str, name: str, tensor: torch.Tensor, own: Any) -> torch.Tensor:
+    """Return a model's parameter. Raises ValueError if what an optimizer remembers does not fit."""
     if own is None or (key != "step" and tensor.shape != own.shape):
         found = "nothing" if own is None else tuple(own.shape)
         raise ValueError(
             f"the state holds {key} of {name} {tuple(tensor.shape)}, where the model has "
             f"{found}: build the model as it was when the state was saved"
         )
+    return own

@@ -187,7 +187,8 @@ def load_pretrained(name: str | Path, drop_rate: float = 0.0) -> GPT:
 def check_tensor(weights: OpenAIWeights | HuggingFaceWeights, name: str, shape: tuple) -> None:
     """Raise FileError unless a file has a parameter, and with its shape."""
     stored_name, expected = weights.stored(name, shape)
-    checks.stored_shape(weights.file, stored_name, weights.shapes.get(stored_name), expected)
+    found = weights.shapes.get(stored_name)
+    checks.as_in_model(weights.file, found, expected, f"the shape {found}", stored_name)
 
 
 def check_sizes(weights: OpenAIWeights | HuggingFaceWeights) -> None:
@@ -198,7 +199,7 @@ def check_sizes(weights: OpenAIWeights | HuggingFaceWeights) -> None:
     check_tensor(weights, "wpe.weight", (config.context_length, config.emb_dim))
     numbers = (re.match(r"(?:model/|transformer\.)?h\.?(\d+)[./]", name) for name in weights.shapes)
     blocks = {int(number[1]) for number in numbers if number}
-    checks.block_count(weights.file, len(blocks), config.n_layers)
+    checks.as_in_model(weights.file, len(blocks), config.n_layers, f"{len(blocks)} blocks")
 
 
 def load_tokenizer(name: str | Path) -> TiktokenTokenizer:

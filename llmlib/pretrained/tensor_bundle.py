@@ -83,7 +83,10 @@ class Entry(NamedTuple):
 
 def read_field(fields: dict[int, list], number: int, kind: type = int) -> Any:
     """Return the value of a field, zero or empty if it is absent. Raises ValueError for several."""
-    return checks.message_field(number, fields.get(number, [kind()]), kind)
+    values = fields.get(number, [kind()])
+    is_one = len(values) == 1 and isinstance(values[0], kind)
+    checks.require(is_one, f"its field {number} is malformed")
+    return values[0]
 
 
 def parse_header(message: bytes) -> int:

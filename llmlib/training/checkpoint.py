@@ -78,10 +78,7 @@ def remove_others(folder: Path, kept: set[str]) -> None:
 
 
 def save_checkpoint(
-    folder: str | Path,
-    model: nn.Module,
-    training: dict | None = None,
-    notes: dict | None = None,
+    folder: str | Path, model: nn.Module, training: dict | None = None, notes: dict | None = None
 ) -> None:
     """Write a checkpoint into a folder, in place of the one that may be there.
 
@@ -131,9 +128,7 @@ def load_checkpoint(folder: str | Path, model: nn.Module | None = None) -> Check
     folder = Path(folder)
     manifest = read_manifest(folder)
     weights, state = (read_tensors(folder, manifest["files"][n]) for n in ("weights", "training"))
-    training = manifest["training"]
-    if training is not None:
-        training = {**training, "tensors": state}
+    training = manifest["training"] and {**manifest["training"], "tensors": state}
     checkpoint = Checkpoint(folder, weights, manifest["model"], training, manifest["notes"])
     if model is not None:
         checkpoint.load_into(model)

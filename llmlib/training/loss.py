@@ -28,9 +28,7 @@ IGNORED = -100  # the target of a position that does not count: torch's own defa
 
 
 def cross_entropy(
-    logits: torch.Tensor,
-    targets: torch.Tensor,
-    reduction: str = "mean",
+    logits: torch.Tensor, targets: torch.Tensor, reduction: str = "mean"
 ) -> torch.Tensor:
     """Return the negative log-likelihood of the targets in nats, a tensor without dimensions.
 

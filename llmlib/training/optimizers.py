@@ -25,9 +25,7 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     Raises ValueError for a model without parameters to train.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    checks.require(
-        trained, "the model has no parameters to train: all are frozen, or there are none"
-    )
+    checks.require(trained, "the model has no parameters to train: all are frozen, or none exist")
     hidden = hidden_matrices(model) if config.optimizer == "muon" else []
     # compared as objects: `in` would compare the numbers of tensors
     rest = [p for p in trained if all(p is not other for other in hidden)]
@@ -96,8 +94,8 @@ def load_optimizer_state(
     for full_name, tensor in tensors.items():
         name, _, key = full_name.rpartition(".")
         # all are checked before the first one is put back
-        checks.optimizer_tensor(key, name, tensor, parameters.get(name))
-        values[id(parameters[name])][key] = tensor.to(parameters[name].device)
+        own = checks.own_parameter(key, name, tensor, parameters.get(name))
+        values[id(own)][key] = tensor.to(own.device)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             optimizer.state.update({p: values[id(p)] for p in group["params"]})

@@ -8,7 +8,7 @@ read are skipped. What is left out: loaders that can jump to a batch without rea
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -62,8 +62,7 @@ class Position:
         Raises TypeError for a loader that can be read only once, and ValueError for one that is
         empty or has another number of batches than before.
         """
-        checks.loader(loader, self.batch, self.n_batches)
-        self.n_batches = len(loader) if isinstance(loader, Sized) else None
+        self.n_batches = checks.loader(loader, self.batch, self.n_batches)
         rest = self.resume_epoch(loader) if self.batch else self.start_epoch(loader)
         while True:
             for batch in rest:

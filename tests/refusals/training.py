@@ -7,6 +7,7 @@ from unittest import mock
 
 import torch
 from torch import nn
+from toy import Toy
 
 from refusals import api
 from refusals.refusal import Refusal
@@ -189,6 +190,14 @@ REFUSALS = [
             ((0.9, None), ("second", "[1]"), "None"),
         ]
     ),
+    setting_row("aux_weights", -1, "number", "0", "dict"),
+    setting_row("aux_weights", "all", "number", "0", "dict"),
+    Refusal(
+        "config with a weight that is nan",
+        lambda tmp: api.TrainConfig(max_steps=10, aux_weights={"gate": NAN}),
+        ValueError,
+        ["aux_weights", "'gate'", "nan", "number"],
+    ),
     setting_row("dtype", "float16", "float32", "bfloat16"),
     setting_row("dtype", torch.bfloat16, "float32", "bfloat16"),
     setting_row("optimizer", "sgd", "adamw", "muon"),
@@ -350,6 +359,23 @@ REFUSALS = [
         other_number_of_batches,
         ValueError,
         ["2 batches", "5", "same", "batch size"],
+    ),
+    Refusal(
+        "step of no batches",
+        lambda tmp: api.trainer().take_step([]),
+        ValueError,
+        ["no batch", "one"],
+    ),
+    *(
+        Refusal(
+            f"loss without a weight among {[*weights]}",
+            lambda tmp, weights=weights: api.trainer(Toy(), aux_weights=weights).take_step(
+                [api.batch()]
+            ),
+            ValueError,
+            ["'gate'", "aux_weights", given, "weight"],
+        )
+        for weights, given in [({}, "none"), ({"other": 1.0}, "other")]
     ),
     Refusal(
         "training that diverges",
