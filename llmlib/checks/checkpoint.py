@@ -66,24 +66,21 @@ def checkpoint_file(path: Path, entry: dict[str, Any], named_by: str) -> None:
         require(fault is None, f"it is damaged: it {fault}. Use another checkpoint")
 
 
-def checkpoint_fits(
-    folder: Path,
-    saved: tuple[dict | None, dict[str, torch.Tensor]],
-    own: tuple[dict | None, dict[str, torch.Tensor]],
-) -> None:
-    """Raise FileError unless (configuration, weights) of a checkpoint and a model agree.
+def checkpoint_fits(saved: Any, config: dict | None, weights: dict[str, torch.Tensor]) -> None:
+    """Raise FileError unless a saved checkpoint has the configuration and the weights of a model.
 
     The dropout may differ, as it has no weights; so may a field that is younger than the file.
     """
-    (saved_config, saved_weights), (config, weights) = saved, own
     for name, here in (config or {}).items():
-        there = (saved_config or {}).get(name, here)
+        there = (saved.model_config or {}).get(name, here)
         if here != there and name != "drop_rate":
             difference = f"it has {name}={there!r}, the model has {name}={here!r}"
-            raise FileError(folder, f"{difference}: build the model from checkpoint.model_config")
-    for name in sorted(weights.keys() | saved_weights.keys()):
-        tensors = saved_weights.get(name), weights.get(name)
+            raise FileError(
+                saved.folder, f"{difference}: build the model from checkpoint.model_config"
+            )
+    for name in sorted(weights.keys() | saved.weights.keys()):
+        tensors = saved.weights.get(name), weights.get(name)
         there, here = ("nothing" if t is None else tuple(t.shape) for t in tensors)
         if there != here:
             difference = f"under the name {name!r} it has {there}, the model {here}"
-            raise FileError(folder, f"it does not fit the model: {difference}")
+            raise FileError(saved.folder, f"it does not fit the model: {difference}")

@@ -128,13 +128,11 @@ def model_settings(
         require(found == value, f"{name} is {found!r}: a GPT-2 has {value!r}")
 
 
-def as_in_model(
-    file: Path, found: object, expected: object, what: str, tensor: str | None = None
-) -> None:
+def as_in_model(file: Path, found: Any, expected: Any, what: str, name: str | None = None) -> None:
     """Raise FileError unless a file has what the model has; what: the found one in words."""
     if found != expected:
         has = "is not there" if found is None else f"has {what}"
-        raise FileError(file, f"it {has}, where the model has {expected}", tensor)
+        raise FileError(file, f"it {has}, where the model has {expected}", name)
 
 
 def savable(model: Any, kind: type, n_tokens: int, needs_tied_head: bool = False) -> None:

@@ -64,7 +64,7 @@ def find_model(name_or_path: str | Path) -> Path:
     for folder in (path, path / "best", path / "latest"):
         if (folder / MANIFEST).is_file():
             return folder
-    siblings = [p.name for p in path.parent.glob("*") if p.is_dir()] if path.name else []
+    siblings = [p.name for p in path.parent.glob("*") if p.is_dir()]
     near = [] if path.exists() else get_close_matches(path.name, [*siblings, *KNOWN_NAMES], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise FileNotFoundError(

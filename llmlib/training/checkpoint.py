@@ -53,8 +53,7 @@ class Checkpoint:
 
         Raises FileError, and changes nothing, if they do not fit.
         """
-        own = config_fields(model), model.state_dict()
-        checks.checkpoint_fits(self.folder, (self.model_config, self.weights), own)
+        checks.checkpoint_fits(self, config_fields(model), model.state_dict())
         model.load_state_dict(self.weights)
 
 
