@@ -65,6 +65,6 @@ def read_json(path: Path) -> dict[str, Any]:
         try:
             content = json.loads(data)
         except (ValueError, RecursionError):
-            raise ValueError("it is not JSON: damaged, or another kind of file") from None
+            raise ValueError("it is not JSON: it is damaged, or of another kind") from None
         require(isinstance(content, dict), "it is not a JSON object: it should begin with {")
         return content
