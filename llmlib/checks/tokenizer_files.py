@@ -22,8 +22,7 @@ def tokenizer_file(path: str | Path, kind: str) -> Iterator[None]:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         reason = f": {error}" if type(error) in (ValueError, TypeError) else ""
-        start = Path(path).read_bytes()[:64] if Path(path).is_file() else b""
-        raise FileError(path, f"it is not {kind}{reason}{looks_like(start)}") from error
+        raise FileError(path, f"it is not {kind}{reason}{looks_like(Path(path))}") from error
 
 
 def gpt2_vocabulary(path: Path, found: str, expected: str) -> None:

@@ -60,10 +60,10 @@ class KnownFields:
         return object.__new__(cls)
 
 
-def require(fact: object, message: str) -> None:
-    """Raise ValueError with a message unless a fact holds."""
+def require(fact: object, message: str, error: type[Exception] = ValueError) -> None:
+    """Raise an error with a message unless a fact holds."""
     if not fact:
-        raise ValueError(message)
+        raise error(message)
 
 
 def found(value: T | None, message: str) -> T:
@@ -79,12 +79,17 @@ def suggest(name: str, allowed: Collection[str]) -> str:
     return f"{f'did you mean {close[0]!r}? ' if close else ''}There are {', '.join(allowed)}"
 
 
-def token_ids(ids: object) -> None:
-    """Raise TypeError or ValueError unless ids are a tensor of ints (B, T) with at least one."""
+def tensor_of_ids(name: str, ids: Any) -> None:
+    """Raise TypeError unless a value is a tensor of token ids."""
     if not isinstance(ids, torch.Tensor):
-        raise TypeError(f"ids are a {type(ids).__name__}: give a tensor, torch.tensor([ids])")
+        raise TypeError(f"{name} are a {type(ids).__name__}: give a tensor, torch.tensor([ids])")
     if ids.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"ids hold {ids.dtype}: token ids are torch.int64 (or int32)")
+        raise TypeError(f"{name} hold {ids.dtype}: token ids are torch.int64 (or int32)")
+
+
+def token_ids(ids: Any) -> None:
+    """Raise TypeError or ValueError unless ids are a tensor of ints (B, T) with at least one."""
+    tensor_of_ids("ids", ids)
     if ids.ndim != 2:
         raise ValueError(
             f"ids have shape {tuple(ids.shape)}, expected (batch, tokens); "

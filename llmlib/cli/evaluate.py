@@ -15,6 +15,7 @@ from llmlib.cli.prepare import encode_documents
 from llmlib.cli.run_folder import open_run
 from llmlib.data import corpora
 from llmlib.evaluation.perplexity import evaluate
+from llmlib.pretrained.gpt2_files import holds_gpt2
 from llmlib.pretrained.models import find_model, load_model
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 from llmlib.training.checkpoint import read_manifest
@@ -29,22 +30,22 @@ def evaluate_command(
 ) -> int:
     """Do what the command line asks for."""
     checks.whole_number("batch_size", batch_size)
-    found = find_model(checkpoint)
-    is_run = found.layout == "run"
+    folder = find_model(checkpoint)
+    is_run = not holds_gpt2(folder)
     has_text = is_run or text is not None
     checks.require(has_text, f"{checkpoint} kept no text for validation: give --text FILE")
     model, tokenizer = load_model(checkpoint)
     context = model.config.context_length
     if text is None:
-        data = open_run(found.path.parent).data()
+        data = open_run(folder.parent).data()
         measure, about = data.measure(context, batch_size), data.about["val"]
     else:
         measure, about = measure_text(text, tokenizer, context, batch_size)
     place, reason = choose_device(device, model, measure.batches[0])
     result = evaluate(model.to(place), measure.batches)
-    training = read_manifest(found.path)["training"] if is_run else None
+    training = read_manifest(folder)["training"] if is_run else None
     report = {
-        "checkpoint": str(found.path),
+        "checkpoint": str(folder),
         "step": (training or {}).get("step", 0),
         "device": f"{place}: {reason}",
         "text": text or "validation",

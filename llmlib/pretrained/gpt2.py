@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from llmlib import checks, files
@@ -90,9 +90,9 @@ def read_config(path: Path) -> GPTConfig:
     content, hugging_face = checks.read_json(path), path.name == "config.json"
     names = {field: both[hugging_face] for field, both in FIELDS.items()}
     with checks.blame(path):
-        checks.model_settings(content, names.values(), FIXED if hugging_face else {})
+        checks.model_settings(content, names.values(), FIXED)
         # OpenAI's files do not say it, and its models all have a tied head
-        tied = content.get("tie_word_embeddings", True) if hugging_face else True
+        tied = content.get("tie_word_embeddings", True)
         sizes = {field: content[name] for field, name in names.items()}
         return GPTConfig(**sizes, tie_weights=tied)
 
@@ -126,9 +126,9 @@ def checkpoint_name(path: Path) -> str:
     if not path.exists():
         return "model.ckpt"
     with checks.blame(path), open(path, "rb") as file:
-        data = file.read(5000)
-        found = re.match(rb'model_checkpoint_path: "(?:[^"\n]*[/\\])?([^"/\\\n]+)"', data)
-        return checks.found(found, f"it names no checkpoint{checks.looks_like(data)}")[1].decode()
+        pattern = rb'model_checkpoint_path: "(?:[^"\n]*[/\\])?([^"/\\\n]+)"'
+        found = re.match(pattern, file.read(5000))
+        return checks.found(found, "it names no checkpoint")[1].decode()
 
 
 class HuggingFaceWeights:
@@ -144,13 +144,8 @@ class HuggingFaceWeights:
 
     def open(self) -> safe_open:
         """Map the file. Raises FileError if it is damaged or of another kind."""
-        with checks.blame(self.file):
-            try:
-                return safe_open(self.file, "pt")
-            except SafetensorError as error:
-                with open(self.file, "rb") as file:
-                    other = checks.looks_like(file.read(200))
-                raise ValueError(f"it is not a whole safetensors file ({error}){other}") from None
+        with checks.blame(self.file, about="it is not a whole safetensors file: "):
+            return safe_open(self.file, "pt")
 
     def stored(self, name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
         """Return the name and the shape that a parameter of ours has in the file."""
@@ -191,7 +186,8 @@ def load_pretrained(name: str | Path, drop_rate: float = 0.0) -> GPT:
 def check_tensor(weights: OpenAIWeights | HuggingFaceWeights, name: str, shape: tuple) -> None:
     """Raise FileError unless a file has a parameter, and with its shape."""
     stored_name, expected = weights.stored(name, shape)
-    checks.stored_shape(weights.file, stored_name, weights.shapes.get(stored_name), expected)
+    found = weights.shapes.get(stored_name)
+    checks.as_in_model(weights.file, found, expected, f"the shape {found}", stored_name)
 
 
 def check_sizes(weights: OpenAIWeights | HuggingFaceWeights) -> None:
@@ -202,19 +198,16 @@ def check_sizes(weights: OpenAIWeights | HuggingFaceWeights) -> None:
     check_tensor(weights, "wpe.weight", (config.context_length, config.emb_dim))
     numbers = (re.match(r"(?:model/|transformer\.)?h\.?(\d+)[./]", name) for name in weights.shapes)
     blocks = {int(number[1]) for number in numbers if number}
-    checks.block_count(weights.file, len(blocks), config.n_layers)
+    checks.as_in_model(weights.file, len(blocks), config.n_layers, f"{len(blocks)} blocks")
 
 
 def stored_tensors(model: GPT) -> dict[str, torch.Tensor]:
     """Return the tensors of a model by our names, in float32 and as both layouts store them."""
-    tensors = {}
-    for name, parameter in model.state_dict().items():
-        tensor = parameter.detach().float().cpu()
-        tensors[name] = (tensor.T if is_transposed(name) else tensor).contiguous()
+    tensors = {name: tensor.float().cpu() for name, tensor in model.state_dict().items()}
     for n in range(model.config.n_layers):  # GPT-2 always has this bias, our GPT may not
         zeros = torch.zeros(3 * model.config.emb_dim)
         tensors.setdefault(f"h.{n}.attn.c_attn.bias", zeros)
-    return tensors
+    return {n: (t.T if is_transposed(n) else t).contiguous() for n, t in tensors.items()}
 
 
 def write_texts(folder: Path, contents: dict[str, str]) -> None:

@@ -535,10 +535,10 @@ def server(monkeypatch, tmp_path):
     pieces = {
         "OPENAI": {"gpt2-124M": {name: facts(body) for name, body in files.items()}},
         "VOCABULARY": vocabulary,
-        "HUGGING_FACE": {"gpt2-124M": ("gpt2", "r1", facts(hub["model.safetensors"]))},
+        "HUGGING_FACE": {"gpt2-124M": ("gpt2/r1", facts(hub["model.safetensors"]))},
         "ADDRESSES": {
             "openai": [f"{server.url}/{part}/{{folder}}/{{file}}" for part in ("bucket", "mirror")],
-            "huggingface": [f"{server.url}/hub/{{repository}}/{{revision}}/{{file}}"],
+            "huggingface": [f"{server.url}/hub/{{folder}}/{{file}}"],
         },
     }
     for name, value in pieces.items():

@@ -60,7 +60,6 @@ PLACES = {
     "cross_entropy": "llmlib.training.loss",
     "chunked_cross_entropy": "llmlib.training.loss",
     "learning_rate_at": "llmlib.training.optimizers",
-    "CheckpointError": "llmlib.checks",
     "save_checkpoint": "llmlib.training.checkpoint",
     "load_checkpoint": "llmlib.training.checkpoint",
     "Trainer": "llmlib.training.trainer",

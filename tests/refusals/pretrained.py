@@ -184,6 +184,21 @@ def saved(tmp, save: str) -> None:
     getattr(api, save)(api.gpt(vocab_size=512), tmp / "new", api.load_vocabulary(api.NANO))
 
 
+def run_row(name: str, error, *says, model=api.gpt, data=b'{"tokenizer": "char"}', config=None):
+    """A run with a checkpoint and data.json, but without its tokenizer; config: of the model."""
+
+    def call(tmp):
+        api.save_checkpoint(tmp / "run" / "best", model())
+        if config:
+            change("checkpoint.json", model=config)(tmp / "run" / "best")
+        if data is not None:
+            (tmp / "run" / "data").mkdir()
+            put("data.json", data)(tmp / "run" / "data")
+        api.load_model(tmp / "run")
+
+    return Refusal(f"run {name}", call, error, ["run", *says])
+
+
 def not_here(name, door="load_pretrained"):
     def call(tmp):
         with api.home_in(tmp):
@@ -489,6 +504,39 @@ REFUSALS = [
         FileNotFoundError,
         ["gpt2-774M", "llmlib download gpt2-774M"],
     ),
+    Refusal(
+        "model in an empty folder",
+        lambda tmp: api.load_model(tmp),
+        FileNotFoundError,
+        ["no model at", "run folder", "gpt2-124M", "gpt2/nano"],
+    ),
+    run_row(
+        "of another library's model",
+        ValueError,
+        "best",
+        "which model",
+        model=lambda: api.Linear(2, 2),
+    ),
+    run_row(
+        "of a model with experts",
+        ValueError,
+        "best",
+        "another kind of model",
+        "n_experts",
+        config={"n_experts": 8},
+    ),
+    run_row("without its data", ValueError, "data/data.json", "tokenizer", "missing", data=None),
+    run_row("with data of no JSON", "FileError", "data.json", "JSON", data=b"{"),
+    run_row(
+        "with a tokenizer of no kind",
+        "FileError",
+        "data.json",
+        "'klingon'",
+        "gpt2",
+        "char",
+        data=b'{"tokenizer": "klingon"}',
+    ),
+    run_row("without its tokenizer", FileNotFoundError, "tokenizer.json"),
     # ---- saved
     *(
         Refusal(

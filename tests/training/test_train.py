@@ -116,7 +116,7 @@ def test_the_schedule_at_its_corners():
     assert learning_rate_at(2, TrainConfig(3, 1.0, 0.0, warmup_steps=9)) == pytest.approx(1 / 3)
     constant = TrainConfig(50, 1.0, 1.0, warmup_steps=0)
     assert {learning_rate_at(step, constant) for step in range(50)} == {1.0}
-    with pytest.raises(ValueError, match="no step -1"):
+    with pytest.raises(ValueError, match="step is -1: it must be an int of at least 0"):
         learning_rate_at(-1, config)
 
 
