@@ -250,7 +250,7 @@ def test_misshapen_and_broken_queries_are_refused(vectors):
         analogy_accuracy(vectors, [("word1", "word2", "word3", "nobody")])
 
 
-def test_a_row_of_zeros_is_no_ones_neighbour():
+def test_a_row_of_zeros_is_nobodys_neighbour():
     box = word_vectors(["a", "b", "nothing"], [[1.0, 0.0], [0.5, 0.5], [0.0, 0.0]])
     assert nearest(box, "a", 2) == [("b", pytest.approx(0.5**0.5)), ("nothing", 0.0)]
     assert nearest(box, "nothing", 1)[0][1] == 0
