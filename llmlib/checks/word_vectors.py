@@ -34,7 +34,8 @@ def same_components(a: torch.Tensor, b: torch.Tensor) -> None:
 def row_for_each_word(words: Sequence[str], matrix: np.ndarray) -> None:
     """Raise ValueError unless a finite matrix has a row for each word, and no word occurs twice."""
     fits = matrix.ndim == 2 and len(matrix) == len(words) and matrix.size
-    require(fits, f"{len(words)} words, a matrix of shape {matrix.shape}: give a row for each word")
+    sizes = f"{len(words)} words and a matrix of shape {matrix.shape}"
+    require(fits, f"{sizes}: give one row for each word")
     if len(set(words)) < len(words):
         raise ValueError(f"the word {Counter(words).most_common(1)[0][0]!r} occurs twice")
     require(np.isfinite(matrix).all(), "the matrix holds NaN or infinite numbers")

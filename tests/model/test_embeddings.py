@@ -521,7 +521,7 @@ def test_missing_files_folders_and_unknown_names_are_told_apart(tmp_path):
         load_word_vectors(tmp_path)
     with pytest.raises(ValueError, match=r"'google-news-30'.*did you mean 'google-news-300'"):
         load_word_vectors("google-news-30")
-    with pytest.raises(ValueError, match=r"'qqqq'.*there are wiki, google-news-300"):
+    with pytest.raises(ValueError, match=r"'qqqq'.*There are wiki, google-news-300"):
         load_word_vectors("qqqq")
 
 
