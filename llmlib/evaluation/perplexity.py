@@ -37,7 +37,8 @@ class Evaluation:
         n_bytes: the length, in UTF-8, of the text that all the targets spell. Only what is measured
         in bytes compares between tokenizers. Raises ValueError for less than one byte.
         """
-        return self.loss * self.n_tokens / math.log(2) / checks.at_least_one_byte(n_bytes)
+        checks.whole_number("n_bytes", n_bytes)
+        return self.loss * self.n_tokens / math.log(2) / n_bytes
 
 
 @contextmanager

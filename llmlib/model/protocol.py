@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-# Named losses that a model adds while it runs: name -> (sum, count). Whoever passes the dict weighs
-# and logs them; the model knows no weights.
+# Named losses that a model adds while it runs: name -> (sum, count). The caller that passes the
+# dict weighs and logs them; the model knows no weights.
 Aux = dict[str, tuple[Tensor, int]]
 
 

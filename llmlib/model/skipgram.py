@@ -139,7 +139,8 @@ def train_skipgram(
     noise, keep = noise_distribution(frequencies), keep_probability(frequencies, subsample)
     optimizer, losses = torch.optim.Adam(model.parameters()), []
     for epoch in range(epochs):
-        pairs = checks.some_pairs(window_pairs(thin_out(encoded, keep, generator), window))
+        pairs = window_pairs(thin_out(encoded, keep, generator), window)
+        checks.require(len(pairs), "no two words stand together: give more text or raise subsample")
         batches = pairs[torch.randperm(len(pairs), generator=generator)].split(batch_size)
         for step, batch in enumerate(batches):
             drawn = torch.multinomial(noise, len(batch) * n_noise, True, generator=generator)
