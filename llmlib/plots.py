@@ -72,10 +72,14 @@ def heatmap(
     ax = ax or plt.gca()
     image = ax.imshow(matrix, **imshow)
     ax.grid(False)
-    rows, columns = ([] if labels is None else labels for labels in (rows, columns))
-    ax.set_yticks(range(len(rows)), rows)
-    # Rotated about their ends, long labels do not run into each other.
-    ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    if columns is not None:
+        # Rotated about their ends, long labels do not run into each other.
+        ticks = range(len(columns))
+        ax.set_xticks(ticks, columns, rotation=45, ha="right", rotation_mode="anchor")
+    if rows is not None:
+        ax.set_yticks(range(len(rows)), rows)
     if title:
         ax.set_title(title)
     if numbers:

@@ -89,7 +89,7 @@ def stream_text(
     before each text and ends it. stops: strings that end it too. options: as for `stream`.
     """
     text = TextStream(tokenizer, tokenizer.encode(prompt), stops)
-    ids = text.ids if end_of_text is None else [end_of_text, *text.ids]
+    ids = [*text.ids] if end_of_text is None else [end_of_text, *text.ids]
     tokens = stream(model, [ids], max_new_tokens, sampling, stop=end_of_text, **options)
     return pieces(tokens, text, end_of_text)
 

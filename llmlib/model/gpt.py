@@ -134,9 +134,9 @@ class GPT(nn.Module):
 
     def head(self, features: Tensor) -> Tensor:
         """Map features (..., C) to logits (..., V)."""
-        return (
-            F.linear(features, self.wte.weight) if self.lm_head is None else self.lm_head(features)
-        )
+        if self.lm_head is None:
+            return F.linear(features, self.wte.weight)
+        return self.lm_head(features)
 
     @property
     def head_weight(self) -> Tensor | None:
