@@ -32,8 +32,7 @@ def evaluate_command(
     checks.whole_number("batch_size", batch_size)
     folder = find_model(checkpoint)
     is_run = not holds_gpt2(folder)
-    has_text = is_run or text is not None
-    checks.require(has_text, f"{checkpoint} kept no text for validation: give --text FILE")
+    checks.require(is_run or text, f"{checkpoint} kept no text for validation: give --text FILE")
     model, tokenizer = load_model(checkpoint)
     context = model.config.context_length
     if text is None:
