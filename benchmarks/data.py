@@ -1,6 +1,6 @@
 """Ten million tokens loaded: a list of windows, as tutorials build it, against `data.batches`.
 
-Each dataset is made in a process of its own, so that its peak of resident memory is its own.
+Each dataset is made in a separate process, so that its peak of resident memory is its own.
 Run from the checkout: python benchmarks/data.py [--stride 256]
 """
 
@@ -23,7 +23,7 @@ MAX_LENGTH, BATCH_SIZE = 256, 32
 
 
 class WindowList(Dataset):
-    """Every window as a tensor of its own, in two lists."""
+    """Every window as a separate tensor, in two lists."""
 
     def __init__(self, ids: list[int], stride: int):
         starts = range(0, len(ids) - MAX_LENGTH, stride)
@@ -84,16 +84,16 @@ def main() -> None:
     print(
         f"10,000,000 tokens, windows of {MAX_LENGTH}, stride {options.stride}, batch {BATCH_SIZE}"
     )
-    print(f"{'':16s}{'first batch':>14s}{'peak memory':>14s}{'batches a second':>18s}")
+    print(f"{'':16s}{'first batch':>14s}{'peak memory':>14s}{'batches per second':>20s}")
     for kind, found in results.items():
         print(
             f"{kind + ' of windows':16s}{found['first']:12.3f} s{found['megabytes']:11.1f} MB"
-            f"{found['batches']:18,.0f}"
+            f"{found['batches']:20,.0f}"
         )
     slow, fast = results["list"], results["view"]
     print(
         f"{'ratio':16s}{slow['first'] / fast['first']:13.0f}x"
-        f"{slow['megabytes'] / fast['megabytes']:13.0f}x{fast['batches'] / slow['batches']:17.1f}x"
+        f"{slow['megabytes'] / fast['megabytes']:13.0f}x{fast['batches'] / slow['batches']:19.1f}x"
     )
 
 

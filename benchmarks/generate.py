@@ -9,10 +9,10 @@ bandwidth measured in the same round.
     python benchmarks/generate.py --batch 8 --new 32   the same for eight texts at once
     python benchmarks/generate.py --against ../old     this checkout beside an older one
 
-With `--against` each state runs in a process of its own, with one thread, and they take turns. For
+With `--against` each state runs in its own process, with one thread, and they take turns. For
 each format, batch of 1 and of 8, and for a prefill, the ratio of their CPU-seconds is formed in
 each round; above 1, this checkout is faster. The median is shown with a 95 % bootstrap interval,
-and at the end the geometric mean of all medians. Batches of 1 and 8 write `--new` tokens a round.
+and at the end the geometric mean of all medians. Batches of 1 and 8 write `--new` tokens per round.
 
 `OMP_NUM_THREADS=1 python benchmarks/generate.py --cpu-time` counts the seconds of the processor and
 not those of the clock: on a busy machine, only these mean something.
@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-if sys.path[0] == str(Path(__file__).parent):  # tokenizers.py, beside this file, is no library
+if sys.path[0] == str(Path(__file__).parent):  # tokenizers.py, beside this file, is not the library
     del sys.path[0]
 
 import torch
@@ -49,7 +49,7 @@ def has_rooms() -> bool:
 
 
 def make_model() -> Any:
-    """Return GPT-2 124M's shape with random weights, from whichever llmlib is on the path."""
+    """Return GPT-2 124M's shape with random weights, from the llmlib that is on the path."""
     if has_rooms():
         from llmlib.model.config import GPTConfig
         from llmlib.model.gpt import GPT
@@ -84,7 +84,7 @@ def ours(model: Any, weights: str) -> tuple[Callable, Callable]:
 
 
 def read_bandwidth(memory: torch.Tensor, clock: Callable[[], float]) -> float:
-    """Bytes a second, from a reduction that does nothing but read."""
+    """Bytes per second, from a reduction that does nothing but read."""
     start = clock()
     memory.amax()
     return memory.numel() * memory.element_size() / (clock() - start)

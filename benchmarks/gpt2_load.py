@@ -1,6 +1,6 @@
 """Load a checkpoint of GPT-2 124M's size: `llmlib` beside TensorFlow's `tf.train.load_checkpoint`.
 
-Each way runs in a process of its own, so that its peak of memory is its own; the files lie in the
+Each way runs in a separate process, so that its peak of memory is its own; the files lie in the
 page cache, every crc is compared, and the quickest of three runs counts. TensorFlow is asked for
 every variable as an array, `llmlib.pretrained.gpt2` for the whole model. The numbers in the
 checkpoint are random. Run from the checkout:

@@ -1,6 +1,6 @@
-"""Old against new: the same work by two checkouts, in turns, and the ratio with its uncertainty.
+"""Old against new: the same work by two checkouts, alternating, and the ratio with its uncertainty.
 
-Written by hand. Each checkout works in a process of its own, which imports that checkout's llmlib,
+Written by hand. Each checkout works in its own process, which imports that checkout's llmlib,
 warms up, and then works whenever it is asked to, so that a machine that is busy slows both. What is
 compared are CPU-seconds of one thread. A worker is a script that calls `serve`.
 """

@@ -1,6 +1,6 @@
 """How long the command line takes to answer: `python benchmarks/start.py`, about half a minute.
 
-Each line is the median of 7 whole processes, taken in turn so that a busy moment meets all of them.
+Each line is the median of 7 whole processes, alternating so that a busy moment meets all.
 `llmlib generate` counts from its start to the first character of its first token, on stdout, with
 the small GPT-2 that ships. An interpreter that does nothing, and one that imports torch, show how
 much of that is not ours. The seconds are right on a quiet machine only; the CPU-seconds of the

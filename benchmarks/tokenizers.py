@@ -80,7 +80,7 @@ def compare_training(name: str, text: str, vocab_size: int, repeat: int) -> None
 
 
 def compare_encoding(name: str, text: str, repeat: int) -> None:
-    """Print two rows: megabytes a second with an empty memory, and with a full one."""
+    """Print two rows: megabytes per second with an empty memory, and with a full one."""
     encoding, vocabulary = gpt2_encoding(), home() / "gpt2" / "vocab.bpe"
     size = len(text.encode()) / 1e6
     times = {"cold": [], "warm": [], "tiktoken": []}

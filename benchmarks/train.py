@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-if sys.path[0] == str(Path(__file__).parent):  # tokenizers.py, beside this file, is no library
+if sys.path[0] == str(Path(__file__).parent):  # tokenizers.py, beside this file, is not the library
     del sys.path[0]
 
 import torch

@@ -1,6 +1,6 @@
 """Training steps of one checkout, for `train.py --against`: a model of random tokens.
 
-Run by `paired.Worker` with the arguments SHAPE DTYPE STEPS. It reads whichever llmlib is first on
+Run by `paired.Worker` with the arguments SHAPE DTYPE STEPS. It reads the llmlib that is first on
 the path, also that of the versions before the rooms.
 """
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-if sys.path[0] == str(Path(__file__).parent):  # tokenizers.py, beside this file, is no library
+if sys.path[0] == str(Path(__file__).parent):  # tokenizers.py, beside this file, is not the library
     del sys.path[0]
 
 import torch

@@ -15,7 +15,7 @@ from llmlib.cli import arguments, console
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     console.accept_any_text()
-    given = vars(arguments.parse(argv))
+    given = vars(arguments.make_parser().parse_args(argv))
     command = given.pop("command")
     try:
         # imported now, and torch with it: help and a misspelt flag need neither

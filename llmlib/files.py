@@ -1,6 +1,6 @@
 """Files that are written whole or not at all, and the folder of the course.
 
-Written by hand, and the only place that writes beside and renames: whoever reads a file sees the
+Written by hand, and the only place that writes beside and renames: a reader of a file sees the
 old content or the new, never half of one, even when the process is killed or the disk runs full.
 """
 
@@ -15,6 +15,18 @@ from pathlib import Path
 
 
 @contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path`; when the block ends, nothing has that name any more."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+    finally:
+        with suppress(OSError):
+            part.unlink()
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; when the block ends, it takes the place of `path`.
 
@@ -22,15 +34,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
     and nothing is left beside it.
     """
     path = Path(path)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with temporary(path) as part:
         yield part
-        flush(part)  # first the content, then the name: a rename must not overtake it
+        # first the content, then the name: a rename must not overtake it
+        for file in filter(Path.is_file, [part, *part.rglob("*")]):
+            flush(file)
         os.replace(part, path)
         flush_folder(path.parent)
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -42,19 +52,11 @@ def making_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     if path.exists():
         raise FileExistsError(f"{path} exists: remove it, or name another folder")
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with replacing(path) as part:
+        shutil.rmtree(part, ignore_errors=True)  # of a killed process that had our number
         part.mkdir()
         yield part
-        for file in part.rglob("*"):
-            if file.is_file():
-                flush(file)
-        os.rename(part, path)
-        flush_folder(path.parent)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_named_by_hash(
@@ -65,17 +67,13 @@ def write_named_by_hash(
     The path is folder/NAME-DIGITS.SUFFIX with the first 16 digits of the hash, so that new content
     never takes the place of old content. `write` fills the path that it is given.
     """
-    part = folder / f"{name}.{os.getpid()}.part"
-    try:
+    with temporary(folder / name) as part:
         write(part)
         flush(part)
         digest = sha256(part)
         path = folder / f"{name}-{digest[:16]}.{suffix}"
         os.replace(part, path)
-        return path, digest
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    return path, digest
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -139,11 +137,9 @@ def home() -> Path:
 
 def user_cache() -> Path:
     """Return the folder for llmlib's files in the cache of the user, as the system names it."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "llmlib"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "llmlib"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmlib"
+    windows, linux = os.environ.get("LOCALAPPDATA"), os.environ.get("XDG_CACHE_HOME")
+    places = {"win32": windows or "~/AppData/Local", "darwin": "~/Library/Caches"}
+    return Path(places.get(sys.platform, linux or "~/.cache"), "llmlib").expanduser()
 
 
 def shipped(name: str) -> Path:

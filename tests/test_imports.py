@@ -134,6 +134,12 @@ def test_rooms_export_nothing_of_their_own():
         assert [type(node) for node in ast.parse(init).body] == [ast.Expr], f"{room} has code"
 
 
+def test_the_engine_of_the_exercises_imports_no_other_room():
+    """The checks beside it may: those of a notebook use what the notebooks before it export."""
+    source = (PACKAGE / "exercises" / "__init__.py").read_text(encoding="utf-8")
+    assert imported(source, "exercises") == set()
+
+
 def test_checks_are_called_by_their_room():
     """`checks.name(...)` is seen at once, by readers and by tools/measure.py."""
     texts = {module: path.read_text(encoding="utf-8") for module, path in MODULES.items()}
@@ -151,6 +157,8 @@ def test_checks_are_called_by_their_room():
         ("training.loss", "from llmlib.evaluation import perplexity"),
         ("training.loss", "from llmlib.training.trainer import Trainer"),
         ("model.attention", "import llmlib.model.gpt"),
+        ("model.attention", "from .gpt import GPT"),
+        ("model.attention", "from . import gpt"),
     ],
 )
 def test_an_import_that_goes_up_is_found(module, source):
@@ -163,7 +171,7 @@ def test_an_import_that_goes_up_is_found(module, source):
         ("data.corpora", "from llmlib.stories import tell"),
         ("model.gpt", "from llmlib.model import attention\nimport torch"),
         ("stories", "from llmlib.stories.grammar import RULES"),
-        ("__main__", "from llmlib.cli import config"),
+        ("__main__", "from llmlib.cli import settings"),
     ],
 )
 def test_an_import_that_goes_down_is_allowed(module, source):

@@ -13,7 +13,8 @@ import torch
 
 from llmlib import minimal, stories
 from llmlib.files import home
-from llmlib.pretrained.gpt2 import load_pretrained, load_tokenizer
+from llmlib.pretrained.gpt2 import load_pretrained
+from llmlib.tokenization.folders import load_tokenizer
 from llmlib.tokenization.gpt2 import derive_encoder_json, gpt2_encoding
 
 NANO = home() / "gpt2" / "nano"

@@ -1,6 +1,6 @@
 """A small model that shares no code with GPT, and has all that the protocol of a model allows.
 
-Its logits have a soft-cap, so that `head_weight` is None; it adds a loss of its own to `aux`; its
+Its logits have a soft-cap, so that `head_weight` is None; it adds its own loss to `aux`; its
 head has a bias; and it takes a cache and packed documents. What works with it and with GPT should
 work with every architecture.
 """

@@ -1,7 +1,10 @@
 """Take an exported cell apart: directive, docstring, imports, continued classes, names."""
 
 import ast
+import io
 import re
+import tokenize
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from common import NotebookError
@@ -41,6 +44,8 @@ def find_directive(source: str, label: str) -> re.Match | None:
     lines = [line.rstrip() for line in source.split("\n")]
     for row, line in enumerate(lines):
         comment = MEANT_AS_DIRECTIVE.search(line)
+        if comment and not has_comment(source, row + 1):
+            continue  # text within a string
         if comment and not DIRECTIVE.match(comment[1]):
             raise NotebookError(
                 f"{label}: `{comment[1]}` is not a directive: write `#| export`, "
@@ -52,6 +57,14 @@ def find_directive(source: str, label: str) -> re.Match | None:
                 "and the only directive there"
             )
     return DIRECTIVE.match(lines[0])
+
+
+def has_comment(source: str, number: int) -> bool:
+    """Tell whether a line, counted from 1, has a comment; or if Python cannot read that far."""
+    with suppress(tokenize.TokenError, SyntaxError):  # a %magic
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        return any(token.type == tokenize.COMMENT and token.start[0] == number for token in tokens)
+    return True
 
 
 def parse(source: str, label: str) -> list[ast.stmt]:
@@ -87,6 +100,9 @@ def take_apart(source: str, label: str, notebook: str) -> Cell:
         start, end = node.lineno - 1, last_line(node, lines)
         while not is_docstring and lines[start - 1].startswith("#"):
             start -= 1
+        if any(other is not node and shares_a_line(other, node) for other in statements):
+            # the whole line would move to the imports, ahead of what stands above it
+            raise NotebookError(f"{label}: put `{lines[node.lineno - 1]}` on separate lines")
         text = lines[start:end]
         lines[start:end] = [""] * (end - start)
         if is_docstring:
@@ -105,6 +121,11 @@ def take_apart(source: str, label: str, notebook: str) -> Cell:
         )
     cell.body = "\n".join(lines).strip()
     return cell
+
+
+def shares_a_line(first: ast.stmt, second: ast.stmt) -> bool:
+    """Tell whether two statements have a line in common."""
+    return first.lineno <= second.end_lineno and second.lineno <= first.end_lineno
 
 
 def last_line(node: ast.stmt, lines: list[str]) -> int:

@@ -117,7 +117,7 @@ def strip_colors(text: str) -> str:
 def ruff(folder: str, settings: Path, *arguments: str) -> str:
     """Run ruff on a folder with the settings of a checkout; return what it prints.
 
-    Raises NotebookError if it cannot: problems that `ruff check` finds are no failure.
+    Raises NotebookError if it cannot: problems that `ruff check` finds are not a failure.
     """
     command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", "."]
     command += ["--config", str(settings / "pyproject.toml")]

@@ -22,6 +22,7 @@ import argparse
 import ast
 import difflib
 import json
+import keyword
 import re
 import sys
 import tempfile
@@ -188,6 +189,8 @@ def check_target(path: Path, label: str) -> None:
         problem = (
             "export to which module? Name it with `#| default_exp ROOM.NAME` in a separate cell"
         )
+    elif any(map(keyword.iskeyword, name.split("/"))):
+        problem = f"{name} cannot be imported, as Python has a keyword of that name: choose another"
     elif not (room / "__init__.py").is_file():
         problem = f"{name} is not in a room yet: create __init__.py beside it, with a docstring"
     elif path.with_suffix("").is_dir():

@@ -24,10 +24,11 @@ from llmlib import stories
 from llmlib.generation.generate import generate
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
-from llmlib.pretrained.gpt2 import load_pretrained, load_tokenizer, save_openai
+from llmlib.pretrained.gpt2 import load_pretrained, save_openai
 from llmlib.tokenization.base import END_OF_TEXT
 from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.bpe_trainer import PATTERNS
+from llmlib.tokenization.folders import load_tokenizer
 from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer
 from llmlib.training.checkpoint import load_checkpoint, save_checkpoint
 from llmlib.training.config import TrainConfig

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from llmlib.checks.values import require
+
 
 @contextmanager
 def about(what: str) -> Iterator[None]:
@@ -17,10 +19,8 @@ def about(what: str) -> Iterator[None]:
 
 def documents(n_documents: int, end_of_text: int) -> None:
     """Raise ValueError if there are no documents or end_of_text is no id."""
-    if n_documents == 0:
-        raise ValueError("there are no documents: give at least one")
-    if end_of_text < 0:
-        raise ValueError(f"end_of_text must be a token id, so at least 0, not {end_of_text}")
+    require(n_documents, "there are no documents: give at least one")
+    require(end_of_text >= 0, f"end_of_text must be a token id, so at least 0, not {end_of_text}")
 
 
 def document(number: int, ids: np.ndarray, end_of_text: int, context_length: int | None) -> None:
@@ -34,15 +34,4 @@ def document(number: int, ids: np.ndarray, end_of_text: int, context_length: int
         raise ValueError(
             f"document {number} holds end_of_text ({end_of_text}): it is added here, so "
             "give each document without it"
-        )
-
-
-def document_batches(n_documents: int, batch_size: int, drop_last: bool) -> None:
-    """Raise ValueError if a loader of documents would have no batch."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    if drop_last and n_documents < batch_size:
-        raise ValueError(
-            f"{n_documents} documents do not fill one batch of {batch_size}: "
-            "give more of them, a smaller batch_size, or drop_last=False"
         )

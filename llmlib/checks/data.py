@@ -1,14 +1,13 @@
 """Corpora, windows of tokens, downloads."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from difflib import get_close_matches
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from llmlib.checks.values import number, whole_number
+from llmlib.checks.values import number, require, suggest, whole_number
 
 
 def token_array(array: np.ndarray) -> np.ndarray:
@@ -41,13 +40,14 @@ def window_fits(n_tokens: int, max_length: int, stride: int) -> None:
         )
 
 
-def window_batches(n_windows: int, batch_size: int, drop_last: bool) -> None:
-    """Raise ValueError if windows do not fill a single batch."""
+def fills_batch(what: str, n: int, batch_size: int, drop_last: bool) -> None:
+    """Raise ValueError if a loader of `n` windows, or of `n` documents, would have no batch."""
     whole_number("batch_size", batch_size)
-    if drop_last and n_windows < batch_size:
+    more = {"windows": "a longer text, a smaller stride", "documents": "more documents"}[what]
+    if drop_last and n < batch_size:
         raise ValueError(
-            f"{n_windows} windows do not fill one batch of {batch_size}: "
-            "take a longer text, a smaller batch_size or stride, or drop_last=False"
+            f"{n} {what} do not fill one batch of {batch_size}: "
+            f"give {more}, a smaller batch_size, or drop_last=False"
         )
 
 
@@ -57,8 +57,7 @@ def divisible(documents: Sequence[str], val_fraction: float) -> None:
         raise TypeError(
             "split takes a list of documents; divide one long text with text.split('\\n\\n')"
         )
-    if not 0 < val_fraction < 1:
-        raise ValueError(f"val_fraction must lie between 0 and 1, not at {val_fraction}")
+    require(0 < val_fraction < 1, f"val_fraction must lie between 0 and 1, not at {val_fraction}")
     if (n_distinct := len(set(documents))) < 2:
         raise ValueError(
             f"{n_distinct} different documents cannot be divided: give at least two, "
@@ -66,29 +65,21 @@ def divisible(documents: Sequence[str], val_fraction: float) -> None:
         )
 
 
-def download(
-    urls: Sequence[object],
-    sha256: str | None,
-    size: int | None,
-    timeout: float,
-    tries: int,
-    pause: float,
-) -> None:
+def download(urls: Sequence[object], order: Any) -> None:
     """Raise TypeError or ValueError for arguments of `fetch` that make no sense."""
-    if not urls:
-        raise ValueError("no address to download from: give at least one URL")
+    require(urls, "no address to download from: give at least one URL")
     for url in urls:
         if not isinstance(url, str):
             raise TypeError(f"a URL is a string, not {url!r}")
         if not re.match(r"https?://[^/]", url, re.IGNORECASE):
             raise ValueError(f"{url!r} is not an address: it has to begin with https:// or http://")
-    if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise ValueError(f"sha256 is {sha256!r}: it must be 64 hexadecimal digits")
-    if size is not None:
-        whole_number("size", size, least=0)
-    whole_number("tries", tries)
-    number("timeout", timeout, lambda x: x >= 0.001, "of at least 0.001 seconds")
-    number("pause", pause, lambda x: x >= 0, "of at least 0 seconds")
+    if order.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", order.sha256):
+        raise ValueError(f"sha256 is {order.sha256!r}: it must be 64 hexadecimal digits")
+    if order.size is not None:
+        whole_number("size", order.size, least=0)
+    whole_number("tries", order.tries)
+    number("timeout", order.timeout, lambda x: x >= 0.001, "of at least 0.001 seconds")
+    number("pause", order.pause, lambda x: x >= 0, "of at least 0 seconds")
 
 
 def corpus(name: object, known: Collection[str]) -> None:
@@ -97,40 +88,7 @@ def corpus(name: object, known: Collection[str]) -> None:
         raise TypeError(f"a corpus is a name or a path, not {name!r}")
     is_path = Path(name).exists() or not re.fullmatch(r"[\w -]*", str(name))
     if name == "" or not (name in known or is_path):
-        near = get_close_matches(str(name).lower(), known, n=1)
+        hint = suggest(str(name).lower(), known)
         raise ValueError(
-            f"no corpus {str(name)!r}{f', did you mean {near[0]!r}' if near else ''}: "
-            f"there are {', '.join(known)}, and the path of any text file works too"
+            f"no corpus {str(name)!r}: {hint}, and the path of any text file works too"
         )
-
-
-def text_path(path: Path) -> None:
-    """Raise IsADirectoryError for a folder, and FileNotFoundError for a missing file."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: give the path of one text file")
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no file {path}: check the path, which starts from {Path.cwd()}; a file that ships "
-            "with the course comes back with git checkout"
-        )
-
-
-@contextmanager
-def utf8_file(path: Path) -> Iterator[None]:
-    """Turn the failed decoding of a file into a ValueError that says what to do."""
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8: byte {error.start:,} is {error.object[error.start]:#04x}. Save "
-            'it as UTF-8 in an editor, or read it with path.read_text(encoding="...") if you know '
-            "its encoding (latin-1, cp1252 and utf-16 are common) and write it back"
-        ) from None
-
-
-def text_content(path: Path, text: str) -> None:
-    """Raise ValueError for a text with zeros in it, or with nothing but white space."""
-    if "\0" in text:
-        raise ValueError(f"{path} is not text: character {text.index(chr(0)):,} is a zero")
-    if not text.strip():
-        raise ValueError(f"{path} is empty: there is nothing to learn from")

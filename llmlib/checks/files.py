@@ -1,11 +1,16 @@
 """Files that are not what they should be: which one, and what it looks like instead."""
 
 import json
+import re
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
+
+from llmlib.checks.values import require
 
 
 class FileError(ValueError):
@@ -31,23 +36,25 @@ class MissingTensor(FileError, KeyError):
 def blame(file: Path, tensor: str | None = None, about: str = "") -> Iterator[None]:
     """Turn what goes wrong in the block into a FileError that names file and tensor.
 
-    about: what the reason begins with.
+    about: what the reason begins with. It ends with what the file looks like instead.
     """
     try:
         yield
     except FileError:
         raise
-    except (OSError, ValueError, EOFError, zlib.error) as error:
+    except (OSError, ValueError, EOFError, zlib.error, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(file, about + reason, tensor) from error
+        raise FileError(file, about + reason + looks_like(file), tensor) from error
 
 
-def looks_like(start: bytes) -> str:
+def looks_like(path: Path) -> str:
     """Return a sentence about what a file is instead, by how it begins, or an empty string."""
-    if start.startswith(b"version https://git-lfs"):
-        return ". It is a Git LFS pointer: fetch the file that it stands for"
-    if start.lstrip().startswith(b"<"):
-        return ". It is a page that a server sent in its place: download the file again"
+    with suppress(OSError, ValueError), path.open("rb") as file:
+        start = file.read(64)
+        if start.startswith(b"version https://git-lfs"):
+            return ". It is a Git LFS pointer: fetch the file that it stands for"
+        if re.match(rb"\s*<(!doctype|html|\?xml)", start, re.IGNORECASE):
+            return ". It is a page that a server sent in its place: download the file again"
     return ""
 
 
@@ -58,7 +65,6 @@ def read_json(path: Path) -> dict[str, Any]:
         try:
             content = json.loads(data)
         except (ValueError, RecursionError):
-            raise ValueError(f"it is not JSON{looks_like(data)}") from None
-        if not isinstance(content, dict):
-            raise ValueError("it is not a JSON object: it should begin with {")
+            raise ValueError("it is not JSON: it is damaged, or of another kind") from None
+        require(isinstance(content, dict), "it is not a JSON object: it should begin with {")
         return content

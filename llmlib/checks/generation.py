@@ -1,22 +1,14 @@
 """Prompts, sampling, beams, speculation, packed weights."""
 
 import math
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from llmlib.checks.model import in_vocabulary
-from llmlib.checks.values import number, whole_number
-
-T = TypeVar("T")
-
-
-def top_k(value: object) -> None:
-    """Raise ValueError for a number of tokens that cannot be kept."""
-    if type(value) is not int or value < 1:
-        raise ValueError(
-            f"top_k is {value!r}: it must be an int of at least 1, or None for all tokens"
-        )
+from llmlib.checks.values import number, token_ids, whole_number
 
 
 def top_p(value: object) -> None:
@@ -28,8 +20,7 @@ def sampling(settings: Any) -> None:
     """Raise ValueError for settings with which nothing can be drawn."""
     allowed = "of at least 0, where 0 takes the likeliest token"
     number("temperature", settings.temperature, lambda t: 0 <= t < math.inf, allowed)
-    if settings.top_k is not None:
-        top_k(settings.top_k)
+    whole_number("top_k", settings.top_k, optional=True)
     if settings.top_p is not None:
         top_p(settings.top_p)
     if settings.min_p is not None:
@@ -38,7 +29,7 @@ def sampling(settings: Any) -> None:
     number("repetition_penalty", penalty, lambda p: 0 < p < math.inf, "above 0")
 
 
-def finite_logits(logits: torch.Tensor) -> None:
+def finite_logits(logits: Tensor) -> None:
     """Raise ValueError for rows of logits that leave no choice."""
     if not logits.amax(dim=-1).isfinite().all():
         raise ValueError("the model gives logits that are nan or infinite: its weights are broken")
@@ -46,14 +37,8 @@ def finite_logits(logits: torch.Tensor) -> None:
 
 def prompts(given: Any) -> Any:
     """Return ids (B, T) as they are, and lists of ids as tensors; raise for anything else."""
-    if isinstance(given, torch.Tensor):
-        if given.dtype not in (torch.int64, torch.int32):
-            raise TypeError(f"ids hold {given.dtype}: token ids are torch.int64 (or int32)")
-        if given.ndim != 2 or given.numel() == 0:
-            raise ValueError(
-                f"ids have shape {tuple(given.shape)}, expected (batch, tokens) with at least one "
-                "token, such as the one for the end of a text, after which a new one begins"
-            )
+    if isinstance(given, Tensor):
+        token_ids(given)
         return given
     try:
         rows = [torch.tensor(list(prompt)) for prompt in given]
@@ -69,14 +54,8 @@ def prompts(given: Any) -> Any:
     return rows
 
 
-def single_prompt(ids: torch.Tensor, what: str) -> None:
-    """Raise ValueError for more than one prompt."""
-    if len(ids) != 1:
-        raise ValueError(f"{what} takes one prompt, not {len(ids)}: call it for each alone")
-
-
 def generation(
-    model: Any, ids: torch.Tensor, max_new_tokens: int, stop: int | None, slide: int | None
+    model: Any, ids: Tensor, max_new_tokens: int, stop: int | None, slide: int | None
 ) -> None:
     """Raise TypeError or ValueError unless a model can continue ids (B, T)."""
     if not callable(model):
@@ -85,52 +64,52 @@ def generation(
     if stop is not None and (type(stop) is not int or stop < 0):
         raise ValueError(f"stop is {stop!r}: it must be a token id, or None")
     context_length = getattr(getattr(model, "config", None), "context_length", None)
-    if slide is not None:
-        whole_number("slide", slide, most=context_length)
+    whole_number("slide", slide, most=context_length, optional=True)
     slides = slide is not None or not hasattr(model, "new_cache")
     readable(model, ids, 0 if slides else max_new_tokens)
 
 
-def readable(model: Any, ids: torch.Tensor, max_new_tokens: int) -> None:
+def readable(model: Any, ids: Tensor, max_new_tokens: int) -> None:
     """Raise ValueError unless ids (B, T) are in a model's vocabulary and fit, with the new ones."""
     config = getattr(model, "config", None)
     if (vocab_size := getattr(config, "vocab_size", None)) is not None:
         in_vocabulary(ids, vocab_size)
-    if max_new_tokens and (context_length := getattr(config, "context_length", None)) is not None:
-        context(ids.shape[1], max_new_tokens, context_length)
-
-
-def context(n_tokens: int, max_new_tokens: int, context_length: int) -> None:
-    """Raise ValueError if a prompt and its new tokens are more than a model can read."""
-    if n_tokens + max_new_tokens > context_length + 1:  # the last one is not read any more
+    context_length = getattr(config, "context_length", None) or math.inf
+    needed = ids.shape[1] + max_new_tokens - 1  # the last one is not read any more
+    if max_new_tokens and needed > context_length:
         raise ValueError(
-            f"{n_tokens} tokens and {max_new_tokens} new ones exceed the model's context_length of "
-            f"{context_length}: ask for fewer, crop the prompt, or let the window slide (slide=…)"
+            f"{ids.shape[1]} tokens and {max_new_tokens} new ones exceed the model's "
+            f"context_length of {context_length}: ask for fewer, crop the prompt, or let the "
+            "window slide (slide=…)"
         )
 
 
-def beams(model: Any, ids: torch.Tensor, max_new_tokens: int, n_beams: int) -> None:
-    """Raise ValueError unless beam search can continue ids (1, T)."""
-    single_prompt(ids, "beam search")
+def single_prompt(what: str, models: Sequence[Any], ids: Tensor, max_new_tokens: int) -> None:
+    """Raise ValueError unless each of the models can continue ids (1, T)."""
+    if len(ids) != 1:
+        raise ValueError(f"{what} takes one prompt, not {len(ids)}: call it for each alone")
     whole_number("max_new_tokens", max_new_tokens)
+    for model in models:
+        readable(model, ids, max_new_tokens)
+
+
+def beams(model: Any, ids: Tensor, max_new_tokens: int, n_beams: int) -> None:
+    """Raise ValueError unless beam search can continue ids (1, T)."""
+    single_prompt("beam search", [model], ids, max_new_tokens)
     whole_number("n_beams", n_beams)
-    readable(model, ids, max_new_tokens)
 
 
 def speculation(
-    models: tuple[Any, Any], ids: torch.Tensor, max_new_tokens: int, settings: Any, n_draft: int
+    models: Sequence[Any], ids: Tensor, max_new_tokens: int, settings: Any, n_draft: int
 ) -> None:
     """Raise ValueError unless target and draft can continue ids (1, T) together."""
-    single_prompt(ids, "speculative decoding")
-    whole_number("max_new_tokens", max_new_tokens)
+    single_prompt("speculative decoding", models, ids, max_new_tokens)
     whole_number("n_draft", n_draft)
     if settings.repetition_penalty != 1:
         raise ValueError("a repetition_penalty depends on the drafted tokens: leave it at 1")
     sizes = {getattr(getattr(model, "config", None), "vocab_size", None) for model in models}
     if len(sizes - {None}) > 1:
         raise ValueError("target and draft have different vocabularies: their tokens do not match")
-    for model in models:
-        readable(model, ids, max_new_tokens)
 
 
 def stop_strings(stops: tuple[object, ...]) -> None:
@@ -139,7 +118,7 @@ def stop_strings(stops: tuple[object, ...]) -> None:
         raise ValueError(f"stops are {stops!r}: each must be a string of one character or more")
 
 
-def finite_matrix(weight: torch.Tensor) -> None:
+def finite_matrix(weight: Tensor) -> None:
     """Raise ValueError unless a weight is a matrix of finite floats."""
     if weight.ndim != 2 or not weight.is_floating_point():
         raise ValueError(f"a weight {tuple(weight.shape)} of {weight.dtype}: give floats (O, I)")

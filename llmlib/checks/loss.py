@@ -1,25 +1,25 @@
 """Losses, evaluation and n-gram models."""
 
 from collections.abc import Callable, Collection, Iterable
-from numbers import Integral
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from llmlib.checks.tokenization import known_ids
+from llmlib.checks.values import number, one_of, require, tensor_of_ids, whole_number
 
-T = TypeVar("T")
 
-
-def logits(value: object) -> None:
-    """Raise TypeError or ValueError unless logits are a tensor of floats (..., V)."""
+def floats(name: str, value: Any, hint: str = "") -> None:
+    """Raise TypeError unless a value is a tensor of floats."""
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
-        raise TypeError(
-            f"logits must be a tensor of floats, not {kind}: the model has to map ids (B, T) to "
-            "logits (B, T, V)"
-        )
+        raise TypeError(f"{name} must be a tensor of floats, not {kind}{hint}")
+
+
+def logits(value: Any) -> None:
+    """Raise TypeError or ValueError unless logits are a tensor of floats (..., V)."""
+    floats("logits", value, ": the model has to map ids (B, T) to logits (B, T, V)")
     if value.ndim < 2:
         raise ValueError(
             f"logits have shape {tuple(value.shape)}, expected (batch, tokens, vocabulary)"
@@ -28,32 +28,26 @@ def logits(value: object) -> None:
 
 def features(values: Any, weight: Any, chunk_size: int | None) -> None:
     """Raise TypeError or ValueError unless features (..., C) fit a weight (V, C)."""
-    for name, value in {"features": values, "weight": weight}.items():
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-            kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
-            raise TypeError(f"{name} must be a tensor of floats, not {kind}")
+    floats("features", values)
+    floats("weight", weight)
     if weight.ndim != 2 or values.ndim < 2 or values.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"features {tuple(values.shape)} and weight {tuple(weight.shape)} do not fit: "
             "expected (batch, tokens, C) and (vocabulary, C)"
         )
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
+    if chunk_size is not None:
+        whole_number("chunk_size", chunk_size)
 
 
 def targets(
-    ids: object, shape: Iterable[int], vocab_size: int, ignore_index: int, reduction: str
+    ids: Any, shape: Iterable[int], vocab_size: int, ignore_index: int, reduction: str
 ) -> None:
     """Raise TypeError or ValueError unless targets are token ids of a shape.
 
     The ids themselves are looked at on the CPU only: Python would have to wait for an accelerator.
     """
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction is {reduction!r}: it must be 'mean' or 'sum'")
-    if not isinstance(ids, torch.Tensor):
-        raise TypeError(f"targets are a {type(ids).__name__}: give a tensor of token ids")
-    if ids.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"targets hold {ids.dtype}: token ids are torch.int64 (or int32)")
+    one_of("reduction", reduction, ("mean", "sum"))
+    tensor_of_ids("targets", ids)
     if ids.shape != torch.Size(shape):
         raise ValueError(
             f"targets have shape {tuple(ids.shape)}, expected {tuple(shape)}: "
@@ -63,9 +57,7 @@ def targets(
         return
     counted = ids[ids != ignore_index]
     if reduction == "mean" and counted.numel() == 0:
-        raise ValueError(
-            f"none of the {ids.numel()} targets counts: there is no mean loss of nothing"
-        )
+        raise ValueError(f"none of the {ids.numel()} targets counts: there is no mean of nothing")
     low, high = (bound.item() for bound in counted.aminmax()) if counted.numel() else (0, 0)
     if low < 0 or high >= vocab_size:
         raise ValueError(
@@ -86,10 +78,10 @@ def batch(value: object, name: str = "a batch") -> None:
 
 def evaluation(model: object, max_batches: int | None) -> None:
     """Raise TypeError or ValueError for what cannot be evaluated."""
-    if not callable(model):
-        raise TypeError(f"the model is a {type(model).__name__}: give a function of ids (B, T)")
-    if max_batches is not None and max_batches < 1:
-        raise ValueError(f"max_batches must be at least 1, not {max_batches}")
+    given = type(model).__name__
+    require(callable(model), f"the model is a {given}: give a function of ids (B, T)", TypeError)
+    if max_batches is not None:
+        whole_number("max_batches", max_batches)
 
 
 def measured_loss(loss: float, number: int, compute_logits: Callable[[], torch.Tensor]) -> float:
@@ -106,38 +98,29 @@ def measured_loss(loss: float, number: int, compute_logits: Callable[[], torch.T
 
 def measured_tokens(n_batches: int, n_tokens: int, ignore_index: int) -> None:
     """Raise ValueError if there was nothing to evaluate."""
-    if n_batches == 0:
-        raise ValueError("there is no batch to evaluate: the loader is empty (or used up)")
-    if n_tokens == 0:
-        raise ValueError(f"no target of {n_batches} batches counts: all of them are {ignore_index}")
-
-
-def at_least_one_byte(n_bytes: int) -> int:
-    """Return the number of bytes. Raises ValueError for a text without any."""
-    if n_bytes < 1:
-        raise ValueError(f"a text of {n_bytes} bytes has no bits per byte: give at least 1")
-    return n_bytes
+    require(n_batches, "there is no batch to evaluate: the loader is empty (or used up)")
+    require(n_tokens, f"no target of {n_batches} batches counts: all of them are {ignore_index}")
 
 
 def ngram_model(n: object, vocab_size: object, discount: float | None) -> None:
     """Raise ValueError for sizes or a discount that no n-gram model has."""
     for name, value in {"n": n, "vocab_size": vocab_size}.items():
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{name} is {value!r}: it must be a whole number of at least 1")
-    if discount is not None and not 0 < discount < 1:
-        raise ValueError(f"discount is {discount!r}: it must lie between 0 and 1")
+        fits = isinstance(value, (int, np.integer)) and value >= 1
+        require(fits, f"{name} is {value!r}: it must be a whole number of at least 1")
+    if discount is not None:
+        number("discount", discount, lambda d: 0 < d < 1, "between 0 and 1")
 
 
 def ngram_documents(ids: Collection[np.ndarray], vocab_size: int) -> None:
     """Raise ValueError if no document has two tokens, or one has an id outside the vocabulary."""
-    if max(map(len, ids), default=0) < 2:
-        raise ValueError("there is nothing to count: no token follows another one")
+    longest = max(map(len, ids), default=0)
+    require(longest > 1, "there is nothing to count: no token follows another one")
     known_ids([int(document.max()) for document in ids if len(document)], vocab_size)
 
 
 def ngram_ids(ids: object, is_fitted: bool) -> None:
     """Raise RuntimeError before the counting, and TypeError for ids that are not (B, T)."""
-    if not is_fitted:
-        raise RuntimeError("the model has counted nothing yet: call fit(ids) first")
-    if not isinstance(ids, torch.Tensor) or ids.ndim != 2:
-        raise TypeError("ids must be a tensor (batch, tokens), for one sequence ids.unsqueeze(0)")
+    require(is_fitted, "the model has counted nothing yet: call fit(ids) first", RuntimeError)
+    fits = isinstance(ids, torch.Tensor) and ids.ndim == 2
+    say = "ids must be a tensor (batch, tokens), for one sequence ids.unsqueeze(0)"
+    require(fits, say, TypeError)

@@ -1,19 +1,16 @@
 """The sizes of a model, and what it is given to read."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from llmlib.checks.values import flag, number, token_ids, whole_number
-
-T = TypeVar("T")
+from llmlib.checks.values import flag, number, token_ids, whole_numbers
 
 
 def attention_sizes(emb_dim: int, n_heads: int, context_length: int, drop_rate: float) -> None:
     """Raise ValueError for sizes that no attention layer can have."""
-    sizes = {"emb_dim": emb_dim, "n_heads": n_heads, "context_length": context_length}
-    for name, size in sizes.items():
-        whole_number(name, size)
+    whole_numbers(emb_dim=emb_dim, n_heads=n_heads, context_length=context_length)
     if emb_dim % n_heads:
         raise ValueError(
             f"emb_dim {emb_dim} is not divisible by n_heads {n_heads}: each head gets an equal part"
@@ -23,14 +20,13 @@ def attention_sizes(emb_dim: int, n_heads: int, context_length: int, drop_rate: 
 
 def gpt_config(config: Any) -> None:
     """Raise ValueError for a value that no GPT can have."""
-    for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
-        whole_number(name, getattr(config, name))
-    for name in ("qkv_bias", "tie_weights"):
-        flag(name, getattr(config, name))
+    whole_numbers(vocab_size=config.vocab_size, n_layers=config.n_layers)
+    flag("qkv_bias", config.qkv_bias)
+    flag("tie_weights", config.tie_weights)
     attention_sizes(config.emb_dim, config.n_heads, config.context_length, config.drop_rate)
 
 
-def vectors(x: torch.Tensor, emb_dim: int, context_length: int) -> None:
+def vectors(x: Tensor, emb_dim: int, context_length: int) -> None:
     """Raise TypeError or ValueError unless x holds floats of shape (B, T, C), T at least 1."""
     if not torch.is_floating_point(x):
         raise TypeError(f"x holds {x.dtype}: attention takes vectors, so embed token ids first")
@@ -41,23 +37,24 @@ def vectors(x: torch.Tensor, emb_dim: int, context_length: int) -> None:
         )
     if x.shape[1] == 0:
         raise ValueError("x holds sequences of no tokens: give at least one")
+    in_context(x, context_length, "layer")
+
+
+def in_context(x: Tensor, context_length: int, reader: str) -> None:
+    """Raise ValueError for more tokens, x (B, T, ...), than a model or layer reads."""
     if x.shape[1] > context_length:
         raise ValueError(
-            f"sequence of {x.shape[1]} tokens exceeds the layer's context_length of "
-            f"{context_length}: crop it, or build the layer with a longer one"
+            f"sequence of {x.shape[1]} tokens exceeds the {reader}'s context_length of "
+            f"{context_length}: crop it, or build the {reader} with a longer one"
         )
 
 
 def model_input(
-    ids: torch.Tensor, config: Any, device: torch.device, segments: torch.Tensor | None = None
+    ids: Tensor, config: Any, device: torch.device, segments: Tensor | None = None
 ) -> None:
     """Raise TypeError or ValueError unless a model can read ids (B, T) and their segments."""
     token_ids(ids)
-    if ids.shape[1] > config.context_length:
-        raise ValueError(
-            f"sequence of {ids.shape[1]} tokens exceeds the model's context_length of "
-            f"{config.context_length}: crop it, or build the model with a longer one"
-        )
+    in_context(ids, config.context_length, "model")
     if ids.device != device:
         raise ValueError(f"ids are on {ids.device}, the model on {device}: ids.to('{device}')")
     in_vocabulary(ids, config.vocab_size)
@@ -77,7 +74,7 @@ def language_model(model: Any) -> None:
         )
 
 
-def in_vocabulary(ids: torch.Tensor, vocab_size: int) -> None:
+def in_vocabulary(ids: Tensor, vocab_size: int) -> None:
     """Raise ValueError for an id outside the vocabulary; ids on an accelerator pass unseen.
 
     To look at numbers there, Python would have to wait for the device at every step. CUDA has an
@@ -113,10 +110,10 @@ def cache_fits(cache: Any, batch_size: int, n_tokens: int) -> None:
         )
 
 
-def no_gradient(tensor: torch.Tensor, what: str) -> None:
-    """Raise RuntimeError for a tensor that wants a gradient, where none is computed."""
-    if tensor.requires_grad:
+def no_gradient(keys: Tensor) -> None:
+    """Raise RuntimeError for keys that want a gradient, which a cache does not compute."""
+    if keys.requires_grad:
         raise RuntimeError(
-            f"{what} passes no gradient: call the model under torch.no_grad(), or turn gradients "
+            "a cache passes no gradient: call the model under torch.no_grad(), or turn gradients "
             "off with model.requires_grad_(False)"
         )

@@ -4,8 +4,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import index
+from typing import Any
 
 import numpy as np
+import regex
+
+from llmlib.checks.values import require
 
 
 def text(value: object, role: str) -> None:
@@ -43,31 +47,20 @@ def piece_scores(pieces: object) -> None:
         raise TypeError("pieces must be a table piece -> log-probability (a finite float)")
 
 
-def learnable(
-    counts: Mapping[str, int],
-    vocab_size: int | None,
-    least: int,
-    needed: str,
-    parameter: str | None = None,
-) -> None:
-    """Raise ValueError for a text without pieces, and for too few ids.
-
-    needed: what takes `least` ids, in words; parameter: what else can be made smaller.
-    """
-    if not counts:
-        raise ValueError("a vocabulary cannot be made from an empty text")
-    if vocab_size is not None and index(vocab_size) < least:
-        hint = f", or a smaller {parameter}" if parameter else ""
-        raise ValueError(
-            f"vocab_size {vocab_size} is too small for {needed}: give at least {least}{hint}"
-        )
+def learnable(counts: Mapping[str, int], size: int | None, least: int, needed: str) -> None:
+    """Raise ValueError for a text without pieces, and for fewer ids than `needed` takes."""
+    require(counts, "a vocabulary cannot be made from an empty text")
+    if size is not None and index(size) < least:
+        raise ValueError(f"vocab_size {size} is too small for {needed}: give at least {least}")
 
 
-def known_ids(ids: Iterable[int], vocab_size: int) -> None:
-    """Raise ValueError for an id outside 0 … vocab_size - 1."""
+def known_ids(ids: Iterable[int], vocab_size: int) -> list[int]:
+    """Return ids as ints. Raises ValueError for an id outside 0 … vocab_size - 1."""
+    ids = [int(i) for i in ids]
     for i in ids:
         if not 0 <= i < vocab_size:
             raise unknown_id(i, vocab_size)
+    return ids
 
 
 def unknown_id(i: object, vocab_size: int) -> ValueError:
@@ -86,7 +79,7 @@ def unknown_ids(vocab_size: int) -> Iterator[None]:
 
 @contextmanager
 def whole_characters() -> Iterator[None]:
-    """Turn the error of UTF-8 for a lone surrogate into a ValueError that says what to do."""
+    """Turn the error of UTF-8 for half a character, in or out, into one that says what to do."""
     try:
         yield
     except UnicodeEncodeError as error:
@@ -94,13 +87,6 @@ def whole_characters() -> Iterator[None]:
             f"the text holds the lone surrogate {error.object[error.start]!r}, half a character: "
             "repair it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
         ) from error
-
-
-@contextmanager
-def valid_utf8() -> Iterator[None]:
-    """Turn the failed decoding of bytes into a ValueError that shows them."""
-    try:
-        yield
     except UnicodeDecodeError as error:
         raise ValueError(
             f"the ids give {error.object[error.start : error.end]!r} at byte {error.start}, which "
@@ -108,22 +94,20 @@ def valid_utf8() -> Iterator[None]:
         ) from None
 
 
-@contextmanager
-def split_pattern(pattern: object, names: Collection[str]) -> Iterator[None]:
-    """Turn the failed compilation of a regular expression into a ValueError."""
+def split_pattern(pattern: str, names: Mapping[str, str]) -> Any:
+    """Return the compiled regular expression of a name, or of its source; ValueError for others.
+
+    With groups, `findall` would return those and drop the rest of the text.
+    """
     try:
-        yield
+        compiled = regex.compile(names.get(pattern, pattern))
     except Exception as error:  # the regex package has an exception class of its own
         raise ValueError(
             f"pattern is {pattern!r}, which is neither one of {', '.join(names)} nor a regular "
             f"expression: {error}"
         ) from None
-
-
-def no_groups(pattern: str, n_groups: int) -> None:
-    """Raise ValueError for a pattern whose groups would hide parts of the text."""
-    if n_groups:
-        raise ValueError(f"pattern {pattern!r} has groups: write (?:...) in place of (...)")
+    require(not compiled.groups, f"pattern {pattern!r} has groups: write (?:...) in place of (...)")
+    return compiled
 
 
 def nothing_skipped(pieces: list[str], text: str, pattern: str) -> None:
@@ -134,32 +118,20 @@ def nothing_skipped(pieces: list[str], text: str, pattern: str) -> None:
         )
 
 
-def special_token_names(tokens: object) -> None:
-    """Raise TypeError for a single string in place of a list of special tokens."""
+def special_tokens(tokens: object, numbered: Sequence[tuple[str, int]]) -> None:
+    """Raise TypeError or ValueError unless tokens are different texts, each with an id from 0."""
     if isinstance(tokens, str):
         raise TypeError(f"special_tokens is {tokens!r}: give a list of strings")
-
-
-def special_tokens(numbered: Sequence[tuple[str, int]]) -> None:
-    """Raise ValueError unless special tokens are different texts, each with an id from 0."""
     for token, i in numbered:
         if not isinstance(token, str) or not token or isinstance(i, bool) or index(i) < 0:
             raise ValueError(f"special token {token!r} with id {i!r}: give a text and an id from 0")
-    if len(dict(numbered)) < len(numbered):
-        raise ValueError("a special token is named twice")
+    require(len(dict(numbered)) == len(numbered), "a special token is named twice")
 
 
 def bpe_vocabulary(ids: Mapping[bytes, int], merges: Iterable[tuple[bytes, bytes]]) -> None:
     """Raise ValueError unless all bytes, and all parts and results of merges, have ids."""
     for byte in range(256):
-        if bytes([byte]) not in ids:
-            raise ValueError(f"the byte {byte:#04x} has no id: all 256 must have one")
+        require(bytes([byte]) in ids, f"the byte {byte:#04x} has no id: all 256 must have one")
     for rank, (first, second) in enumerate(merges):
         if first not in ids or second not in ids or first + second not in ids:
             raise ValueError(f"merge {rank} of {first!r} and {second!r} is of unknown tokens")
-
-
-def different_ids(n_ids: int, n_tokens: int) -> None:
-    """Raise ValueError if there are fewer ids than tokens."""
-    if n_ids < n_tokens:
-        raise ValueError("two tokens have the same id")

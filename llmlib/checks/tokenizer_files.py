@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from llmlib.checks.files import FileError, looks_like
+from llmlib.checks.values import require
 
 
 @contextmanager
@@ -20,22 +22,7 @@ def tokenizer_file(path: str | Path, kind: str) -> Iterator[None]:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         reason = f": {error}" if type(error) in (ValueError, TypeError) else ""
-        start = Path(path).read_bytes()[:64] if Path(path).is_file() else b""
-        raise FileError(path, f"it is not {kind}{reason}{looks_like(start)}") from error
-
-
-def same_kind(found: object, expected: str) -> None:
-    """Raise ValueError if a file holds a tokenizer of another class."""
-    if found != expected:
-        raise ValueError(f"it holds a {found}: load it with {found}.load")
-
-
-def known_format(path: Path, formats: Collection[str], pattern: str) -> None:
-    """Raise ValueError for a file name whose ending names no format, or one without the pattern."""
-    if path.suffix not in formats:
-        raise ValueError(f"{path}: give a name that ends in .json or .tiktoken, or a folder")
-    if path.suffix == "":
-        gpt2_pattern(pattern)
+        raise FileError(path, f"it is not {kind}{reason}{looks_like(Path(path))}") from error
 
 
 def gpt2_vocabulary(path: Path, found: str, expected: str) -> None:
@@ -55,10 +42,10 @@ def gpt2_pattern(pattern: str) -> None:
         )
 
 
-def plain_special_token(token: str, number: int, written: int) -> None:
-    """Raise ValueError if a special token is written like an ordinary one with another id."""
-    if written != number:
-        raise ValueError(f"the special token {token!r} looks like an ordinary one in this file")
+def no_clash(tokens: Collection[str]) -> None:
+    """Raise ValueError if there are special tokens that are written like ordinary ones."""
+    if tokens:
+        raise ValueError(f"the special token {min(tokens)!r} looks like an ordinary one in a file")
 
 
 def same_merges(found: list, given: list) -> None:
@@ -109,28 +96,23 @@ def tokenizer_place(path: Path, found: Sequence[Path]) -> Path:
     return found[0] if found else path
 
 
-def merge_order(
-    found: Mapping[bytes, int],
-    expected: Mapping[bytes, int],
-    special: Mapping[str, int],
-    merges: str,
-) -> None:
-    """Raise ValueError unless ids are in order: 256 bytes, merged pairs, special tokens.
+def merge_order(found: Any, expected: Mapping[bytes, int], merges: str) -> None:
+    """Raise ValueError unless a Vocabulary is in order: 256 bytes, merged pairs, special tokens.
 
-    Of the special ones, `<|endoftext|>` is the first.
+    Of the special ones, `<|endoftext|>` is the first. merges: where the order comes from, in words.
     """
+    ids, special, n = found.tokens, found.special_tokens, len(found.tokens)
     for token, number in expected.items():
-        if found.get(token) != number:
-            name, given = token.decode(errors="replace"), found.get(token)
-            raise ValueError(f"the id of {name!r} is {given}, by {merges} it is {number}")
-    if len(found) > len(expected):
-        raise ValueError(f"{len(found) - len(expected)} tokens come from no merge in {merges}")
-    places = [*range(len(found), len(found) + len(special))]
-    if special and [*special.items()] != [*zip(["<|endoftext|>", *[*special][1:]], places)]:
-        raise ValueError(
-            f"after {len(found):,} tokens from {merges} the special ones should follow, "
-            f"<|endoftext|> first, and not {[*special][:3]}"
-        )
+        if ids.get(token) != number:
+            name = token.decode(errors="replace")
+            raise ValueError(f"the id of {name!r} is {ids.get(token)}, by {merges} it is {number}")
+    require(n == len(expected), f"{n - len(expected)} tokens come from no merge in {merges}")
+    names = ["<|endoftext|>", *[*special][1:]] if special else []
+    require(
+        [*special.items()] == [*zip(names, count(n))],
+        f"after {n:,} tokens from {merges} the special ones should follow, <|endoftext|> first, "
+        f"and not {[*special][:3]}",
+    )
 
 
 def known_parts(merges: Iterable[Sequence[str]], known: Collection[str]) -> None:

@@ -1,6 +1,6 @@
 """Values and tensors of ids: the primitives that the other checks use."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -10,12 +10,24 @@ import torch
 T = TypeVar("T")
 
 
-def whole_number(name: str, value: object, least: int = 1, most: int | None = None) -> None:
-    """Raise ValueError unless a value is an int (not a bool) from `least` to `most`."""
+def whole_number(
+    name: str, value: object, least: int = 1, most: int | None = None, *, optional: bool = False
+) -> None:
+    """Raise ValueError unless a value is an int (not a bool) from `least` to `most`.
+
+    optional: None is allowed, too.
+    """
     fits = type(value) is int and value >= least and (most is None or value <= most)
-    if not fits:
+    if not fits and not (optional and value is None):
         allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
+        allowed += ", or None" if optional else ""
         raise ValueError(f"{name} is {value!r}: it must be an int {allowed}")
+
+
+def whole_numbers(**values: object) -> None:
+    """Raise ValueError unless each of the named values is an int of at least 1."""
+    for name, value in values.items():
+        whole_number(name, value)
 
 
 def number(name: str, value: object, fits: Callable[[float], bool], allowed: str) -> None:
@@ -36,14 +48,6 @@ def one_of(name: str, value: object, allowed: Collection[object]) -> None:
         raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(map(str, allowed))}")
 
 
-def known_fields(cls: type[Any], given: Iterable[str]) -> None:
-    """Raise TypeError, naming the nearest field, for a keyword that a dataclass does not have."""
-    names = [field.name for field in fields(cls)]
-    for name in given:
-        if name not in names:
-            raise TypeError(f"{cls.__name__} has no field {name!r}: {suggest(name, names)}")
-
-
 def known_name(kind: str, name: str, allowed: Collection[str]) -> None:
     """Raise ValueError, naming the nearest one, for a name that is not among the allowed ones."""
     if name not in allowed:
@@ -62,15 +66,17 @@ class KnownFields:
     In __new__, which sees the keywords before the generated __init__ refuses them without a hint.
     """
 
-    def __new__(cls: type[T], *args: object, **given: object) -> T:
-        known_fields(cls, given)
+    def __new__(cls: type[Any], *args: object, **given: object) -> Any:
+        names = [field.name for field in fields(cls)]
+        for name in given.keys() - set(names):
+            raise TypeError(f"{cls.__name__} has no field {name!r}: {suggest(name, names)}")
         return object.__new__(cls)
 
 
-def require(fact: object, message: str) -> None:
-    """Raise ValueError with a message unless a fact holds."""
+def require(fact: object, message: str, error: type[Exception] = ValueError) -> None:
+    """Raise an error with a message unless a fact holds."""
     if not fact:
-        raise ValueError(message)
+        raise error(message)
 
 
 def found(value: T | None, message: str) -> T:
@@ -86,12 +92,17 @@ def suggest(name: str, allowed: Collection[str]) -> str:
     return f"{f'did you mean {close[0]!r}? ' if close else ''}There are {', '.join(allowed)}"
 
 
-def token_ids(ids: object) -> None:
-    """Raise TypeError or ValueError unless ids are a tensor of ints (B, T) with at least one."""
+def tensor_of_ids(name: str, ids: Any) -> None:
+    """Raise TypeError unless a value is a tensor of token ids."""
     if not isinstance(ids, torch.Tensor):
-        raise TypeError(f"ids are a {type(ids).__name__}: give a tensor, torch.tensor([ids])")
+        raise TypeError(f"{name} are a {type(ids).__name__}: give a tensor, torch.tensor([ids])")
     if ids.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"ids hold {ids.dtype}: token ids are torch.int64 (or int32)")
+        raise TypeError(f"{name} hold {ids.dtype}: token ids are torch.int64 (or int32)")
+
+
+def token_ids(ids: Any) -> None:
+    """Raise TypeError or ValueError unless ids are a tensor of ints (B, T) with at least one."""
+    tensor_of_ids("ids", ids)
     if ids.ndim != 2:
         raise ValueError(
             f"ids have shape {tuple(ids.shape)}, expected (batch, tokens); "

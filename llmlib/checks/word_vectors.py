@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from llmlib.checks.files import FileError
-from llmlib.checks.values import whole_number
+from llmlib.checks.values import require, suggest, whole_number
 
 
 def finite(x: torch.Tensor) -> torch.Tensor:
     """Return vectors. Raises ValueError if a component is NaN or infinite."""
     # the sum is quick, and it can overflow although all components are finite
-    if not torch.isfinite(x.sum()) and not torch.isfinite(x).all():
-        raise ValueError("a vector holds NaN or infinite numbers: it has no direction")
+    fits = torch.isfinite(x.sum()) or torch.isfinite(x).all()
+    require(fits, "a vector holds NaN or infinite numbers: it has no direction")
     return x
 
 
@@ -33,14 +33,12 @@ def same_components(a: torch.Tensor, b: torch.Tensor) -> None:
 
 def row_for_each_word(words: Sequence[str], matrix: np.ndarray) -> None:
     """Raise ValueError unless a finite matrix has a row for each word, and no word occurs twice."""
-    if matrix.ndim != 2 or len(matrix) != len(words) or not matrix.size:
-        raise ValueError(
-            f"{len(words)} words and a matrix of shape {matrix.shape}: give one row for each word"
-        )
+    fits = matrix.ndim == 2 and len(matrix) == len(words) and matrix.size
+    sizes = f"{len(words)} words and a matrix of shape {matrix.shape}"
+    require(fits, f"{sizes}: give one row for each word")
     if len(set(words)) < len(words):
         raise ValueError(f"the word {Counter(words).most_common(1)[0][0]!r} occurs twice")
-    if not np.isfinite(matrix).all():
-        raise ValueError("the matrix holds NaN or infinite numbers")
+    require(np.isfinite(matrix).all(), "the matrix holds NaN or infinite numbers")
 
 
 def known_word(word: object, rows: Mapping[Any, int]) -> int:
@@ -57,17 +55,15 @@ def known_word(word: object, rows: Mapping[Any, int]) -> int:
 
 def neighbours(query: torch.Tensor, size: int, k: int, available: int) -> None:
     """Raise ValueError for a query that is not (size,), or k out of range."""
-    if query.shape != (size,):
-        raise ValueError(f"shape {tuple(query.shape)}: these vectors are ({size},)")
-    if not 1 <= k <= available:
-        raise ValueError(f"k is {k}: there are {available} words to choose from")
+    require(query.shape == (size,), f"shape {tuple(query.shape)}: these vectors are ({size},)")
+    require(1 <= k <= available, f"k is {k}: there are {available} words to choose from")
 
 
 def skip_gram(words: Sequence[str], emb_dim: int) -> None:
     """Raise ValueError for fewer than two words, a word that repeats, or an emb_dim below 1."""
     whole_number("emb_dim", emb_dim)
-    if len(words) < 2 or len(set(words)) < len(words):
-        raise ValueError(f"{len(words)} words: give at least two, each of them once")
+    fits = 2 <= len(words) == len(set(words))
+    require(fits, f"{len(words)} words: give at least two, each of them once")
 
 
 def word_lists(documents: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
@@ -77,26 +73,11 @@ def word_lists(documents: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
     return documents
 
 
-def some_pairs(pairs: torch.Tensor) -> torch.Tensor:
-    """Return pairs of words. Raises ValueError if there is none."""
-    if not len(pairs):
-        raise ValueError("no two words stand together: give more text, or a larger subsample")
-    return pairs
-
-
 def positive(frequencies: torch.Tensor) -> torch.Tensor:
     """Return frequencies. Raises ValueError if there is none, or one that is not above 0."""
-    if not frequencies.numel() or not (frequencies > 0).all():
-        raise ValueError("noise needs frequencies above 0, one for each word")
+    fits = frequencies.numel() and (frequencies > 0).all()
+    require(fits, "noise needs frequencies above 0, one for each word")
     return frequencies
-
-
-def three_words(words: Sequence[str]) -> list[str]:
-    """Return the different ones of some words. Raises ValueError for fewer than three."""
-    words = list(dict.fromkeys(words))
-    if len(words) < 3:
-        raise ValueError(f"{len(words)} different words: an odd one needs at least two others")
-    return words
 
 
 def questions(asked: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
@@ -108,14 +89,13 @@ def questions(asked: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
 
 def points(x: torch.Tensor, k: int) -> None:
     """Raise ValueError unless x is finite points (N, C) that differ, with at least k directions."""
-    if x.ndim != 2 or len(x) < 2 or not torch.isfinite(x).all():
-        raise ValueError(f"shape {tuple(x.shape)}: give two or more finite vectors (N, C)")
+    fits = x.ndim == 2 and len(x) >= 2 and torch.isfinite(x).all()
+    require(fits, f"shape {tuple(x.shape)}: give two or more finite vectors (N, C)")
     if not 1 <= k <= min(x.shape):
         raise ValueError(
             f"k is {k}: {len(x)} points in {x.shape[1]} dimensions allow 1 to {min(x.shape)}"
         )
-    if (x == x[0]).all():
-        raise ValueError("all points are the same: no direction explains anything")
+    require((x != x[0]).any(), "all points are the same: no direction explains anything")
 
 
 def word_vector_path(path: Path, known: Sequence[str]) -> Path:
@@ -126,9 +106,8 @@ def word_vector_path(path: Path, known: Sequence[str]) -> Path:
         return path
     if len(path.parts) > 1 or path.suffix:
         raise FileNotFoundError(f"there is no file {path}")
-    near = get_close_matches(path.name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}, or give a path"
-    raise ValueError(f"no word vectors are called {path.name!r}: {hint}")
+    hint = suggest(path.name, known)
+    raise ValueError(f"no word vectors are called {path.name!r}: {hint}, or give a path")
 
 
 def word_vector_file(path: Path, start: bytes, n_numbers: int, announced: int | None) -> None:

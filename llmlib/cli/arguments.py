@@ -8,33 +8,30 @@ import argparse
 import inspect
 from typing import Any
 
-from llmlib.cli.settings import DATA, GROUPS, Setting, did_you_mean
+from llmlib.cli.settings import DATA, GROUPS, SETTINGS, Setting, did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that shows examples as they are and takes no shortened flags."""
+    """An ArgumentParser that shows examples as they are and takes no shortened flags.
+
+    What is not given does not stand in its result: the defaults are those of the commands.
+    """
 
     def __init__(self, **settings: Any):
-        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(allow_abbrev=False, **settings)
+        settings |= {"allow_abbrev": False, "argument_default": argparse.SUPPRESS}
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Answer an unknown flag with the nearest one; the parser of a command comes here too."""
         known, rest = super().parse_known_args(args, namespace)
         if rest:
-            self.error(
-                f"no argument {rest[0]!r}{did_you_mean(rest[0], self._option_string_actions)}"
-            )
+            near = did_you_mean(rest[0], self._option_string_actions)
+            self.error(f"no argument {rest[0]!r}{near}")
         return known, rest
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Read the arguments of a command line; a mistake ends the program with exit code 2."""
-    return make_parser().parse_args(argv)
-
-
 def make_parser() -> Parser:
-    """Return the parser of the whole command line."""
+    """Return the parser of the whole command line; it ends the program with exit code 2."""
     parser = Parser(
         prog="llmlib",
         description="Prepare texts, train GPTs on them, generate text, and evaluate models.",
@@ -60,9 +57,9 @@ def tokenizer_flags(parser: Parser) -> None:
     """
     parser.add_argument("data", help="the name of a corpus, or a text file")
     parser.add_argument("--out", required=True, metavar="FILE", help="the new .json file")
-    parser.add_argument("--kind", default="bpe", help="bpe, wordpiece, unigram, word, char [bpe]")
+    parser.add_argument("--kind", help="bpe, wordpiece, unigram, word, char [bpe]")
     parser.add_argument("--vocab-size", type=int, metavar="N", help="how many ids [4000]")
-    parser.add_argument("--pattern", default="gpt2", help="how bpe splits: gpt2, gpt4 [gpt2]")
+    parser.add_argument("--pattern", help="how bpe splits: gpt2, gpt4 [gpt2]")
 
 
 def prepare_flags(parser: Parser) -> None:
@@ -88,11 +85,10 @@ def train_flags(parser: Parser) -> None:
       llmlib train --resume runs/my_book --max-steps 8000
       torchrun --nproc_per_node=2 -m llmlib train stories
     """
-    about = "a corpus, a text file, or a folder that prepare made"
-    parser.add_argument("data", nargs="?", default=argparse.SUPPRESS, help=about)
+    parser.add_argument("data", nargs="?", help=SETTINGS["data"].help)
     parser.add_argument("--config", metavar="FILE", help="settings in YAML or TOML; flags win")
     parser.add_argument("--resume", metavar="RUN", help="continue the run in this folder")
-    parser.add_argument("--out", default=argparse.SUPPRESS, metavar="RUN", help="[runs/NAME]")
+    parser.add_argument("--out", metavar="RUN", help=SETTINGS["out"].help)
     for title, settings in GROUPS.items():
         add_settings(parser, title, settings)
 
@@ -108,20 +104,17 @@ def generate_flags(parser: Parser) -> None:
     """
     add_checkpoint(parser)
     add = parser.add_argument
-    add("--prompt", default="", help="the beginning [a new text]")
-    add("--max-new-tokens", type=int, default=200, metavar="N", help="[200]")
-    add("--temperature", type=float, default=1.0, metavar="T", help="[1.0]")
+    add("--prompt", help="the beginning [a new text]")
+    add("--max-new-tokens", type=int, metavar="N", help="[200]")
+    add("--temperature", type=float, metavar="T", help="[1.0]")
     add("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
     add("--top-p", type=float, metavar="P", help="only the likeliest tokens, P together")
     add("--min-p", type=float, metavar="P", help="only those at least P times the likeliest")
-    about = "above 1, tokens that stand in the text become less likely [1.0]"
-    add("--repetition-penalty", type=float, default=1.0, metavar="R", help=about)
-    about = "end before this string; may be given several times"
-    add("--until", action="append", default=[], metavar="TEXT", help=about)
-    about = "how weights are stored: float32, bfloat16, float16, int8 [float32]"
-    add("--weights", default="float32", metavar="FORMAT", help=about)
-    add("--seed", type=int, default=0, help="[0]")
-    add("--n", type=int, default=1, help="how many texts [1]")
+    add("--repetition-penalty", type=float, metavar="R", help="above 1: fewer repeats [1.0]")
+    add("--until", action="append", metavar="TEXT", help="end before this string (repeatable)")
+    add("--weights", metavar="FORMAT", help="stored as float32, bfloat16, float16, int8 [float32]")
+    add("--seed", type=int, help="[0]")
+    add("--n", type=int, help="how many texts [1]")
 
 
 def evaluate_flags(parser: Parser) -> None:
@@ -133,8 +126,8 @@ def evaluate_flags(parser: Parser) -> None:
     """
     add_checkpoint(parser)
     parser.add_argument("--text", metavar="FILE", help="a text [the run's validation part]")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="[16]")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="[16]")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
 
 
 def download_flags(parser: Parser) -> None:
@@ -145,18 +138,14 @@ def download_flags(parser: Parser) -> None:
       llmlib download gpt2-355M --source huggingface
     """
     parser.add_argument("name", help="gpt2-124M, gpt2-355M, gpt2-774M, gpt2-1558M")
-    parser.add_argument("--source", default="openai", help="openai, huggingface [openai]")
-
-
-COMMANDS = [tokenizer_flags, prepare_flags, train_flags, generate_flags, evaluate_flags]
-COMMANDS += [download_flags]
+    parser.add_argument("--source", help="openai, huggingface [openai]")
 
 
 def add_checkpoint(parser: Parser) -> None:
     """Add the flags of commands that use a trained model."""
     about = "a run folder (its best), RUN/latest, a folder with a GPT-2, or a name like gpt2-124M"
     parser.add_argument("--checkpoint", required=True, metavar="MODEL", help=about)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps [auto]")
+    parser.add_argument("--device", help="auto, cpu, cuda, mps [auto]")
 
 
 def add_settings(parser: Parser, title: str, settings: list[Setting]) -> None:
@@ -164,7 +153,7 @@ def add_settings(parser: Parser, title: str, settings: list[Setting]) -> None:
     group = parser.add_argument_group(title)
     for setting in settings:
         about = setting.help + (f" [{setting.default}]" if setting.default is not None else "")
-        keywords: dict[str, Any] = {"help": about, "default": argparse.SUPPRESS}
+        keywords: dict[str, Any] = {"help": about}
         if setting.kind is bool:
             keywords["action"] = argparse.BooleanOptionalAction
         elif setting.kind is tuple:
@@ -172,3 +161,7 @@ def add_settings(parser: Parser, title: str, settings: list[Setting]) -> None:
         else:
             keywords["metavar"] = "|".join(setting.choices) or setting.kind.__name__.upper()
         group.add_argument(setting.flag, **keywords)
+
+
+COMMANDS = [tokenizer_flags, prepare_flags, train_flags, generate_flags, evaluate_flags]
+COMMANDS += [download_flags]

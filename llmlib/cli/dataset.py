@@ -7,19 +7,20 @@ that the losses sum to the loss of the whole text and bits per byte are right.
 Shapes: B rows in a batch, T tokens each; padding has targets of -100.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from sys import maxsize
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from llmlib import checks
 from llmlib.cli.prepare import FORMAT, VERSION
-from llmlib.data.batches import create_dataloader, create_document_loader
+from llmlib.data import batches
 from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.folders import load_tokenizer
 
@@ -70,12 +71,9 @@ class TokenData:
     def ids(self, part: str) -> np.ndarray:
         """Return the token ids of "train" or "val" (N,), mapped into memory."""
         path, expected = self.folder / f"{part}.npy", self.about[part]["n_tokens"]
-        try:
+        with checks.blame(path, about="it is damaged, so prepare the text again: "):
             ids = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"{path} is damaged ({error}): prepare the text again") from None
-        if ids.shape != (expected,):
-            raise ValueError(f"{path} holds {ids.size} tokens, not {expected}: prepare it again")
+            checks.require(ids.shape == (expected,), f"it holds {ids.size} tokens, not {expected}")
         return ids
 
     def documents(self, part: str) -> list[np.ndarray]:
@@ -86,11 +84,10 @@ class TokenData:
         self, context_length: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
     ) -> DataLoader:
         """Return shuffled batches to train on: of every batch, the share of this process."""
-        if batch_size % world:
-            raise ValueError(
-                f"batch_size is {batch_size}: {world} processes cannot share its rows equally"
-            )
-        generator = torch.Generator().manual_seed(seed)
+        hint = f"{world} processes cannot share its rows equally"
+        checks.require(batch_size % world == 0, f"batch_size is {batch_size}: {hint}")
+        options: dict[str, Any] = {"generator": torch.Generator().manual_seed(seed)}
+        options["batch_size"] = batch_size
         if self.about["rows"] == "documents":
             documents = self.documents("train")
             longest = max(map(len, documents)) + 1
@@ -99,42 +96,31 @@ class TokenData:
                     f"context_length is {context_length}, but the longest story with its "
                     f"<|endoftext|> has {longest} tokens: give --context-length {longest} or more"
                 )
-            loader = create_document_loader(
-                documents, self.end_of_text, batch_size, generator=generator
-            )
+            loader = batches.create_document_loader(documents, self.end_of_text, **options)
         else:
-            loader = create_dataloader(
-                self.ids("train"), context_length, batch_size=batch_size, generator=generator
-            )
+            loader = batches.create_dataloader(self.ids("train"), context_length, **options)
         share = Share(loader.sampler, rank, world)
         return DataLoader(loader.dataset, sampler=share, batch_size=None)
 
-    def measure(
-        self, context_length: int, batch_size: int, max_tokens: int | None = None
-    ) -> Measure:
+    def measure(self, context_length: int, batch_size: int, max_tokens: int = maxsize) -> Measure:
         """Return the validation part, or about max_tokens of it, as batches to evaluate on."""
         sizes = (self.end_of_text, context_length, batch_size)
         if self.about["rows"] == "windows":
-            return measure_text(self.ids("val")[:max_tokens], *sizes)
+            return measure_windows(self.ids("val")[:max_tokens], *sizes)
         documents, nats = self.documents("val"), np.load(self.folder / "val_nats.npy")
         ends = np.cumsum([len(ids) + 1 for ids in documents])
-        n = len(documents) if max_tokens is None else max(1, int((ends <= max_tokens).sum()))
+        n = max(1, int((ends <= max_tokens).sum()))
         return measure_documents(documents[:n], *sizes, nats[:n])
 
 
 def read_about(folder: str | Path) -> dict:
     """Return what data.json says about a prepared folder. Raises ValueError for another folder."""
     path = Path(folder) / "data.json"
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{folder} is not a prepared folder: it holds no data.json") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise ValueError(f"{path} was not written by llmlib prepare")
-    if about.get("version") != VERSION:
-        raise ValueError(f"{path} is of version {about.get('version')}: prepare the text again")
+    checks.require(path.is_file(), f"{folder} is not a prepared folder: it holds no data.json")
+    about = checks.read_json(path)
+    version = about.get("version")
+    checks.require(about.get("format") == FORMAT, f"{path} was not written by llmlib prepare")
+    checks.require(version == VERSION, f"{path} is of version {version}: prepare the text again")
     return about
 
 
@@ -147,25 +133,21 @@ def cut_documents(ids: np.ndarray, end_of_text: int) -> list[np.ndarray]:
 def peek(loader: DataLoader, n_rows: int) -> Batch:
     """Return the first rows of a loader's data as a batch, without touching a random generator."""
     dataset: Any = loader.dataset  # one of ours, which takes a list of indices
-    return dataset[list(range(min(n_rows, len(dataset))))]
+    return dataset[list(range(n_rows))]
 
 
 def measure_documents(
     documents: Sequence, end_of_text: int, context_length: int, batch_size: int, nats: Sequence
 ) -> Measure:
     """Put one document in each row; nats: the least that each can cost, its end included."""
-    loader = create_document_loader(
-        documents, end_of_text, batch_size, context_length=context_length, shuffle=False,
-        drop_last=False,
-    )  # fmt: skip
-    n_tokens = sum(len(ids) + 1 for ids in documents)
-    # not list(loader): a DataLoader draws a seed from torch's generator, which training reads from
-    dataset: Any = loader.dataset
-    batches = [dataset[indices] for indices in loader.sampler]
-    return Measure(batches, float(sum(nats)) / n_tokens)
+    dataset = batches.DocumentDataset(documents, end_of_text, context_length)
+    # no DataLoader: it would draw a seed from torch's generator, which training reads from
+    order = batches.LengthSampler(dataset.lengths, batch_size, shuffle=False, drop_last=False)
+    floor = float(sum(nats)) / int(dataset.lengths.sum())
+    return Measure([dataset[indices] for indices in order], floor)
 
 
-def measure_text(
+def measure_windows(
     ids: np.ndarray, end_of_text: int, context_length: int, batch_size: int
 ) -> Measure:
     """Put a text into windows side by side; end_of_text stands before its first token."""

@@ -60,7 +60,7 @@ def choose_device(name: str, model: nn.Module, batch: Batch, local_rank: int = 0
     expected = loss_on("cpu", model, batch)
     try:
         found = loss_on(candidate, model, batch)
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         return Choice(cpu, f"{candidate} failed on the first batch: {reason}")
     seen = f"{candidate} gives a loss of {found:.4f} on the first batch, the CPU {expected:.4f}"

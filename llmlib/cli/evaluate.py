@@ -7,42 +7,45 @@ import json
 import math
 import sys
 from itertools import takewhile
-from pathlib import Path
 
-from llmlib import stories
-from llmlib.cli.dataset import Measure, cut_documents, measure_documents, measure_text
+from llmlib import checks, stories
+from llmlib.cli.dataset import Measure, cut_documents, measure_documents, measure_windows
 from llmlib.cli.devices import choose_device
-from llmlib.cli.prepare import count_unknown, encode_documents
+from llmlib.cli.prepare import encode_documents
 from llmlib.cli.run_folder import open_run
 from llmlib.data import corpora
 from llmlib.evaluation.perplexity import evaluate
+from llmlib.pretrained.gpt2_files import holds_gpt2
 from llmlib.pretrained.models import find_model, load_model
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 from llmlib.training.checkpoint import read_manifest
 
 
 def evaluate_command(
-    checkpoint: str, device: str, text: str | None, batch_size: int, json: bool
+    checkpoint: str,
+    device: str = "auto",
+    text: str | None = None,
+    batch_size: int = 16,
+    as_json: bool = False,
 ) -> int:
     """Do what the command line asks for."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
-    found = find_model(checkpoint)
-    is_run = found.layout == "run"
-    if text is None and not is_run:
-        raise ValueError(f"{checkpoint} kept no text for validation: give --text FILE")
+    checks.whole_number("batch_size", batch_size)
+    folder = find_model(checkpoint)
+    is_run = not holds_gpt2(folder)
+    has_text = is_run or text is not None
+    checks.require(has_text, f"{checkpoint} kept no text for validation: give --text FILE")
     model, tokenizer = load_model(checkpoint)
     context = model.config.context_length
     if text is None:
-        data = open_run(found.path.parent).data()
+        data = open_run(folder.parent).data()
         measure, about = data.measure(context, batch_size), data.about["val"]
     else:
-        measure, about = measure_file(text, tokenizer, context, batch_size)
+        measure, about = measure_text(text, tokenizer, context, batch_size)
     place, reason = choose_device(device, model, measure.batches[0])
     result = evaluate(model.to(place), measure.batches)
-    training = read_manifest(found.path)["training"] if is_run else None
+    training = read_manifest(folder)["training"] if is_run else None
     report = {
-        "checkpoint": str(found.path),
+        "checkpoint": str(folder),
         "step": (training or {}).get("step", 0),
         "device": f"{place}: {reason}",
         "text": text or "validation",
@@ -55,33 +58,30 @@ def evaluate_command(
         "floor": measure.floor,
         "above_floor": result.loss / measure.floor - 1 if measure.floor else None,
     }
-    print_json(report) if json else print_lines(report)
+    if as_json:  # which knows no infinity
+        print(json.dumps({k: None if v == math.inf else v for k, v in report.items()}))
+    else:
+        print_lines(report)
     return 0
 
 
-def measure_file(
-    path: str, tokenizer: Tokenizer, context_length: int, batch_size: int
+def measure_text(
+    name: str, tokenizer: Tokenizer, context_length: int, batch_size: int
 ) -> tuple[Measure, dict]:
-    """Return a text file as batches; one story per line has a floor, if the world can tell all."""
-    text = corpora.read_text(Path(path)) if Path(path).is_file() else corpora.load(path)
+    """Return a corpus or a text file as batches, and what `encode_documents` says about it.
+
+    One story per line has a floor, if the world can tell all of them.
+    """
+    text = corpora.load(name)
     lines = [line for line in text.splitlines() if line.strip()]
     nats = list(takewhile(math.isfinite, (-stories.log_prob(line) for line in lines)))
     told = len(nats) == len(lines)
-    ids = encode_documents(tokenizer, lines if told else [text])
-    about = {
-        "n_bytes": sum(len(line.encode()) for line in (lines if told else [text])),
-        "n_unknown": count_unknown(tokenizer, ids),
-    }
+    ids, about = encode_documents(tokenizer, lines if told else [text])
     sizes = (tokenizer.special_tokens[END_OF_TEXT], context_length, batch_size)
     documents = cut_documents(ids, sizes[0])
     if told and max(map(len, documents)) < context_length:
         return measure_documents(documents, *sizes, nats), about
-    return measure_text(ids, *sizes), about
-
-
-def print_json(report: dict) -> None:
-    """Print a report for programs; JSON knows no infinity."""
-    print(json.dumps({k: None if v == math.inf else v for k, v in report.items()}))
+    return measure_windows(ids, *sizes), about
 
 
 def print_lines(report: dict) -> None:

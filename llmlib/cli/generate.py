@@ -5,13 +5,15 @@ oldest quarter is dropped.
 """
 
 import sys
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from llmlib import checks
 from llmlib.cli.devices import choose_device
-from llmlib.cli.prepare import count_unknown, encode_documents
+from llmlib.cli.prepare import encode_documents
 from llmlib.generation.generate import stream
 from llmlib.generation.quantization import BYTES, quantize
 from llmlib.generation.sampling import Sampling
@@ -21,13 +23,13 @@ from llmlib.pretrained.models import load_model
 
 def generate_command(
     checkpoint: str,
-    device: str,
-    prompt: str,
-    max_new_tokens: int,
-    seed: int,
-    n: int,
-    weights: str,
-    until: list[str],
+    device: str = "auto",
+    prompt: str = "",
+    max_new_tokens: int = 200,
+    seed: int = 0,
+    n: int = 1,
+    weights: str = "float32",
+    until: Sequence[str] = (),
     **sampling: Any,
 ) -> int:
     """Do what the command line asks for; an empty line stands between texts."""
@@ -35,8 +37,9 @@ def generate_command(
     checks.one_of("weights", weights, BYTES)
     settings = Sampling(**sampling)  # says what is wrong with them before a model is read
     model, tokenizer = load_model(checkpoint)
-    *ids, end = encode_documents(tokenizer, [prompt]).tolist()  # with <|endoftext|> behind it
-    if unknown := count_unknown(tokenizer, ids):
+    encoded, about = encode_documents(tokenizer, [prompt])
+    *ids, end = encoded.tolist()  # <|endoftext|> stands behind the prompt
+    if unknown := about["n_unknown"]:
         print(f"{unknown} of {len(ids)} tokens of the prompt are unknown", file=sys.stderr)
     context_length = model.config.context_length
     rows = torch.tensor([[end, *ids]])  # (1, T): every text begins after <|endoftext|>
@@ -46,6 +49,7 @@ def generate_command(
     model = quantize(model.to(place), weights)
     options: dict[str, Any] = {"stop": end, "slide": max(1, context_length // 4)}
     options["generator"] = torch.Generator().manual_seed(seed)
+    show = partial(print, end="", flush=True)  # each token is seen at once
     for number in range(n):
         show("\n" * (number > 0) + prompt)
         tokens = stream(model, rows.to(place), max_new_tokens, settings, **options)
@@ -53,9 +57,3 @@ def generate_command(
             show(piece)
         show("\n")
     return 0
-
-
-def show(text: str) -> None:
-    """Write to stdout, and let it be seen at once."""
-    sys.stdout.write(text)
-    sys.stdout.flush()

@@ -11,8 +11,6 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from llmlib.cli.console import tell
 
@@ -56,23 +54,23 @@ class Processes:
         if self.is_writer:
             tell(text)
 
-    def by_writer(self, work: Callable[..., T], *arguments: object) -> T:
+    def by_writer(self, work: Callable[[], T]) -> T:
         """Let rank 0 alone do some work, and return its result in all processes.
 
         If the work fails, rank 0 raises its error, and the others raise ConnectionError.
         """
         if self.world == 1:
-            return work(*arguments)
+            return work()
         message: list = [None, False]  # the result, and whether there is one
-        failure = None
+        failure: BaseException = self.lost()
         if self.is_writer:
             try:
-                message = [work(*arguments), True]
+                message = [work(), True]
             except BaseException as error:  # whatever it is: the others wait
                 failure = error
         dist.broadcast_object_list(message, src=0, device=torch.device("cpu"))
         if not message[1]:
-            raise failure or self.lost()
+            raise failure
         return message[0]
 
     def any(self, flag: bool) -> bool:
@@ -90,10 +88,6 @@ class Processes:
         many = f"torchrun {nodes}--nproc_per_node={here} -m "
         return many * (self.world > 1) + "llmlib"
 
-    def wrap(self, loss: nn.Module) -> nn.Module:
-        """Return the loss with gradients that are the mean over all processes."""
-        return DistributedDataParallel(loss) if self.world > 1 else loss
-
 
 class StopRequest:
     """Notes Ctrl-C (SIGINT) and SIGTERM, so that a step is not left half taken.
@@ -101,11 +95,10 @@ class StopRequest:
     A second one ends the process at once, with the last checkpoint on disk.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
     def __enter__(self) -> "StopRequest":
         self.made = False
-        self.before = {number: signal.signal(number, self.note) for number in self.SIGNALS}
+        signals = (signal.SIGINT, signal.SIGTERM)
+        self.before = {number: signal.signal(number, self.note) for number in signals}
         return self
 
     def note(self, *_: object) -> None:

@@ -16,10 +16,9 @@ Whatever stands behind that belongs to steps that will be taken again: resuming 
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
-from itertools import count
+from itertools import chain, count, filterfalse
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,10 +26,10 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from llmlib import files
+from llmlib import checks, files
 from llmlib.cli.dataset import TokenData, read_about
 from llmlib.cli.prepare import prepare
-from llmlib.cli.settings import DATA, SETTINGS, read_settings, settle, settle_again
+from llmlib.cli.settings import CHANGEABLE, PREPARED, SETTINGS, read_settings, settle, values
 from llmlib.data import corpora
 from llmlib.model.config import GPTConfig
 from llmlib.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -41,89 +40,81 @@ CONFIG, METRICS, SAMPLES, PLOT = "config.yaml", "metrics.jsonl", "samples.txt", 
 GROWING = (METRICS, SAMPLES)
 
 
-def new_run(given: Mapping[str, Any]) -> "RunFolder":
-    """Start a run in a new folder: given["out"], or runs/NAME, with a number if that is taken.
+def new_run(data: str | None = None, out: str | None = None, **given: Any) -> "RunFolder":
+    """Start a run in a new folder: `out`, or runs/NAME, with a number if that is taken.
 
     Raises ValueError for settings that are impossible, and for a folder that is not empty.
     """
-    given = dict(given)
-    out, data = given.pop("out", None), locate(given.get("data"))
-    given["data"], corpus = data, None
+    data, corpus = locate(data), None
     if Path(data).is_dir():
         corpus = read_about(data)["corpus"]
-        for name in sorted(given.keys() & {setting.name for setting in DATA} - {"seed"}):
+        for name in sorted(given.keys() & PREPARED):
             raise ValueError(f"{name} was decided when {data} was prepared: leave it out")
-    settings = settle(given, corpus)
-    check_sizes(settings)
-    name = f"{Path(data).stem}-{settings.preset}"
-    numbered = (Path("runs", name + (f"-{n}" if n > 1 else "")) for n in count(1))
-    run = RunFolder(out or next(path for path in numbered if not path.exists()), settings)
-    run.create()
+    settings = settle({**given, "data": data}, corpus)
+    name = f"runs/{Path(data).stem}-{settings.preset}"
+    numbered = chain([name], (f"{name}-{n}" for n in count(2)))
+    path = Path(out or next(filterfalse(os.path.exists, numbered)))
+    hint = f"go on with `llmlib train --resume {path}`, or name another folder with --out"
+    checks.require(not (path / CONFIG).exists(), f"{path} holds a run already: {hint}")
+    others = path.is_dir() and {p.name for p in path.iterdir()} - {".lock"}
+    checks.require(not others, f"{path} is not empty: name a new folder with --out")
+    run = RunFolder(path, settings)
+    run.begin()
     return run
 
 
-def resume_run(path: str | Path, given: Mapping[str, Any]) -> "RunFolder":
+def resume_run(path: str | Path, **given: Any) -> "RunFolder":
     """Open the folder of an earlier run to go on with it; given: settings that change.
 
     Raises ValueError for a change that would make it another run, and if the folder is in use.
     """
-    if "out" in given:
-        raise ValueError("give --resume or --out, not both: a run goes on in its own folder")
-    if given.get("data"):
-        given = {**given, "data": locate(given["data"])}
+    checks.require("out" not in given, "give --resume or --out, not both: a run keeps its folder")
+    if "data" in given:
+        given["data"] = locate(given["data"])
     run = open_run(path)
-    run.settings = settle_again(vars(run.settings), given)
-    check_sizes(run.settings)
-    run.lock()
-    run.write_settings()
+    for name, value in given.items():
+        own = getattr(run.settings, name)
+        if name not in CHANGEABLE and value != own:
+            change = f"this run has {name} {own!r}, and cannot go on with {value!r}"
+            raise ValueError(f"{change}: start a new run for that")
+    vars(run.settings).update(given)
+    run.begin()
     return run
 
 
 def open_run(path: str | Path) -> "RunFolder":
     """Open the folder of an earlier run to read it. Raises ValueError if it is not whole."""
     file = Path(path) / CONFIG
-    if not file.is_file():
-        raise ValueError(f"there is no run in {path}: it would hold a {CONFIG}")
+    checks.require(file.is_file(), f"there is no run in {path}: it would hold a {CONFIG}")
     settings = read_settings(file)
     for name in SETTINGS.keys() - settings.keys() - {"out"}:
         raise ValueError(f"{file} is damaged: {name} is missing in it")
     return RunFolder(path, SimpleNamespace(**settings))
 
 
-def locate(data: object) -> str:
+def locate(data: str | None) -> str:
     """Return the name of a corpus, or the absolute path of a file or folder, good from everywhere.
 
     Raises ValueError or OSError, naming the nearest corpus, for anything else.
     """
-    if not data:
-        raise ValueError(
-            "no data to train on: name a corpus, a text file or a prepared folder, such as "
-            "`llmlib train stories`"
-        )
+    kinds = "a corpus, a text file or a prepared folder, such as `llmlib train stories`"
+    data = checks.found(data, f"no data to train on: name {kinds}")
     if data in {corpus.name for corpus in corpora.CORPORA}:
-        return str(data)
-    if not Path(str(data)).is_dir():
-        corpora.documents(str(data))
-    return str(Path(str(data)).resolve())
-
-
-def check_sizes(settings: SimpleNamespace) -> None:
-    """Raise ValueError for sizes that no model or training can have, before a folder is made."""
-    model_config(settings, vocab_size=3)  # the true size is known when the text is prepared
-    train_config(settings)
+        return data
+    if not Path(data).is_dir():
+        corpora.documents(data)
+    return str(Path(data).resolve())
 
 
 def model_config(settings: SimpleNamespace, vocab_size: int) -> GPTConfig:
     """Return the configuration of the model: the preset's, with the sizes that were given."""
-    names = {field.name for field in fields(GPTConfig)} & vars(settings).keys()
-    given = {name: value for name in names if (value := getattr(settings, name)) is not None}
-    return GPTConfig.preset(settings.preset, **given | {"vocab_size": vocab_size})
+    sizes = {k: size for k, size in values(settings, "model").items() if size is not None}
+    return GPTConfig.preset(settings.preset, vocab_size=vocab_size, **sizes)
 
 
 def train_config(settings: SimpleNamespace) -> TrainConfig:
     """Return the configuration of the training."""
-    names = {field.name for field in fields(TrainConfig)} & vars(settings).keys()
-    return TrainConfig(**{name: getattr(settings, name) for name in names})
+    return TrainConfig(**values(settings, "training"))
 
 
 class RunFolder:
@@ -133,30 +124,23 @@ class RunFolder:
         self.path, self.settings = Path(path), settings
         self.data_folder = self.path / "data"
         self.file_lock = FileLock(self.path / ".lock", timeout=0)
-        self.is_new = False
 
     def __reduce__(self) -> tuple:
         """Send path and settings to other processes; the lock stays with the writer."""
         return RunFolder, (self.path, self.settings)
 
-    def create(self) -> None:
-        """Make the folder. Raises ValueError if there is something in it already."""
-        if (self.path / CONFIG).exists():
-            raise ValueError(
-                f"{self.path} holds a run already: go on with `llmlib train --resume {self.path}`, "
-                "or name another folder with --out"
-            )
-        if self.path.is_dir() and {p.name for p in self.path.iterdir()} - {".lock"}:
-            raise ValueError(f"{self.path} is not empty: name a new folder with --out")
+    def begin(self) -> None:
+        """Make the folder if there is none, lock it, and write the settings into it.
+
+        Raises ValueError, before that, for sizes that no model or training can have.
+        """
+        model_config(self.settings, vocab_size=3)  # the true size is known when there are tokens
+        train_config(self.settings)
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock()
-        self.is_new = True
-        self.write_settings()
-
-    def discard_unbegun(self) -> None:
-        """Remove the folder of a new run that has no checkpoint, so that its name is free again."""
-        if self.is_new and not self.has_begun():
-            shutil.rmtree(self.path, ignore_errors=True)
+        lists = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.settings).items()}
+        text = yaml.safe_dump(lists, sort_keys=False, allow_unicode=True)
+        files.write_text(self.path / CONFIG, text)
 
     def lock(self) -> None:
         """Be the only process that writes here, until this one ends or is killed.
@@ -170,12 +154,6 @@ class RunFolder:
         except (OSError, NotImplementedError):  # some network drives cannot lock: go on without
             pass
 
-    def write_settings(self) -> None:
-        """Replace config.yaml."""
-        lists = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.settings).items()}
-        text = yaml.safe_dump(lists, sort_keys=False, allow_unicode=True)
-        files.write_text(self.path / CONFIG, text)
-
     def prepare_data(self, checkpoint: Checkpoint | None) -> None:
         """Make the folder ready for the step after a checkpoint: cut off the rest, encode the text.
 
@@ -187,14 +165,11 @@ class RunFolder:
         if (folder / "data.json").is_file():
             return
         if not Path(settings.data).is_dir():
-            names = [setting.name for setting in DATA]
-            prepare(settings.data, folder, **{name: getattr(settings, name) for name in names})
+            prepare(settings.data, folder, **values(settings, "data"))
             return
-        folder.mkdir(exist_ok=True)
-        for name in ("tokenizer.json", "data.json"):
-            if (source := Path(settings.data) / name).is_file():
-                with files.replacing(folder / name) as part:
-                    shutil.copyfile(source, part)
+        with files.making_folder(folder) as beside:
+            for path in Path(settings.data).glob("*.json"):
+                shutil.copy(path, beside)
 
     def cut_back(self, checkpoint: Checkpoint | None) -> None:
         """Cut off what was written after a checkpoint (None: after the very beginning)."""
@@ -215,8 +190,8 @@ class RunFolder:
         if (self.data_folder / "train.npy").is_file():
             return TokenData(self.data_folder)
         prepared = TokenData(self.settings.data)
-        if prepared.about != read_about(self.data_folder):
-            raise ValueError(f"{prepared.folder} holds other tokens than when the run began")
+        same = prepared.about == read_about(self.data_folder)
+        checks.require(same, f"{prepared.folder} holds other tokens than when the run began")
         return prepared
 
     def append(self, name: str, text: str) -> None:
@@ -230,17 +205,14 @@ class RunFolder:
         try:
             yield self.path / name
         except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{self.path / name} could not be written: {error.strerror}. "
-                "The checkpoints are untouched",
-            ) from error
+            what = f"{self.path / name} could not be written: {error.strerror}"
+            raise OSError(error.errno, f"{what}. The checkpoints are untouched") from error
 
     def metrics(self) -> list[dict]:
-        """Return the lines of the metrics, except a last one that is not complete."""
+        """Return the lines of the metrics, which `cut_back` has left whole."""
         path = self.path / METRICS
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return [json.loads(line) for line in lines]
 
     def has_begun(self) -> bool:
         """Return whether there is a checkpoint to go on from."""

@@ -6,6 +6,7 @@ ranges that they know; `tests/cli/test_cli_config.py` compares this table with t
 """
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,25 +35,26 @@ class Setting(NamedTuple):
         return "--" + self.name.replace("_", "-")
 
 
+TOKENIZERS = (
+    "word (used for stories), char, bpe, wordpiece, unigram (these are learned here), gpt2, "
+    "or a file that `llmlib tokenizer` wrote"
+)
 PLACES = [
     Setting("data", str, None, "a corpus, a text file, or a folder that `llmlib prepare` made"),
     Setting("out", str, None, "the folder of a new run [runs/NAME]"),
 ]
 DATA = [
-    Setting(
-        "tokenizer",
-        str,
-        None,
-        "word, char, bpe, wordpiece, unigram (learned here), gpt2, or a file that "
-        "`llmlib tokenizer` wrote [words for stories, else gpt2]",
-    ),
+    Setting("tokenizer", str, "gpt2", TOKENIZERS),
     Setting("max_vocab", int, None, "largest vocabulary of a tokenizer learned here", least=3),
     Setting("stories", int, 20_000, "how many stories the world tells", least=2),
     Setting("val_fraction", float, 0.1, "share of the text that is kept for validation"),
     Setting("seed", int, 0, "seed of everything random", least=0),
 ]
-MODEL = [
+START = [
     Setting("preset", str, "story-small", "sizes to start from, such as gpt2-124M"),
+    Setting("init_std", float, 0.02, "standard deviation of the initial weights"),
+]
+MODEL = [  # each a field of GPTConfig
     Setting("context_length", int, None, "most tokens read at once [the preset's, as below]"),
     Setting("emb_dim", int, None, "width: numbers per token"),
     Setting("n_heads", int, None, "attention heads in each block"),
@@ -60,11 +62,9 @@ MODEL = [
     Setting("drop_rate", float, None, "dropout while training"),
     Setting("qkv_bias", bool, None, "give queries, keys and values a bias"),
     Setting("tie_weights", bool, None, "use the embedding as the head"),
-    Setting("init_std", float, 0.02, "standard deviation of the initial weights"),
 ]
-TRAINING = [
+TRAINING = [  # each a field of TrainConfig
     Setting("max_steps", int, 1000, "training steps in all"),
-    Setting("batch_size", int, 8, "rows per batch, over all processes", least=1),
     Setting("accumulation_steps", int, 1, "batches per step, their gradients added up"),
     Setting("learning_rate", float, 1e-3, "peak, reached after the warm-up"),
     Setting("warmup_steps", int, 100, "steps in which the learning rate rises to its peak"),
@@ -76,14 +76,15 @@ TRAINING = [
     Setting("dtype", str, "float32", "of the matrix products", ("float32", "bfloat16")),
 ]
 RUN = [
+    Setting("batch_size", int, 8, "rows per batch, over all processes", least=1),
     Setting("device", str, "auto", "auto, cpu, cuda, cuda:1, mps"),
     Setting("compile", bool, False, "compile with torch.compile, if that works here"),
     Setting("eval_every", int, 250, "steps from one look at loss and samples to the next", least=1),
     Setting("eval_tokens", int, 20_000, "validation tokens per look", least=1),
     Setting("save_every", int, 250, "steps from one checkpoint to the next", least=1),
-    Setting("n_samples", int, None, "samples per look [32 stories, else 2]", least=1),
+    Setting("n_samples", int, 2, "samples per look, for stories 32", least=1),
 ]
-GROUPS = {"data": DATA, "model": MODEL, "training": TRAINING, "run": RUN}
+GROUPS = {"data": DATA, "start": START, "model": MODEL, "training": TRAINING, "run": RUN}
 SETTINGS = {setting.name: setting for group in [PLACES, *GROUPS.values()] for setting in group}
 
 # What suits the story world (notebook 06): in minutes on two cores it is near its floor.
@@ -97,11 +98,11 @@ STORY_RECIPE = {
     "init_std": 0.05,
     "n_samples": 32,
 }
-RECIPE = {"tokenizer": "gpt2", "n_samples": 2}
 
 # A run is resumed with the settings it began with. These may change; the others may not.
 CHANGEABLE = {setting.name for setting in TRAINING + RUN} - {"batch_size", "optimizer"}
-
+# What was decided when a folder was prepared.
+PREPARED = {setting.name for setting in DATA} - {"seed"}
 
 WORDS: dict[type, str] = {
     bool: "true or false",
@@ -135,18 +136,14 @@ def convert(setting: Setting, value: Any, where: str) -> object:
     may_be_none = setting.default is None or setting.name == "grad_clip"
     if may_be_none and (value is None or (setting.kind is not str and value in ("none", "null"))):
         return None
-    result = None
-    try:
+    least, choices = setting.least, setting.choices
+    with suppress(ValueError, TypeError, KeyError, OverflowError):
         result = parse(setting.kind, value)
-        fits = setting.least is None or result >= setting.least
-        fits &= not setting.choices or result in setting.choices
-    except (ValueError, TypeError, KeyError, OverflowError):
-        fits = False
-    if not fits:
-        allowed = "one of " + ", ".join(setting.choices) if setting.choices else WORDS[setting.kind]
-        least = "" if setting.least is None else f" of at least {setting.least}"
-        raise ValueError(f"{where}: {setting.name} is {value!r}: it must be {allowed}{least}")
-    return result
+        if (least is None or result >= least) and (not choices or result in choices):
+            return result
+    allowed = "one of " + ", ".join(choices) if choices else WORDS[setting.kind]
+    allowed += "" if least is None else f" of at least {least}"
+    raise ValueError(f"{where}: {setting.name} is {value!r}: it must be {allowed}")
 
 
 def did_you_mean(name: str, allowed: Collection[str]) -> str:
@@ -185,25 +182,16 @@ def check_flags(flags: Mapping[str, object]) -> dict[str, Any]:
             for name, value in flags.items()}  # fmt: skip
 
 
+def values(settings: SimpleNamespace, group: str) -> dict[str, Any]:
+    """Return the values of the settings in a group, by name."""
+    return {setting.name: getattr(settings, setting.name) for setting in GROUPS[group]}
+
+
 def settle(given: Mapping[str, Any], corpus: str | None = None) -> SimpleNamespace:
     """Return all settings of a new run: those given, and the recipe's or the table's for the rest.
 
     corpus: what a prepared folder holds.
     """
     defaults = {setting.name: setting.default for group in GROUPS.values() for setting in group}
-    recipe = RECIPE | (STORY_RECIPE if "stories" in (given.get("data"), corpus) else {})
+    recipe = STORY_RECIPE if "stories" in (given.get("data"), corpus) else {}
     return SimpleNamespace(**{**defaults, **recipe, **given})
-
-
-def settle_again(stored: Mapping[str, Any], given: Mapping[str, Any]) -> SimpleNamespace:
-    """Return the settings of a resumed run: its own, with the changes that are possible.
-
-    Raises ValueError for a change that would make it another run.
-    """
-    for name, value in given.items():
-        if name not in CHANGEABLE and value != stored.get(name):
-            raise ValueError(
-                f"this run has {name} {stored.get(name)!r}, and cannot go on with {value!r}: "
-                "start a new run for that"
-            )
-    return SimpleNamespace(**{**stored, **given})

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from llmlib import checks
 from llmlib.data import corpora
-from llmlib.tokenization.base import END_OF_TEXT
-from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.folders import KINDS
 
 
@@ -22,18 +20,13 @@ def tokenizer_command(
     """
     checks.one_of("kind", kind, KINDS)
     path = Path(out)
-    if path.exists():
-        raise ValueError(f"{path} exists: remove it, or name another file with --out")
-    if not path.parent.is_dir():
-        raise ValueError(f"{path.parent} is not a folder: make it, or name another with --out")
-    if kind != "bpe" and (path.suffix != ".json" or pattern != "gpt2"):
-        raise ValueError(f"a {kind} tokenizer is written to a .json file and has no pattern")
+    fits = kind == "bpe" or (path.suffix == ".json" and pattern == "gpt2")
+    checks.require(not path.exists(), f"{path} exists: remove it, or name another file with --out")
+    checks.require(path.parent.is_dir(), f"{path.parent} is not a folder: make it, or change --out")
+    checks.require(fits, f"a {kind} tokenizer is written to a .json file and has no pattern")
     text = "\n\n".join(corpora.documents(data))
-    if kind == "bpe":
-        size = 4000 if vocab_size is None else vocab_size
-        tokenizer = BPETokenizer.train(text, size, pattern=pattern, special_tokens=[END_OF_TEXT])
-    else:
-        tokenizer = KINDS[kind].from_text(text, vocab_size)
+    settings = {"pattern": pattern} if kind == "bpe" else {}
+    tokenizer = KINDS[kind].from_text(text, vocab_size, **settings)
     tokenizer.save(path)
     beginning = text[:1_000_000]
     n_tokens = len(tokenizer.encode(beginning, disallowed_special=()))

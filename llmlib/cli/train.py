@@ -5,17 +5,18 @@ callbacks, loop. A run that is stopped, killed or crashes at any moment goes on 
 checkpoint as if nothing had happened, bit for bit.
 """
 
+import shutil
 import sys
 from functools import partial
-from types import SimpleNamespace
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from llmlib.cli.callbacks import Log, Look, Save
-from llmlib.cli.dataset import Batch, TokenData, peek
+from llmlib.cli.callbacks import Recorder
+from llmlib.cli.dataset import Batch, peek
 from llmlib.cli.devices import choose_device, compiled
 from llmlib.cli.processes import Processes, StopRequest
 from llmlib.cli.run_folder import RunFolder, model_config, new_run, resume_run, train_config
@@ -29,13 +30,14 @@ def train_command(config: str | None = None, resume: str | None = None, **flags:
     given = (read_settings(config) if config else {}) | check_flags(flags)
     start = partial(resume_run, resume) if resume else new_run
     with Processes() as processes:
-        run = processes.by_writer(start, given)
+        run = processes.by_writer(partial(start, **given))
         try:
             return train(run, processes)
         except KeyboardInterrupt:  # before the first step, or a second one: nothing new to save
             return stopped("stopped", run, processes)
         except ValueError:  # settings that do not fit the text, or a step that went wrong
-            run.discard_unbegun()
+            if processes.is_writer and not (resume or run.has_begun()):
+                shutil.rmtree(run.path, ignore_errors=True)  # its name is free again
             raise
 
 
@@ -43,7 +45,7 @@ def train(run: RunFolder, processes: Processes) -> int:
     """Train from where the run stands to its end, or until it is asked to stop."""
     settings = run.settings
     checkpoint = run.load() if run.has_begun() else None
-    processes.by_writer(run.prepare_data, checkpoint)
+    processes.by_writer(partial(run.prepare_data, checkpoint))
     data = run.data()
     torch.manual_seed(settings.seed)
     model = GPT(model_config(settings, data.about["vocab_size"]))
@@ -52,28 +54,29 @@ def train(run: RunFolder, processes: Processes) -> int:
         checkpoint.load_into(model)
     sizes = (model.config.context_length, settings.batch_size)
     loader = data.train_loader(*sizes, settings.seed, processes.rank, processes.world)
-    trainer = make_trainer(model, settings, peek(loader, settings.batch_size), processes)
-    processes.say(
-        f"{run.path}: {model.num_parameters():,} parameters, {data.about['train']['n_tokens']:,} "
-        f"tokens to train on"
-    )
-    if checkpoint and checkpoint.training:
-        trainer.load_state_dict(checkpoint.training)
+    trainer = make_trainer(model, run, peek(loader, settings.batch_size), processes)
+    n_parameters, n_tokens = model.num_parameters(), data.about["train"]["n_tokens"]
+    processes.say(f"{run.path}: {n_parameters:,} parameters, {n_tokens:,} tokens to train on")
+    if checkpoint:
+        trainer.load_state_dict(checkpoint.training or {})
     if processes.rank:  # dropout must differ between processes, or they would learn less
         torch.manual_seed(hash((settings.seed, processes.rank, trainer.step)) % 2**63)
     if trainer.step >= settings.max_steps:
         processes.say(f"all {trainer.step:,} steps are taken: give --max-steps to go on")
         return 0
-    return take_steps(run, data, trainer, loader, processes)
+    if processes.is_writer:
+        trainer.callbacks = [Recorder(run, data)]
+        if trainer.step == 0:
+            run.save("latest", trainer)
+    return take_steps(run, trainer, loader, processes)
 
 
-def make_trainer(
-    model: GPT, settings: SimpleNamespace, first: Batch, processes: Processes
-) -> Trainer:
+def make_trainer(model: GPT, run: RunFolder, first: Batch, processes: Processes) -> Trainer:
     """Return the trainer of a model, on its device, compiled on request, joined with others.
 
     first: a batch to try a device and compiling with.
     """
+    settings = run.settings
     device, reason = choose_device(settings.device, model, first, processes.local_rank)
     if processes.any(device.type == "cpu") and device.type != "cpu":
         device, reason = torch.device("cpu"), "another process needs it"
@@ -85,23 +88,16 @@ def make_trainer(
         if settings.compile:
             loss, word = compiled(loss, first)
             processes.say(word)
-        return processes.wrap(loss)
+        return DistributedDataParallel(loss) if processes.world > 1 else loss
 
     trainer = Trainer(model, train_config(settings), wrap=wrap)
     torch.manual_seed(settings.seed)  # whatever was drawn before: the steps begin here
     return trainer
 
 
-def take_steps(
-    run: RunFolder, data: TokenData, trainer: Trainer, loader: DataLoader, processes: Processes
-) -> int:
-    """Run the trainer's loop, with the callbacks of the one writer, until its end or a request."""
+def take_steps(run: RunFolder, trainer: Trainer, loader: DataLoader, processes: Processes) -> int:
+    """Run the trainer's loop until its end or a request."""
     last = run.settings.max_steps
-    if processes.is_writer:
-        look = Look(run, data)
-        trainer.callbacks = [look, Log(run, look), Save(run, look)]
-        if trainer.step == 0:
-            run.save("latest", trainer)
     hidden = None if processes.is_writer else True  # None: the bar is shown in a terminal only
     bar = tqdm(total=last, initial=trainer.step, unit="step", disable=hidden)
     with StopRequest() as stop, bar:
@@ -121,7 +117,6 @@ def take_steps(
 def stopped(what: str, run: RunFolder, processes: Processes) -> int:
     """Say on stderr what has happened and which command goes on from there; return 130."""
     if processes.is_writer:
-        print(
-            f"{what}; go on with: {processes.command()} train --resume {run.path}", file=sys.stderr
-        )
+        command = f"{processes.command()} train --resume {run.path}"
+        print(f"{what}; go on with: {command}", file=sys.stderr)
     return 130

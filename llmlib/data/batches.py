@@ -14,14 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    RandomSampler,
-    Sampler,
-    SequentialSampler,
-)
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
 
 from llmlib import checks
 
@@ -86,8 +79,8 @@ def create_dataloader(
     Raises ValueError if there is not a single batch.
     """
     dataset = WindowDataset(ids, max_length, stride)
-    checks.window_batches(len(dataset), batch_size, drop_last)
-    order = RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset)
+    checks.fills_batch("windows", len(dataset), batch_size, drop_last)
+    order = RandomSampler(dataset, generator=generator) if shuffle else range(len(dataset))
     # batch_size=None: the sampler already yields whole batches of indices
     return DataLoader(dataset, sampler=BatchSampler(order, batch_size, drop_last), batch_size=None)
 
@@ -212,7 +205,7 @@ def create_document_loader(
     Raises ValueError where there is not a single batch to give.
     """
     dataset = DocumentDataset(documents, end_of_text, context_length)
-    checks.document_batches(len(dataset), batch_size, drop_last)
+    checks.fills_batch("documents", len(dataset), batch_size, drop_last)
     sampler = LengthSampler(dataset.lengths, batch_size, shuffle, drop_last, generator)
     # batch_size=None: the sampler already yields whole batches of indices
     return DataLoader(dataset, sampler=sampler, batch_size=None)

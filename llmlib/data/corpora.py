@@ -68,7 +68,7 @@ CORPORA = [
 
 def available() -> list[Corpus]:
     """Return the corpora that have names, beginning with those that need no network."""
-    data, known = home() / "data", []
+    known = []
     for corpus in CORPORA:
         here, size = True, corpus.size
         if corpus.file:
@@ -76,7 +76,7 @@ def available() -> list[Corpus]:
             here = place.is_file()
             size = size or (place.stat().st_size if here else None)
         elif corpus.name == "wiki":
-            size = size_of(cached_wiki(data))
+            size = size_of(cached_wiki())
         else:
             with suppress(ModuleNotFoundError):
                 size = size_of(python_docs())
@@ -134,12 +134,26 @@ def read_text(path: Path) -> str:
 
     Raises FileNotFoundError, IsADirectoryError, and ValueError for a file that is not text.
     """
-    checks.text_path(path)
-    with checks.utf8_file(path):
-        text = path.read_bytes().decode()  # not utf-8-sig: its errors would count bytes from 3
-    text = text.removeprefix("\ufeff")
-    checks.text_content(path, text)
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the path of one text file")
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no file {path}: check the path, which starts from {Path.cwd()}; a file that ships "
+            "with the course comes back with git checkout"
+        )
+    try:  # not as utf-8-sig: its errors would count bytes from 3
+        text = path.read_text(encoding="utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8: byte {error.start:,} is {error.object[error.start]:#04x}. Save "
+            'it as UTF-8 in an editor, or read it with path.read_text(encoding="...") if you know '
+            "its encoding (latin-1, cp1252 and utf-16 are common) and write it back"
+        ) from None
+    checks.require(
+        "\0" not in text, f"{path} is not text: character {text.find(chr(0)):,} is a zero"
+    )
+    checks.require(text.strip(), f"{path} is empty: there is nothing to learn from")
+    return text
 
 
 def downloaded(corpus: Corpus) -> Path:
@@ -174,19 +188,18 @@ def wiki() -> list[str]:
 
     They are made once, in about two seconds, and kept in data/wiki.txt if that can be written.
     """
-    data = home() / "data"
-    if articles := cached_wiki(data):
+    if articles := cached_wiki():
         return articles
     articles = make_wiki()
     with suppress(OSError):  # if it cannot be written, the next call takes as long again
-        write_text(data / "wiki.txt", PAGE_BREAK.join(articles))
+        write_text(home() / "data" / "wiki.txt", PAGE_BREAK.join(articles))
     return articles
 
 
-def cached_wiki(data: Path) -> list[str] | None:
+def cached_wiki() -> list[str] | None:
     """Return the articles in data/wiki.txt; None if it is missing, damaged or out of date."""
     with suppress(OSError):
-        raw = (data / "wiki.txt").read_bytes()
+        raw = (home() / "data" / "wiki.txt").read_bytes()
         if hashlib.sha256(raw).hexdigest() == WIKI_SHA256:
             return raw.decode().split(PAGE_BREAK)
     return None

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import requests
+from requests.exceptions import ChunkedEncodingError, ContentDecodingError, SSLError
 from tqdm import tqdm
 
 from llmlib import checks, files
@@ -28,12 +29,7 @@ except ImportError:  # Windows lacks it, and there no process can rename what an
     fcntl = None
 
 CHUNK = 1 << 16  # bytes
-BROKEN = (
-    requests.ConnectionError,
-    requests.exceptions.ChunkedEncodingError,
-    requests.exceptions.ContentDecodingError,
-    ConnectionError,
-)
+BROKEN = (requests.ConnectionError, ChunkedEncodingError, ContentDecodingError, ConnectionError)
 
 
 class DownloadError(OSError):
@@ -80,8 +76,8 @@ def fetch(
     ValueError or TypeError for arguments that make no sense.
     """
     urls = [urls] if isinstance(urls, str) else list(urls)
-    checks.download(urls, sha256, size, timeout, tries, pause)
     order = Order(Path(path), sha256, size, timeout, tries, pause, progress)
+    checks.download(urls, order)
     try:
         return order.path if order.is_filled() else fill(order, urls)
     except DownloadError:
@@ -188,7 +184,7 @@ def download(url: str, file: BinaryIO, order: Order) -> None:
         start = file.seek(0, os.SEEK_END)
         if start and order.verifiable and not order.problem(order.part):
             return  # only the renaming was missing
-        if start and (not order.verifiable or (order.size is not None and start >= order.size)):
+        if not order.verifiable or (order.size is not None and start >= order.size):
             start = file.truncate(0)
         try:
             receive(url, start, file, order)
@@ -241,7 +237,7 @@ def receive(url: str, start: int, file: BinaryIO, order: Order) -> None:
     except (requests.Timeout, TimeoutError) as error:
         raise TryAgain(f"no answer within {order.timeout:g} s") from error
     except BROKEN as error:
-        if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE" in str(error):
+        if isinstance(error, SSLError) and "CERTIFICATE" in str(error):
             raise GiveUp(f"its TLS certificate was not accepted: {reason(error)}") from error
         raise TryAgain(f"the connection failed: {reason(error)}") from error
     except requests.RequestException as error:

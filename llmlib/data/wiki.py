@@ -23,11 +23,10 @@ NOTES = re.compile(  # templates that show no words of the sentence they stand i
     r"|citation|better source|dubious|by whom|according to whom|.* needed|.*inline|.*verification"
     r"|verify source|unreliable source\??|inflation-fn|flagicon|v?anchor|clear|main|see also|-|eqm"
 )
-SHOWN = re.compile(  # templates that show their first argument, or their last
-    r"nowrap|angbr|small|smaller|big|large|sc|quote|abbr|linktext|vr|sic|nihongo|visible anchor"
-    r"|lang|transl|rtl-lang|resize"
-)
-SHOWN_LAST = ("lang", "transl", "rtl-lang", "resize")
+FIRST = "nowrap|angbr|small|smaller|big|large|sc|quote|abbr|linktext|vr|sic|nihongo|visible anchor"
+LAST = "lang|transl|rtl-lang|resize"
+# templates that show their first argument, or their last
+SHOWN = dict.fromkeys(FIRST.split("|"), 0) | dict.fromkeys(LAST.split("|"), -1)
 FIXED = {"nbsp": " ", "spaces": " ", "'s": "'s", "' \"": "'\"", "=": "=", "!": ""}
 FIXED |= {"mdash": "—", "mdashb": "—", "ndash": "–", "snd": " – ", "snds": " – "}
 FIXED |= {"spaced ndash": " – "}
@@ -88,8 +87,8 @@ def template(match: re.Match) -> str:
         return " ".join([*amount, UNITS.get(unit, unit)]).replace(" - ", "–")
     if name == "as of" and words:
         return ("as of " if "lc=y" in given else "As of ") + words[0]
-    if words and SHOWN.fullmatch(name):
-        return words[-1 if name in SHOWN_LAST else 0]
+    if words and name in SHOWN:
+        return words[SHOWN[name]]
     return SOUND if re.match(r"ipa|respell|pron|lang-", name) else GAP
 
 

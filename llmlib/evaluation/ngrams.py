@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from llmlib import checks
 from llmlib.data.batches import as_token_array
@@ -108,7 +109,7 @@ class NGramModel:
         let it be `<|endoftext|>`, and the last one too. Returns the model.
         Raises ValueError or TypeError unless they are ids below vocab_size.
         """
-        is_single = isinstance(ids, (str, Path, np.ndarray, torch.Tensor))
+        is_single = isinstance(ids, (str, Path, np.ndarray, Tensor))
         is_single = is_single or (len(ids) > 0 and np.ndim(ids[0]) == 0)
         documents = [as_token_array(document) for document in ([ids] if is_single else ids)]
         checks.ngram_documents(documents, self.vocab_size)
@@ -133,7 +134,7 @@ class NGramModel:
             found.append(number)
         return found
 
-    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+    def __call__(self, ids: Tensor) -> Tensor:
         """Map ids (B, T) to log-probabilities (B, T, V) of the token that follows, in float32.
 
         Raises RuntimeError before `fit`, and TypeError or ValueError unless ids are such a tensor.

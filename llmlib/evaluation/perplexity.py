@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from llmlib import checks
 from llmlib.training.loss import IGNORED, next_token_loss, split_batch
@@ -37,11 +37,12 @@ class Evaluation:
         n_bytes: the length, in UTF-8, of the text that all the targets spell. Only what is measured
         in bytes compares between tokenizers. Raises ValueError for less than one byte.
         """
-        return self.loss * self.n_tokens / math.log(2) / checks.at_least_one_byte(n_bytes)
+        checks.whole_number("n_bytes", n_bytes)
+        return self.loss * self.n_tokens / math.log(2) / n_bytes
 
 
 @contextmanager
-def evaluating(model: Callable[..., torch.Tensor]) -> Iterator[None]:
+def evaluating(model: Callable[..., Tensor]) -> Iterator[None]:
     """Keep no gradients and drop nothing out; restore the mode of each submodule afterwards."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     modes = [module.training for module in modules]
@@ -56,8 +57,8 @@ def evaluating(model: Callable[..., torch.Tensor]) -> Iterator[None]:
 
 
 def evaluate(
-    model: Callable[..., torch.Tensor],
-    batches: Iterable[Sequence[torch.Tensor]],
+    model: Callable[..., Tensor],
+    batches: Iterable[Sequence[Tensor]],
     *,
     max_batches: int | None = None,
 ) -> Evaluation:

@@ -14,13 +14,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from llmlib import checks
 from llmlib.generation.sampling import AS_LEARNED, Sampling, draw, row_generators
 
-Prompts = torch.Tensor | Sequence[Sequence[int]]  # ids (B, T), or lists of unequal length
+Prompts = Tensor | Sequence[Sequence[int]]  # ids (B, T), or lists of unequal length
 
 
 @contextmanager
@@ -47,9 +46,7 @@ class TextReader:
     rest.
     """
 
-    def __init__(
-        self, model: Any, ids: torch.Tensor, padding: torch.Tensor, n_new: int, slide: int = 1
-    ):
+    def __init__(self, model: Any, ids: Tensor, padding: Tensor, n_new: int, slide: int = 1):
         self.model, self.padding, self.slide = model, padding, slide
         needed = ids.shape[1] + n_new - 1  # the last token is not read any more
         self.capacity = min(needed, context_of(model) or needed)
@@ -58,7 +55,7 @@ class TextReader:
         if hasattr(model, "new_cache"):
             self.cache = model.new_cache(len(ids), self.capacity)
 
-    def logits(self, ids: torch.Tensor, count: int = 1) -> torch.Tensor:
+    def logits(self, ids: Tensor, count: int = 1) -> Tensor:
         """Return logits (B, count, V) after each of the last `count` tokens of ids (B, T).
 
         ids may have grown since the last call, or have another end: what was read and is no longer
@@ -75,7 +72,7 @@ class TextReader:
                 return self.encode(ids)[:, -count:]
             return self.model.head(self.read(ids, count)[:, -count:])
 
-    def read(self, ids: torch.Tensor, count: int) -> torch.Tensor:
+    def read(self, ids: Tensor, count: int) -> Tensor:
         """Return the features of the tokens that the cache does not hold, at least `count`."""
         cache = self.cache
         if cache.length > ids.shape[1] - count:
@@ -86,7 +83,7 @@ class TextReader:
             segments = torch.where(place < padding[:, None], -1, 0)  # (B, T)
         return self.model.features(ids[:, cache.length :], cache, segments=segments)
 
-    def encode(self, ids: torch.Tensor) -> torch.Tensor:
+    def encode(self, ids: Tensor) -> Tensor:
         """Return logits (B, T, V) of a plain callable, which is given no padding."""
         padding = (self.padding - self.start).clamp(min=0).tolist()
         if not any(padding):
@@ -94,7 +91,7 @@ class TextReader:
         logits = [self.model(row[None, n:])[0] for row, n in zip(ids, padding, strict=True)]
         return nn.utils.rnn.pad_sequence(logits, batch_first=True, padding_side="left")
 
-    def select(self, rows: torch.Tensor) -> None:
+    def select(self, rows: Tensor) -> None:
         """Make row i what row rows[i] was: drops, repeats or reorders rows."""
         self.padding = self.padding[rows]
         if self.cache is not None:
@@ -106,7 +103,7 @@ def context_of(model: Any) -> int | None:
     return getattr(getattr(model, "config", None), "context_length", None)
 
 
-def pad_left(prompts: Prompts) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_left(prompts: Prompts) -> tuple[Tensor, Tensor]:
     """Return ids (B, T) with 0 before the shorter prompts, and how many zeros there are (B,).
 
     Raises TypeError or ValueError for anything but ids, for no prompt, or one without a token.
@@ -116,21 +113,21 @@ def pad_left(prompts: Prompts) -> tuple[torch.Tensor, torch.Tensor]:
             [0, 0, 8]]), tensor([0, 2]))
     """
     rows = checks.prompts(prompts)
-    if isinstance(rows, torch.Tensor):
+    if isinstance(rows, Tensor):
         return rows, rows.new_zeros(len(rows))
-    longest = max(map(len, rows))
-    padding = torch.tensor([longest - len(row) for row in rows])
-    return torch.stack([F.pad(row, (longest - len(row), 0)) for row in rows]), padding
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_side="left")
+    return ids, lengths.max() - lengths
 
 
 def next_tokens(
     reader: TextReader,
-    ids: torch.Tensor,
+    ids: Tensor,
     max_new_tokens: int,
     sampling: Sampling,
     stop: int | None,
     generators: Sequence[torch.Generator],
-) -> Iterator[torch.Tensor]:
+) -> Iterator[Tensor]:
     """Run the loop of `stream`, whose arguments these are, checked and padded."""
     n_rows, seen = len(ids), None
     active = torch.arange(n_rows, device=ids.device)  # the rows that are not finished
@@ -157,7 +154,7 @@ def next_tokens(
             active, ids, seen = active[rows], ids[rows], None if seen is None else seen[rows]
 
 
-def tokens_in(ids: torch.Tensor, padding: torch.Tensor, vocab_size: int) -> torch.Tensor:
+def tokens_in(ids: Tensor, padding: Tensor, vocab_size: int) -> Tensor:
     """Return (B, V), True for the tokens that a row of ids (B, T) holds behind its padding."""
     seen = torch.zeros(len(ids), vocab_size, dtype=torch.bool, device=ids.device)
     for row, n in enumerate(padding.tolist()):
@@ -174,7 +171,7 @@ def stream(
     stop: int | None = None,
     generator: torch.Generator | None = None,
     slide: int | None = None,
-) -> Iterator[torch.Tensor]:
+) -> Iterator[Tensor]:
     """Continue prompts and yield the new tokens (B,) one step at a time, as they are chosen.
 
     model: a model of the protocol, or any callable that maps ids (B, T) to logits (B, T, V). ids:
@@ -188,8 +185,9 @@ def stream(
     ids, padding = pad_left(ids)
     checks.instance("sampling", sampling, Sampling)
     checks.generation(model, ids, max_new_tokens, stop, slide)
-    if parameters := list(model.parameters())[:1] if isinstance(model, nn.Module) else []:
-        ids, padding = ids.to(parameters[0].device), padding.to(parameters[0].device)
+    if isinstance(model, nn.Module):
+        device = next(model.parameters(), ids).device
+        ids, padding = ids.to(device), padding.to(device)
     generators = row_generators(len(ids), generator)
     if max_new_tokens == 0:
         return iter(())
@@ -204,15 +202,14 @@ def generate(
     sampling: Sampling = AS_LEARNED,
     *,
     stop: int | None = None,
-    generator: torch.Generator | None = None,
-    slide: int | None = None,
+    **options: Any,
 ) -> list[list[int]]:
     """Continue prompts: return, for each, its ids and the new ones, up to and with `stop`.
 
     See `stream`, whose arguments and errors these are.
     """
-    options: dict[str, Any] = {"stop": stop, "generator": generator, "slide": slide}
-    steps = [step.tolist() for step in stream(model, ids, max_new_tokens, sampling, **options)]
+    tokens = stream(model, ids, max_new_tokens, sampling, stop=stop, **options)
+    steps = [step.tolist() for step in tokens]
     prompts, padding = pad_left(ids)
     texts = []
     for row, (prompt, n) in enumerate(zip(prompts.tolist(), padding.tolist(), strict=True)):

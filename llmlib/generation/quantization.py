@@ -15,19 +15,19 @@ import math
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from llmlib import checks
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}  # of each number in a weight
 
 
-def quantize_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Round a weight (O, I) to int8 (O, I) and a scale for each row (O,): weight ≈ int8 · scale.
 
     No number moves by more than half a scale. Raises ValueError for nan, infinity, or another
@@ -38,10 +38,10 @@ def quantize_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (weight / scale[:, None]).round().to(torch.int8), scale
 
 
-Product = Callable[[torch.Tensor], torch.Tensor]  # x (..., I) -> x weightᵀ + bias (..., O)
+Product = Callable[[Tensor], Tensor]  # x (..., I) -> x weightᵀ + bias (..., O)
 
 
-def reference_product(weight: torch.Tensor, bias: torch.Tensor | None, format: str) -> Product:
+def reference_product(weight: Tensor, bias: Tensor | None, format: str) -> Product:
     """Return the product with a weight in a format, by the definition, on any device."""
     if format == "int8":
         rounded, scale = quantize_rows(weight)
@@ -53,13 +53,13 @@ def reference_product(weight: torch.Tensor, bias: torch.Tensor | None, format: s
     return lambda x: F.linear(x, weight.to(x.dtype), bias)  # float16 would overflow in the sums
 
 
-def pack_float32(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
+def pack_float32(weight: Tensor, bias: Tensor | None) -> Product:
     """Keep float32, stored as (I, O): the order in which BLAS reads a weight for one vector."""
     transposed = weight.float().T.contiguous().T
     return lambda x: F.linear(x, transposed, bias)
 
 
-def pack_bfloat16(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
+def pack_bfloat16(weight: Tensor, bias: Tensor | None) -> Product:
     """Round to bfloat16, in the blocks that oneDNN would otherwise make at each call."""
     product = torch.ops.mkldnn._linear_pointwise.default
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), 1)
@@ -67,14 +67,14 @@ def pack_bfloat16(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
     return lambda x: product(x.bfloat16(), packed, bias, "none", [], "")
 
 
-def pack_float16(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
+def pack_float16(weight: Tensor, bias: Tensor | None) -> Product:
     """Round to float16, which FBGEMM widens on its way, so that all sums are in float32."""
     product = torch.ops.quantized.linear_dynamic_fp16.default
     packed = torch.ops.quantized.linear_prepack_fp16(weight.float(), bias)
     return lambda x: product(x, packed)
 
 
-def int8_kernel(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Callable:
+def int8_kernel(weight: Tensor, bias: Tensor | None = None) -> Callable:
     """Return (x, step, zero) -> x weightᵀ + bias, with x (N, I) rounded to multiples of `step`.
 
     The integers of x lie between -zero and zero, and are stored with `zero` added.
@@ -89,19 +89,19 @@ def int8_kernel(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Calla
     return lambda x, step, zero: product(x, step, zero, packed)
 
 
-@lru_cache(maxsize=1)
+@cache
 def activation_steps() -> int:
     """Return 127, or 63 on a processor that adds two products in 16 bits, where they overflow."""
     ones = torch.ones(1, 64)
     return 127 if abs(int8_kernel(ones)(ones, 1 / 127, 128).item() - 64) < 1 else 63
 
 
-def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
+def pack_int8(weight: Tensor, bias: Tensor | None) -> Product:
     """Round to int8, and each vector by its own largest number, whatever its batch."""
     bias = torch.zeros(len(weight)) if bias is None else bias.float()
     kernel, steps, n_in = int8_kernel(weight, bias), activation_steps(), weight.shape[1]
 
-    def linear(x: torch.Tensor) -> torch.Tensor:
+    def linear(x: Tensor) -> Tensor:
         if x.numel() == n_in:  # a single vector, as at each token of a single text
             largest = max(torch.linalg.vector_norm(x, math.inf).item(), 1e-30)
             return kernel(x, largest / steps, steps + 1)
@@ -112,16 +112,11 @@ def pack_int8(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
     return linear
 
 
-KERNELS = {
-    "float32": pack_float32,
-    "bfloat16": pack_bfloat16,
-    "float16": pack_float16,
-    "int8": pack_int8,
-}
+KERNELS = dict(zip(BYTES, [pack_float32, pack_bfloat16, pack_float16, pack_int8]))
 
 
 @torch.no_grad()
-def pack(weight: torch.Tensor, bias: torch.Tensor | None, format: str) -> Product:
+def pack(weight: Tensor, bias: Tensor | None, format: str) -> Product:
     """Return the fastest product that works here. Raises ValueError for an infinite weight."""
     weight, bias = weight.detach(), None if bias is None else bias.detach()
     if weight.device.type == "cpu":
@@ -147,8 +142,8 @@ class PackedLinear(nn.Module):
 
     def __init__(
         self,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None = None,
+        weight: Tensor,
+        bias: Tensor | None = None,
         format: str = "float32",
         float_output: bool = False,
     ):
@@ -160,7 +155,7 @@ class PackedLinear(nn.Module):
         product = pack(weight, bias, format)  # deepcopy shares it, as it never changes
         self.product = (lambda x: product(x).float()) if float_output else product
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """Map x (..., I) to (..., O), past the hooks of nn.Module: a step has fifty such calls."""
         return self.product(x)
 

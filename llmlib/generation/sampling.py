@@ -15,21 +15,22 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from llmlib import checks
 
 
-def top_k_filter(logits: torch.Tensor, k: int) -> torch.Tensor:
+def top_k_filter(logits: Tensor, k: int) -> Tensor:
     """Set all but the k highest logits (..., V) to -inf; those equal to the k-th stay too.
 
     Source: Fan, Lewis and Dauphin 2018, section 5.1. Raises ValueError for a k below 1.
     """
-    checks.top_k(k)
+    checks.whole_number("top_k", k)
     kth = logits.topk(min(k, logits.shape[-1]), dim=-1).values[..., -1:]
     return logits.masked_fill(logits < kth, -math.inf)
 
 
-def top_p_filter(logits: torch.Tensor, p: float) -> torch.Tensor:
+def top_p_filter(logits: Tensor, p: float) -> Tensor:
     """Set logits (..., V) to -inf but for the fewest tokens that have probability p together.
 
     The likeliest token stays always. Source: Holtzman et al. 2019, section 3.1 ("nucleus").
@@ -61,7 +62,7 @@ class Sampling(checks.KnownFields):
     def __post_init__(self):
         checks.sampling(self)
 
-    def probabilities(self, logits: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
+    def probabilities(self, logits: Tensor, seen: Tensor | None = None) -> Tensor:
         """Map logits (B, V) to probabilities (B, V); seen: (B, V), the tokens a row holds already.
 
         In this order: penalty (Keskar and others 2019), temperature, top_k, top_p, min_p (Nguyen
@@ -101,7 +102,7 @@ def row_generators(n_rows: int, generator: torch.Generator | None = None) -> lis
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def draw(probs: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
+def draw(probs: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """Draw one token (B,) from each row of probabilities (B, V), with the generator of the row."""
     if probs.shape[-1] == 1:
         return torch.zeros(len(probs), dtype=torch.int64, device=probs.device)

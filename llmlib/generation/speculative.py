@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from llmlib import checks
 from llmlib.generation.generate import Prompts, TextReader, pad_left
@@ -19,9 +20,7 @@ from llmlib.generation.sampling import AS_LEARNED, Sampling, draw, row_generator
 
 
 @torch.no_grad()
-def accept(
-    p: torch.Tensor, q: torch.Tensor, drafted: Sequence[int], generator: torch.Generator
-) -> list[int]:
+def accept(p: Tensor, q: Tensor, drafted: Sequence[int], generator: torch.Generator) -> list[int]:
     """Return the drafted tokens that stay, and one that the target chooses: 1 to K + 1 tokens.
 
     p: the target's probabilities (K + 1, V); q: those that the K drafted tokens were drawn with,
@@ -65,7 +64,7 @@ def speculate(
 def rounds(
     target: TextReader,
     draft: TextReader,
-    ids: torch.Tensor,
+    ids: Tensor,
     left: int,
     sampling: Sampling,
     n_draft: int,

@@ -9,7 +9,7 @@ and `decode`. What is left out: chats, whose turns need a model that has learnt 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from llmlib import checks
 from llmlib.generation.generate import stream
@@ -81,23 +81,20 @@ def stream_text(
     *,
     end_of_text: int | None = None,
     stops: Sequence[str] = (),
-    generator: torch.Generator | None = None,
-    slide: int | None = None,
+    **options: Any,
 ) -> Iterator[str]:
     """Continue a text and yield pieces of the new one as soon as they are certain.
 
     tokenizer: has encode(text) -> ids and decode(ids) -> text. end_of_text: the id that stands
-    before each text and ends it. stops: strings that end it too. For the rest see `stream`.
+    before each text and ends it. stops: strings that end it too. options: as for `stream`.
     """
-    begin = [] if end_of_text is None else [end_of_text]
-    ids = list(tokenizer.encode(prompt))
-    text = TextStream(tokenizer, ids, stops)
-    options: dict[str, Any] = {"stop": end_of_text, "generator": generator, "slide": slide}
-    tokens = stream(model, [begin + ids], max_new_tokens, sampling, **options)
+    text = TextStream(tokenizer, tokenizer.encode(prompt), stops)
+    ids = [*text.ids] if end_of_text is None else [end_of_text, *text.ids]
+    tokens = stream(model, [ids], max_new_tokens, sampling, stop=end_of_text, **options)
     return pieces(tokens, text, end_of_text)
 
 
-def pieces(tokens: Iterator[torch.Tensor], text: TextStream, end: int | None) -> Iterator[str]:
+def pieces(tokens: Iterator[Tensor], text: TextStream, end: int | None) -> Iterator[str]:
     """Yield what a TextStream makes of tokens, until it or they stop."""
     for token in map(int, tokens):
         if token != end and (piece := text.add(token)):

@@ -15,19 +15,15 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from llmlib import checks
 from llmlib.model.protocol import Cache
 
 
 def attend(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    mask: torch.Tensor | None = None,
-    drop_rate: float = 0.0,
-) -> torch.Tensor:
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, drop_rate: float = 0.0
+) -> Tensor:
     """Return softmax(q kᵀ / √head_dim + mask) v, (B, n_heads, T, head_dim), the fastest way.
 
     q: (B, n_heads, T, head_dim); k and v: (B, n_heads, S, head_dim). mask: bool, broadcast to
@@ -38,14 +34,12 @@ def attend(
     if several and q.dtype is torch.bfloat16 and q.device.type == "cpu":
         return attend_bfloat16(q, k, v, mask, drop_rate)
     causal = several and mask is None
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=drop_rate, is_causal=causal
-    )
+    return F.scaled_dot_product_attention(q, k, v, mask, drop_rate, is_causal=causal)
 
 
 def attend_bfloat16(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, drop_rate: float
-) -> torch.Tensor:
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, drop_rate: float
+) -> Tensor:
     """Do what `attend` does, in bfloat16 on a CPU, where the fused kernel gains nothing from it.
 
     Up to 512 tokens the two products and the softmax one by one are about twice as fast, since each
@@ -98,8 +92,8 @@ class CausalAttention(nn.Module):
         self.c_proj = nn.Linear(emb_dim, emb_dim)
 
     def forward(
-        self, x: torch.Tensor, cache: Cache | None = None, *, return_weights: bool = False
-    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        self, x: Tensor, cache: Cache | None = None, *, return_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Map x (B, T, C) to (B, T, C); with return_weights, also give weights (B, n_heads, T, S).
 
         The weights are those before dropout: rows sum to 1, and are 0 above the diagonal. They take
@@ -109,8 +103,7 @@ class CausalAttention(nn.Module):
         checks.vectors(x, self.emb_dim, self.context_length)
         B, T, C = x.shape
         qkv = self.c_attn(x).view(B, T, 3, self.n_heads, C // self.n_heads)  # (B, T, 3C) cut up
-        q, k, v = qkv.unbind(2)  # each (B, T, n_heads, head_dim) -> (B, n_heads, T, head_dim)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))  # (B, n_heads, T, head_dim)
         mask = None
         if cache is not None:
             k, v, mask = cache.update(self.layer, k, v)  # (B, n_heads, S, head_dim)
@@ -123,8 +116,8 @@ class CausalAttention(nn.Module):
             heads = F.dropout(weights, drop_rate) @ v
         else:
             heads = attend(q, k, v, mask, drop_rate)
-        out = heads.transpose(1, 2).reshape(B, T, C)  # (B, n_heads, T, head_dim) -> (B, T, C)
-        out = self.c_proj(out)
+        # (B, n_heads, T, head_dim) -> (B, T, C)
+        out = self.c_proj(heads.transpose(1, 2).reshape(B, T, C))
         if drop_rate:  # a call that does nothing would still cost time at each token of a text
             out = F.dropout(out, drop_rate)
         return out if weights is None else (out, weights)

@@ -14,6 +14,7 @@ Shapes: B rows in a batch, T new tokens, S tokens so far, H heads of D numbers.
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from llmlib import checks
 
@@ -33,12 +34,12 @@ class KVCache:
     def __init__(self, n_layers: int, batch_size: int, capacity: int):
         self.n_layers, self.batch_size, self.capacity = n_layers, batch_size, capacity
         self.length = 0
-        self.data: torch.Tensor | None = None  # (2 n_layers, B, H, capacity, D), from `update` on
-        self.positions: slice | torch.Tensor = slice(0, 0)
-        self.mask: torch.Tensor | None = None
-        self.segments: torch.Tensor | None = None  # (B, capacity), if documents differ (section 7)
+        self.data: Tensor | None = None  # (2 n_layers, B, H, capacity, D), from `update` on
+        self.positions: slice | Tensor = slice(0, 0)
+        self.mask: Tensor | None = None
+        self.segments: Tensor | None = None  # (B, capacity), if documents differ (section 7)
 
-    def grow(self, batch_size: int, n_new: int, segments: torch.Tensor | None = None) -> None:
+    def grow(self, batch_size: int, n_new: int, segments: Tensor | None = None) -> None:
         """Make place for n_new tokens in each row; set their positions and their mask.
 
         segments: (B, n_new), the document number of each, -1 for padding; without them, the tokens
@@ -55,17 +56,15 @@ class KVCache:
         if self.data is not None:
             self.open(self.data, start)
 
-    def open(self, data: torch.Tensor, start: int) -> None:
+    def open(self, data: Tensor, start: int) -> None:
         """Cut the views of all layers: the slots from `start` on, and all filled ones."""
         self.new = data[..., start : self.length, :].unbind(0)  # 2 n_layers of (B, H, T, D)
         self.filled = data[..., : self.length, :].unbind(0)  # 2 n_layers of (B, H, S, D)
 
-    def update(
-        self, layer: int, k: torch.Tensor, v: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Store keys and values (B, H, T, D) of a layer; return all so far, and the mask."""
         if self.data is None:
-            checks.no_gradient(k, "a cache")
+            checks.no_gradient(k)
             B, H, T, D = k.shape
             self.data = k.new_empty(2 * self.n_layers, B, H, self.capacity, D)
             self.open(self.data, self.length - T)
@@ -82,7 +81,7 @@ class KVCache:
         elif self.segments is not None:
             self.document = last_document(self.segments[:, :length])
 
-    def select(self, rows: torch.Tensor) -> None:
+    def select(self, rows: Tensor) -> None:
         """Make row i what row rows[i] was: drops, repeats or reorders rows."""
         self.batch_size = len(rows)
         if self.data is not None:
@@ -90,7 +89,7 @@ class KVCache:
         if self.segments is not None:
             self.segments, self.document = self.segments[rows], self.document[rows]
 
-    def set_segments(self, start: int, segments: torch.Tensor | None) -> None:
+    def set_segments(self, start: int, segments: Tensor | None) -> None:
         """Note the documents of the tokens from slot `start` on; set their positions and mask."""
         if self.segments is None:  # those read before without a number are document 0
             assert segments is not None, "called without segments, new or old"
@@ -105,7 +104,7 @@ class KVCache:
         self.mask = sees[:, None]  # (B, 1, T, S), the same for all heads
 
 
-def visible(new: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+def visible(new: Tensor, seen: Tensor) -> Tensor:
     """Return what the newest T of S tokens may look at: (B, T, S), True for same and not later.
 
     new: (B, T), their document numbers; seen: (B, S), those of all tokens, the new ones at the end.
@@ -123,19 +122,17 @@ class PackedRows:
     segments: (B, T), the document number of each token, -1 for padding.
     """
 
-    def __init__(self, segments: torch.Tensor):
+    def __init__(self, segments: Tensor):
         sees = visible(segments, segments)  # (B, T, T)
         self.positions = sees.sum(dim=-1) - 1
         self.mask = sees[:, None]  # (B, 1, T, T), the same for all heads
 
-    def update(
-        self, layer: int, k: torch.Tensor, v: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return keys and values as they are, with the mask."""
         return k, v, self.mask
 
 
-def last_document(segments: torch.Tensor) -> torch.Tensor:
+def last_document(segments: Tensor) -> Tensor:
     """Return (B, 1), the number of the last token in each row of segments (B, S) but padding."""
     place = torch.arange(segments.shape[1], device=segments.device)
     return segments.gather(1, (place * (segments >= 0)).argmax(dim=1, keepdim=True))

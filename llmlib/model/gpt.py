@@ -14,7 +14,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from llmlib import checks
 from llmlib.model.config import GPTConfig
@@ -33,7 +33,7 @@ class FeedForward(nn.Module):
         self.c_proj = nn.Linear(4 * config.emb_dim, config.emb_dim)
         self.drop_rate = config.drop_rate
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Map x (B, T, C) to (B, T, C)."""
         hidden = F.gelu(self.c_fc(x), approximate="tanh")  # (B, T, C) -> (B, T, 4C)
         out = self.c_proj(hidden)
@@ -54,9 +54,7 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.emb_dim)
         self.mlp = FeedForward(config)
 
-    def forward(
-        self, x: torch.Tensor, cache: Cache | None = None, aux: Aux | None = None
-    ) -> torch.Tensor:
+    def forward(self, x: Tensor, cache: Cache | None = None, aux: Aux | None = None) -> Tensor:
         """Map x (B, T, C) to (B, T, C). A block that has a loss of its own would add it to aux."""
         x = x + self.attn(self.ln_1(x), cache)
         return x + self.mlp(self.ln_2(x))
@@ -113,12 +111,12 @@ class GPT(nn.Module):
 
     def features(
         self,
-        ids: torch.Tensor,
+        ids: Tensor,
         cache: Cache | None = None,
         *,
-        segments: torch.Tensor | None = None,
+        segments: Tensor | None = None,
         aux: Aux | None = None,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Map ids (B, T) to what the head reads, (B, T, C); arguments as for `forward`."""
         checks.model_input(ids, self.config, self.wte.weight.device, segments)
         rows = cache
@@ -134,25 +132,25 @@ class GPT(nn.Module):
             x = block(x, rows, aux)
         return self.ln_f(x)
 
-    def head(self, features: torch.Tensor) -> torch.Tensor:
+    def head(self, features: Tensor) -> Tensor:
         """Map features (..., C) to logits (..., V)."""
         if self.lm_head is None:
             return F.linear(features, self.wte.weight)
         return self.lm_head(features)
 
     @property
-    def head_weight(self) -> torch.Tensor | None:
+    def head_weight(self) -> Tensor | None:
         """The (V, C) matrix if head(x) is exactly x @ head_weight.T, else None."""
         return self.wte.weight if self.lm_head is None else getattr(self.lm_head, "weight", None)
 
     def forward(
         self,
-        ids: torch.Tensor,
+        ids: Tensor,
         cache: Cache | None = None,
         *,
-        segments: torch.Tensor | None = None,
+        segments: Tensor | None = None,
         aux: Aux | None = None,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Map ids (B, T) to logits (B, T, V); position t scores the token after ids[:, t].
 
         cache: what was read before, from `new_cache`; only new tokens are given, and it grows by T.

@@ -8,21 +8,11 @@ Shapes: B rows in a batch, T tokens, C = emb_dim, V = vocab_size.
 
 from typing import Any, Protocol
 
-import torch
+from torch import Tensor
 
-# Named losses that a model adds while it runs: name -> (sum, count). Whoever passes the dict weighs
-# and logs them; the model knows no weights.
-Aux = dict[str, tuple[torch.Tensor, int]]
-
-
-class ModelConfig(Protocol):
-    """The two fields that every model's configuration has."""
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    @property
-    def context_length(self) -> int: ...
+# Named losses that a model adds while it runs: name -> (sum, count). The caller that passes the
+# dict weighs and logs them; the model knows no weights.
+Aux = dict[str, tuple[Tensor, int]]
 
 
 class Cache(Protocol):
@@ -35,35 +25,29 @@ class Cache(Protocol):
 
     length: int  # tokens read so far, padding included
     capacity: int  # the most that fit
-    positions: slice | torch.Tensor  # of the newest tokens: an index into a table of positions
+    positions: slice | Tensor  # of the newest tokens: an index into a table of positions
 
-    def grow(self, batch_size: int, n_new: int, segments: torch.Tensor | None = None) -> None:
+    def grow(self, batch_size: int, n_new: int, segments: Tensor | None = None) -> None:
         """Make place for n_new tokens in each row; set their positions and their mask."""
-        ...
 
-    def update(
-        self, layer: int, k: torch.Tensor, v: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Store new keys and values of a layer; return all of them, and the mask if one is needed.
 
         The mask is bool, True where a query may look, and broadcasts to (B, H, T, S). None means
         causal: a single query sees all keys, and several are the first tokens.
         """
-        ...
 
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` tokens."""
-        ...
 
-    def select(self, rows: torch.Tensor) -> None:
+    def select(self, rows: Tensor) -> None:
         """Make row i what row rows[i] was."""
-        ...
 
 
 class LanguageModel(Protocol):
     """Token ids in, a score for each possible next token out."""
 
-    config: Any  # a ModelConfig, with the fields of its own architecture beside the two
+    config: Any  # with vocab_size, context_length and the fields of its own architecture
 
     # The module that `head` applies before any soft-cap; None if the token embedding is the head.
     # `quantize` puts a packed one there.
@@ -71,12 +55,12 @@ class LanguageModel(Protocol):
 
     def forward(
         self,
-        ids: torch.Tensor,
+        ids: Tensor,
         cache: Cache | None = None,
         *,
-        segments: torch.Tensor | None = None,
+        segments: Tensor | None = None,
         aux: Aux | None = None,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Map ids (B, T) to logits (B, T, V); position t scores the token after ids[:, t].
 
         cache: what was read before; only the new tokens are given, and the cache grows by T. A
@@ -85,32 +69,26 @@ class LanguageModel(Protocol):
         equal numbers and positions restart, so packing and left padding are one thing.
         aux: a dict that the model fills with named losses as (sum, count).
         """
-        ...
 
     def features(
         self,
-        ids: torch.Tensor,
+        ids: Tensor,
         cache: Cache | None = None,
         *,
-        segments: torch.Tensor | None = None,
+        segments: Tensor | None = None,
         aux: Aux | None = None,
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Map ids (B, T) to what the head reads, (B, T, C); arguments as for `forward`."""
-        ...
 
-    def head(self, features: torch.Tensor) -> torch.Tensor:
+    def head(self, features: Tensor) -> Tensor:
         """Map features (..., C) to logits (..., V), soft-cap and packed weights included."""
-        ...
 
     @property
-    def head_weight(self) -> torch.Tensor | None:
+    def head_weight(self) -> Tensor | None:
         """The (V, C) matrix if head(x) is exactly x @ head_weight.T, else None."""
-        ...
 
     def new_cache(self, batch_size: int, length: int) -> Cache:
         """Return an empty cache for batch_size rows of at most `length` tokens."""
-        ...
 
-    def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Call `forward`."""
-        ...

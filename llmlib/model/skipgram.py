@@ -132,15 +132,15 @@ def train_skipgram(
     loss per step, in nats; chance is (1 + n_noise) log 2. Raises ValueError for sizes out of range
     or documents in which no two words stand together, and TypeError as `encode_words` does.
     """
-    for name, size in {"n_noise": n_noise, "epochs": epochs, "batch_size": batch_size}.items():
-        checks.whole_number(name, size)
+    checks.whole_numbers(n_noise=n_noise, epochs=epochs, batch_size=batch_size)
     words, encoded, frequencies = encode_words(documents)
     generator = torch.Generator().manual_seed(seed)
     model = SkipGram(words, emb_dim, generator)
     noise, keep = noise_distribution(frequencies), keep_probability(frequencies, subsample)
     optimizer, losses = torch.optim.Adam(model.parameters()), []
     for epoch in range(epochs):
-        pairs = checks.some_pairs(window_pairs(thin_out(encoded, keep, generator), window))
+        pairs = window_pairs(thin_out(encoded, keep, generator), window)
+        checks.require(len(pairs), "no two words stand together: give more text or raise subsample")
         batches = pairs[torch.randperm(len(pairs), generator=generator)].split(batch_size)
         for step, batch in enumerate(batches):
             drawn = torch.multinomial(noise, len(batch) * n_noise, True, generator=generator)

@@ -112,7 +112,9 @@ def odd_one_out(vectors: KeyedVectors, words: Sequence[str]) -> str:
 
     Raises KeyError for an unknown word, and ValueError for fewer than three different words.
     """
-    words = checks.three_words(words)
+    words = list(dict.fromkeys(words))
+    given = f"{len(words)} different words"
+    checks.require(len(words) > 2, f"{given}: an odd one needs at least two others")
     rows = [find(vectors, word) for word in words]
     chosen = torch.from_numpy(vectors.vectors[rows])  # (n, C)
     similar = cosine_similarity(chosen[:, None], chosen[None])  # (n, 1, C), (1, n, C) -> (n, n)

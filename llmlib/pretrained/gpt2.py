@@ -16,18 +16,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from llmlib import checks, files
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
-from llmlib.pretrained.gpt2_files import OPENAI, find_folder
+from llmlib.pretrained.gpt2_files import find_folder
 from llmlib.pretrained.tensor_bundle import TensorBundle, write_bundle
 from llmlib.tokenization.base import END_OF_TEXT
 from llmlib.tokenization.bpe import ByteTokenizer
 from llmlib.tokenization.formats import gpt2_files, vocabulary_of
-from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
 
 NAMES = {  # ours, which are Hugging Face's too -> OpenAI's; N is the number of a block
     "wte.weight": "model/wte",
@@ -91,9 +90,9 @@ def read_config(path: Path) -> GPTConfig:
     content, hugging_face = checks.read_json(path), path.name == "config.json"
     names = {field: both[hugging_face] for field, both in FIELDS.items()}
     with checks.blame(path):
-        checks.model_settings(content, names.values(), FIXED if hugging_face else {})
+        checks.model_settings(content, names.values(), FIXED)
         # OpenAI's files do not say it, and its models all have a tied head
-        tied = content.get("tie_word_embeddings", True) if hugging_face else True
+        tied = content.get("tie_word_embeddings", True)
         sizes = {field: content[name] for field, name in names.items()}
         return GPTConfig(**sizes, tie_weights=tied)
 
@@ -127,9 +126,9 @@ def checkpoint_name(path: Path) -> str:
     if not path.exists():
         return "model.ckpt"
     with checks.blame(path), open(path, "rb") as file:
-        data = file.read(5000)
-        found = re.match(rb'model_checkpoint_path: "(?:[^"\n]*[/\\])?([^"/\\\n]+)"', data)
-        return checks.found(found, f"it names no checkpoint{checks.looks_like(data)}")[1].decode()
+        pattern = rb'model_checkpoint_path: "(?:[^"\n]*[/\\])?([^"/\\\n]+)"'
+        found = re.match(pattern, file.read(5000))
+        return checks.found(found, "it names no checkpoint")[1].decode()
 
 
 class HuggingFaceWeights:
@@ -145,13 +144,8 @@ class HuggingFaceWeights:
 
     def open(self) -> safe_open:
         """Map the file. Raises FileError if it is damaged or of another kind."""
-        with checks.blame(self.file):
-            try:
-                return safe_open(self.file, "pt")
-            except SafetensorError as error:
-                with open(self.file, "rb") as file:
-                    other = checks.looks_like(file.read(200))
-                raise ValueError(f"it is not a whole safetensors file ({error}){other}") from None
+        with checks.blame(self.file, about="it is not a whole safetensors file: "):
+            return safe_open(self.file, "pt")
 
     def stored(self, name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
         """Return the name and the shape that a parameter of ours has in the file."""
@@ -192,7 +186,8 @@ def load_pretrained(name: str | Path, drop_rate: float = 0.0) -> GPT:
 def check_tensor(weights: OpenAIWeights | HuggingFaceWeights, name: str, shape: tuple) -> None:
     """Raise FileError unless a file has a parameter, and with its shape."""
     stored_name, expected = weights.stored(name, shape)
-    checks.stored_shape(weights.file, stored_name, weights.shapes.get(stored_name), expected)
+    found = weights.shapes.get(stored_name)
+    checks.as_in_model(weights.file, found, expected, f"the shape {found}", stored_name)
 
 
 def check_sizes(weights: OpenAIWeights | HuggingFaceWeights) -> None:
@@ -203,27 +198,16 @@ def check_sizes(weights: OpenAIWeights | HuggingFaceWeights) -> None:
     check_tensor(weights, "wpe.weight", (config.context_length, config.emb_dim))
     numbers = (re.match(r"(?:model/|transformer\.)?h\.?(\d+)[./]", name) for name in weights.shapes)
     blocks = {int(number[1]) for number in numbers if number}
-    checks.block_count(weights.file, len(blocks), config.n_layers)
-
-
-def load_tokenizer(name: str | Path) -> TiktokenTokenizer:
-    """Return the tokenizer of a GPT-2, by name or from the files of its vocabulary in a folder.
-
-    Raises FileNotFoundError if they are missing, and FileError if they do not fit together.
-    """
-    return gpt2_tokenizer() if str(name) in OPENAI else TiktokenTokenizer.load(name)
+    checks.as_in_model(weights.file, len(blocks), config.n_layers, f"{len(blocks)} blocks")
 
 
 def stored_tensors(model: GPT) -> dict[str, torch.Tensor]:
     """Return the tensors of a model by our names, in float32 and as both layouts store them."""
-    tensors = {}
-    for name, parameter in model.state_dict().items():
-        tensor = parameter.detach().float().cpu()
-        tensors[name] = (tensor.T if is_transposed(name) else tensor).contiguous()
+    tensors = {name: tensor.float().cpu() for name, tensor in model.state_dict().items()}
     for n in range(model.config.n_layers):  # GPT-2 always has this bias, our GPT may not
         zeros = torch.zeros(3 * model.config.emb_dim)
         tensors.setdefault(f"h.{n}.attn.c_attn.bias", zeros)
-    return tensors
+    return {n: (t.T if is_transposed(n) else t).contiguous() for n, t in tensors.items()}
 
 
 def write_texts(folder: Path, contents: dict[str, str]) -> None:
@@ -240,11 +224,10 @@ def vocabulary_texts(tokenizer: ByteTokenizer) -> tuple[str, str]:
     """
     checks.byte_tokenizer(tokenizer)
     content = tokenizer.vocabulary()
-    checks.gpt2_pattern(content.pattern)
-    expected = vocabulary_of(content.merges)
-    checks.merge_order(content.tokens, expected, content.special_tokens, "the merges")
+    texts = gpt2_files(content)
+    checks.merge_order(content, vocabulary_of(content.merges), "the merges")
     checks.ends_documents(content.special_tokens, "the tokenizer")
-    return gpt2_files(content)
+    return texts
 
 
 def save_openai(model: GPT, folder: str | Path, tokenizer: ByteTokenizer) -> None:

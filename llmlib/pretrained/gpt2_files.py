@@ -22,18 +22,13 @@ ADDRESSES = {
         "https://openaipublic.blob.core.windows.net/gpt-2/models/{folder}/{file}",
         "https://f001.backblazeb2.com/file/LLMs-from-scratch/gpt2/{folder}/{file}",
     ],
-    "huggingface": [
-        "https://huggingface.co/openai-community/{repository}/resolve/{revision}/{file}"
-    ],
+    "huggingface": ["https://huggingface.co/openai-community/{folder}/{file}"],
 }
 
 Facts = tuple[int | None, str | None]  # bytes and SHA-256, as far as they are known
 
 VOCABULARY: dict[str, Facts] = {  # all sizes share it
-    "encoder.json": (
-        1_042_301,
-        "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-    ),
+    "encoder.json": (1_042_301, "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"),
     "vocab.bpe": (456_318, "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"),
 }
 OPENAI: dict[str, dict[str, Facts]] = {
@@ -42,10 +37,7 @@ OPENAI: dict[str, dict[str, Facts]] = {
         "hparams.json": (90, "d9d56e4121c427164e0c55c6f03c08e1daf9002b9b672825112d19097b680318"),
         META: (471_155, "4668c448fa11531fd6700460487f73e82d3272960cea942252f8744bf225c77b"),
         INDEX: (5_215, "71916f763f9746f9b2a06b12d91996cf1084ae008d0424543d39391c5f2dc687"),
-        DATA: (
-            497_759_232,
-            "2060c885360cc0cf41d7a6dbc4d24b5127aae20260c8b5ae521b5a6578407118",
-        ),
+        DATA: (497_759_232, "2060c885360cc0cf41d7a6dbc4d24b5127aae20260c8b5ae521b5a6578407118"),
     },
     "gpt2-355M": {
         "hparams.json": (91, None),
@@ -56,26 +48,22 @@ OPENAI: dict[str, dict[str, Facts]] = {
     "gpt2-774M": {INDEX: (15_535, None), DATA: (3_096_120_320, None)},
     "gpt2-1558M": {INDEX: (20_724, None), DATA: (6_230_444_800, None)},
 }
-# repository, its revision, and model.safetensors
-HUGGING_FACE: dict[str, tuple[str, str, Facts]] = {
+# the repository at a revision, and model.safetensors in it
+HUGGING_FACE: dict[str, tuple[str, Facts]] = {
     "gpt2-124M": (
-        "gpt2",
-        "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+        "gpt2/resolve/607a30d783dfa663caf39e06633721c8d4cfcd7e",
         (548_105_171, "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707"),
     ),
     "gpt2-355M": (
-        "gpt2-medium",
-        "6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
+        "gpt2-medium/resolve/6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
         (1_519_984_962, "fc5a354a19255ad494f3d71549390baca1ccf61d1d822b9408971705c687c9cd"),
     ),
     "gpt2-774M": (
-        "gpt2-large",
-        "32b71b12589c2f8d625668d2335a01cac3249519",
+        "gpt2-large/resolve/32b71b12589c2f8d625668d2335a01cac3249519",
         (3_247_159_078, None),
     ),
     "gpt2-1558M": (
-        "gpt2-xl",
-        "15ea56dee5df4983c59b2538573817e1667135e2",
+        "gpt2-xl/resolve/15ea56dee5df4983c59b2538573817e1667135e2",
         (None, "0f8b28eb05a8075f48b61b6f35332978c74fc7763fa9fb4051a1c30511736a6a"),
     ),
 }
@@ -99,25 +87,27 @@ def find_folder(name: str | Path) -> Path:
 
     Raises FileNotFoundError, with the command that downloads it or the names that there are.
     """
-    folder = Path(name)
+    if str(name) == "gpt2/nano":  # ships with the course
+        return shipped("gpt2/nano")
     if str(name) in OPENAI:
         folder = place_of(str(name))
-        if not is_complete(folder):
-            raise FileNotFoundError(
-                f"{name} is not in {folder}: run `python -m llmlib download {name}`"
-            )
-    elif str(name) == "gpt2/nano":  # ships with the course
-        folder = shipped("gpt2/nano")
-    elif not folder.is_dir():
-        raise FileNotFoundError(
-            f"there is no folder {folder}; by name there are {', '.join(OPENAI)}"
-        )
-    elif not any((folder / file).exists() for file in ("hparams.json", "model.safetensors")):
+        fault = f"{name} is not in {folder}: run `python -m llmlib download {name}`"
+        checks.require(is_complete(folder), fault, FileNotFoundError)
+        return folder
+    folder, names = Path(name), ", ".join(OPENAI)
+    fault = f"there is no folder {folder}; by name there are {names}"
+    checks.require(folder.is_dir(), fault, FileNotFoundError)
+    if not holds_gpt2(folder):
         raise FileNotFoundError(
             f"{folder} does not hold a GPT-2, which is hparams.json and model.ckpt.index with its "
             "data, or config.json and model.safetensors"
         )
     return folder
+
+
+def holds_gpt2(folder: Path) -> bool:
+    """Tell whether a folder has the file by which one of the two layouts is known."""
+    return any((folder / file).is_file() for file in ("hparams.json", "model.safetensors"))
 
 
 def available_or_nano() -> Path:
@@ -137,22 +127,20 @@ def download_gpt2(name: str, source: str = "openai", **settings: Any) -> Path:
     """
     folder = place_of(name)
     checks.one_of("source", source, ADDRESSES)
-
-    def bring(file: str, facts: Facts, **words: str) -> None:
-        urls = [address.format(file=file, **words) for address in ADDRESSES[source]]
-        fetch(urls, folder / file, size=facts[0], sha256=facts[1], **settings)
-
     if source == "openai":
-        for file in SEVEN:  # the largest last
-            bring(file, (OPENAI[name] | VOCABULARY).get(file, (None, None)), folder=folder.name)
-        if OPENAI[name][DATA][1] is None:
-            dict(TensorBundle(folder / "model.ckpt"))  # reads each tensor: compares its crc
+        remote, known = folder.name, OPENAI[name] | VOCABULARY
+        wanted = SEVEN  # the largest last
     else:
-        repository, revision, facts = HUGGING_FACE[name]
-        words = {"repository": repository, "revision": revision}
-        bring("config.json", (None, None), **words)
+        remote, weights = HUGGING_FACE[name]
+        wanted, known = ("config.json", "model.safetensors"), {"model.safetensors": weights}
+        folder.mkdir(parents=True, exist_ok=True)
         merges = shipped("gpt2/vocab.bpe").read_text(encoding="utf-8")  # the same, and ships
         write_text(folder / "merges.txt", merges)
         write_text(folder / "vocab.json", derive_encoder_json(merges))
-        bring("model.safetensors", facts, **words)
+    for file in wanted:
+        urls = [address.format(folder=remote, file=file) for address in ADDRESSES[source]]
+        size, sha256 = known.get(file, (None, None))
+        fetch(urls, folder / file, size=size, sha256=sha256, **settings)
+    if source == "openai" and known[DATA][1] is None:
+        dict(TensorBundle(folder / "model.ckpt"))  # reads each tensor: compares its crc
     return folder

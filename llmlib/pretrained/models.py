@@ -7,7 +7,7 @@ wins over a folder that is called the same; `./NAME` is the folder. Left out, fo
 """
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -15,20 +15,13 @@ from llmlib import checks
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.pretrained import gpt2
-from llmlib.pretrained.gpt2_files import OPENAI, find_folder
+from llmlib.pretrained.gpt2_files import OPENAI, find_folder, holds_gpt2
 from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.folders import KINDS, load_tokenizer
+from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
 from llmlib.training.checkpoint import MANIFEST, load_checkpoint
 
 KNOWN_NAMES = [*OPENAI, "gpt2/nano"]  # the last one ships with the course
-
-
-@dataclass(frozen=True)
-class ModelFolder:
-    """Where a model lies, and in which layout: "run" (one of its checkpoints) or "gpt2"."""
-
-    path: Path
-    layout: str
 
 
 def load_model(name_or_path: str | Path, drop_rate: float | None = None) -> tuple[GPT, Tokenizer]:
@@ -38,24 +31,25 @@ def load_model(name_or_path: str | Path, drop_rate: float | None = None) -> tupl
     published GPT-2: 0). Raises as `find_model` does, and ValueError for a model that is damaged,
     of another kind, or without its tokenizer.
     """
-    found = find_model(name_or_path)
-    if found.layout == "gpt2":
-        name = name_or_path if str(name_or_path) in OPENAI else found.path
-        return gpt2.load_pretrained(found.path, drop_rate or 0.0), gpt2.load_tokenizer(name)
-    checkpoint = load_checkpoint(found.path)
-    if checkpoint.model_config is None:
-        raise ValueError(f"{found.path} does not say which model its weights belong to")
+    folder = find_model(name_or_path)
+    if holds_gpt2(folder):
+        # not by load_tokenizer, which takes ids in any order: here, files of two models would pass
+        is_known = str(name_or_path) in OPENAI
+        tokenizer = gpt2_tokenizer() if is_known else TiktokenTokenizer.load(folder)
+        return gpt2.load_pretrained(folder, drop_rate or 0.0), tokenizer
+    checkpoint = load_checkpoint(folder)
+    unknown = f"{folder} does not say which model its weights belong to"
     try:
-        config = GPTConfig(**checkpoint.model_config)
+        config = GPTConfig(**checks.found(checkpoint.model_config, unknown))
     except TypeError as error:
-        raise ValueError(f"{found.path} holds another kind of model: {error}") from None
-    tokenizer = load_run_tokenizer(found.path.parent)
+        raise ValueError(f"{folder} holds another kind of model: {error}") from None
+    tokenizer = load_run_tokenizer(folder.parent)
     model = GPT(config if drop_rate is None else replace(config, drop_rate=drop_rate))
     checkpoint.load_into(model)
     return model.eval(), tokenizer
 
 
-def find_model(name_or_path: str | Path) -> ModelFolder:
+def find_model(name_or_path: str | Path) -> Path:
     """Return the folder that a name or path stands for.
 
     name_or_path: one of KNOWN_NAMES; else a run folder (its best checkpoint, or the latest before
@@ -67,13 +61,13 @@ def find_model(name_or_path: str | Path) -> ModelFolder:
         place = find_folder(name)
         if path.is_dir() and not path.samefile(place):
             print(f"{name}: the model in {place}; ./{name} is the folder here", file=sys.stderr)
-        return ModelFolder(place, "gpt2")
-    if any((path / file).is_file() for file in ("hparams.json", "model.safetensors")):
-        return ModelFolder(path, "gpt2")
+        return place
+    if holds_gpt2(path):
+        return path
     for folder in (path, path / "best", path / "latest"):
         if (folder / MANIFEST).is_file():
-            return ModelFolder(folder, "run")
-    siblings = [p.name for p in path.parent.glob("*") if p.is_dir()] if path.name else []
+            return folder
+    siblings = [p.name for p in path.parent.glob("*") if p.is_dir()]
     near = [] if path.exists() else get_close_matches(path.name, [*siblings, *KNOWN_NAMES], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise FileNotFoundError(
@@ -85,11 +79,8 @@ def find_model(name_or_path: str | Path) -> ModelFolder:
 def load_run_tokenizer(run: Path) -> Tokenizer:
     """Return the tokenizer that a run trains with; ValueError if the folder does not hold one."""
     path = run / "data" / "data.json"
-    if not path.is_file():
-        raise ValueError(
-            f"{run} is not a run of llmlib train: data/data.json, which names the tokenizer of its "
-            "checkpoints, is missing"
-        )
+    fault = "data/data.json, which names the tokenizer of its checkpoints, is missing"
+    checks.require(path.is_file(), f"{run} is not a run of llmlib train: {fault}")
     name = checks.read_json(path).get("tokenizer")
     with checks.blame(path):
         checks.one_of("tokenizer", name, ["gpt2", *KINDS])

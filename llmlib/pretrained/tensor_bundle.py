@@ -83,7 +83,10 @@ class Entry(NamedTuple):
 
 def read_field(fields: dict[int, list], number: int, kind: type = int) -> Any:
     """Return the value of a field, zero or empty if it is absent. Raises ValueError for several."""
-    return checks.message_field(number, fields.get(number, [kind()]), kind)
+    values = fields.get(number, [kind()])
+    is_one = len(values) == 1 and isinstance(values[0], kind)
+    checks.require(is_one, f"its field {number} is malformed")
+    return values[0]
 
 
 def parse_header(message: bytes) -> int:
@@ -91,7 +94,8 @@ def parse_header(message: bytes) -> int:
     fields = parse_message(message)
     n_shards, endianness = read_field(fields, 1), read_field(fields, 2)
     version = read_field(parse_message(read_field(fields, 3, bytes)), 2)
-    checks.bundle_header(n_shards, endianness, version)
+    known = 0 < n_shards < 10**5 and not endianness and version <= 1
+    checks.require(known, f"{n_shards} shards, endianness {endianness}, version {version}")
     return n_shards
 
 

@@ -13,60 +13,28 @@ These functions use the default world; `World(rules, words)` makes another one.
 `python -m llmlib.stories > data/stories.txt` writes the sample that ships with the course.
 """
 
-import random
 from collections.abc import Iterable
-from functools import cache, lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
-from llmlib.stories.grammar import RULES, WORDS
-from llmlib.stories.text import join_words, split_words
+# "X as X": these are offered here, too
+from llmlib.stories.grammar import RULES as RULES
+from llmlib.stories.grammar import WORDS as WORDS
+from llmlib.stories.text import join_words as join_words
+from llmlib.stories.text import split_words as split_words
 from llmlib.stories.tokens import Encoder, NextTokens
-from llmlib.stories.world import Report, Story, World
-
-__all__ = [
-    "RULES",
-    "WORDS",
-    "Report",
-    "Story",
-    "World",
-    "check",
-    "entropy",
-    "join_words",
-    "log_prob",
-    "next_tokens",
-    "next_words",
-    "sample",
-    "split_words",
-    "tell",
-    "tell_many",
-    "world",
-]
+from llmlib.stories.world import Report as Report
+from llmlib.stories.world import Story as Story
+from llmlib.stories.world import World as World
 
 SAMPLE_SIZE, SAMPLE_SEED = 1000, 2024  # data/stories.txt
 
-
-@cache
-def world() -> World:
-    """Return the default world."""
-    return World()
-
-
-def tell(rng: random.Random) -> Story:
-    """Tell a story of the default world. For this and the functions below see `World`."""
-    return world().tell(rng)
-
-
-def tell_many(n: int, seed: int) -> list[Story]:
-    return world().tell_many(n, seed)
-
-
-def log_prob(text: str, prefix: bool = False) -> float:
-    return world().log_prob(text, prefix)
-
-
-def next_words(beginning: str) -> dict[str, float]:
-    return world().next_words(beginning)
+DEFAULT = World()
+tell, tell_many = DEFAULT.tell, DEFAULT.tell_many
+log_prob, next_words = DEFAULT.log_prob, DEFAULT.next_words
+check, entropy = DEFAULT.check, DEFAULT.entropy
+_next_tokens = lru_cache(maxsize=8)(partial(NextTokens, DEFAULT))  # of a tokenizer
 
 
 def next_tokens(ids: Iterable[int], tokenizer: Encoder) -> np.ndarray:
@@ -78,19 +46,6 @@ def next_tokens(ids: Iterable[int], tokenizer: Encoder) -> np.ndarray:
     probability that the story ends here. Raises ValueError for ids that no story begins with.
     """
     return _next_tokens(tokenizer)(ids)
-
-
-@lru_cache(maxsize=8)
-def _next_tokens(tokenizer: Encoder) -> NextTokens:
-    return NextTokens(world(), tokenizer)
-
-
-def check(text: str) -> Report:
-    return world().check(text)
-
-
-def entropy() -> float:
-    return world().entropy()
 
 
 def sample() -> str:

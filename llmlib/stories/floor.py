@@ -10,44 +10,31 @@ same traits to choose from. The default world has only some thousands of them.
 import math
 from collections.abc import Hashable
 from functools import cache
+from typing import Any
 
-from llmlib.stories.items import (
-    Branch,
-    Memory,
-    Note,
-    NumberSlot,
-    Plan,
-    WordSlot,
-    follow,
-    next_item,
-    options_of,
-)
+from llmlib.stories.items import Branch, Items, Memory, Note, Slot, follow, options_of
+from llmlib.stories.text import group
 
 
-def entropy(plan: Plan, memory: Memory) -> float:
+def entropy(plan: Items, memory: Memory) -> float:
     """Return the mean of -log_prob, in nats, over all that may follow a plan and a memory."""
     known: dict[Hashable, float] = {}
 
     @cache
-    def slots_in(item: object) -> set[WordSlot | NumberSlot]:
-        """Return the slots of an item that may have to choose."""
-        if isinstance(item, Branch):
-            return {s for t in item.alternatives for i in t.items for s in slots_in(i)}
-        chooses = isinstance(item, WordSlot) or (isinstance(item, NumberSlot) and item.bounds)
-        return {item} if chooses else set()
-
-    @cache
-    def open_slots(plan: Plan) -> list[WordSlot | NumberSlot]:
-        """Return the slots ahead, one for each variable, or for each way to choose a number."""
+    def open_slots(plan: Items) -> dict[Hashable, Slot]:
+        """Return the slots ahead that may choose: one for each variable, or way to choose it."""
         slots = {}
-        while plan:
-            item, plan = next_item(plan)
-            slots.update({(s.variable, getattr(s, "bounds", None)): s for s in slots_in(item)})
-        return list(slots.values())
+        for item in plan:
+            if isinstance(item, Branch):
+                for option in item.alternatives:
+                    slots |= open_slots(option)
+            elif isinstance(item, Slot) and item.bounds is not None:
+                slots[item.variable, item.bounds] = item
+        return slots
 
-    def nats(plan: Plan, memory: Memory) -> float:
+    def nats(plan: Items, memory: Memory) -> float:
         while plan:
-            item, rest = next_item(plan)
+            item, rest = plan[0], plan[1:]
             if isinstance(item, Note):
                 memory = item.write(memory)
             elif not isinstance(item, str):
@@ -58,27 +45,27 @@ def entropy(plan: Plan, memory: Memory) -> float:
             plan = rest
         else:
             return 0.0
-        situation = (plan, *(outlook(slot, memory) for slot in open_slots(plan)))
+        situation = (plan, *(outlook(slot, memory) for slot in open_slots(plan).values()))
         if situation not in known:
-            alike: dict[Hashable, list] = {}
-            for option in options:
-                alike.setdefault(getattr(option, "kind", option), []).append(option)
             known[situation] = math.log(len(options)) + sum(
-                len(group) / len(options) * nats(*follow(item, group[0], rest, memory))
-                for group in alike.values()
+                len(alike) / len(options) * nats(*follow(item, alike[0], rest, memory))
+                for alike in group((kind_of(option), option) for option in options).values()
             )
         return known[situation]
 
     return nats(plan, memory)
 
 
-def outlook(slot: WordSlot | NumberSlot, memory: Memory) -> Hashable:
+def kind_of(option: Any) -> Any:
+    """Return what options have in common if it makes no difference which of them is chosen."""
+    return getattr(option, "kind", option)
+
+
+def outlook(slot: Slot, memory: Memory) -> Hashable:
     """Return what decides what a slot may still say: how many words with which traits."""
     if slot.variable in memory.chosen:
         return None
-    if isinstance(slot, WordSlot):
-        return tuple(sorted(word.kind for word in slot.options(memory)))
     try:
-        return tuple(slot.options(memory))
+        return tuple(sorted(map(kind_of, slot.options(memory))))
     except ValueError:  # its bounds are numbers that are chosen later
         return "later"

@@ -1,13 +1,14 @@
 """What stories are made of: words, the slots for them, choices, and what is remembered.
 
 Written by hand. `llmlib.stories.grammar` explains the language of grammars; `llmlib.stories.parser`
-turns a grammar into templates. A template is a tuple of items of five kinds:
+turns a grammar into tuples of items, of five kinds:
 
     "lake"    a token, said as it is            Note    something to remember; says nothing
-    Branch    a choice between templates        WordSlot, NumberSlot    a choice between words
+    Branch    a choice between such tuples      WordSlot, NumberSlot    a choice between words
 
-A `Memory` holds what has been said, and a `Plan` what is still to be said. Neither is ever changed,
-only replaced: a reader that follows several possibilities at once keeps a pair for each.
+A `Memory` holds what has been said, and a plan, the tuple of the items that are left, what is still
+to be said. Neither is ever changed, only replaced: a reader that follows several possibilities at
+once keeps a pair for each.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 Tokens = tuple[str, ...]
+Items = tuple[Any, ...]
 
 
 class Memory(NamedTuple):
@@ -35,18 +37,22 @@ class Memory(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Template:
-    """Items to be said one after another. Compared by identity, like all that is parsed once."""
-
-    items: tuple
-
-
-@dataclass(frozen=True, eq=False)
 class Branch:
-    """A rule, or a choice in square brackets: its templates are equally likely."""
+    """A rule, or a choice in square brackets: its alternatives are equally likely.
 
-    name: str
-    alternatives: list[Template] = field(default_factory=list)
+    It is compared by identity, like all that is parsed once.
+    """
+
+    alternatives: list[Items] = field(default_factory=list)
+
+    def options(self, memory: Memory) -> list[Items]:
+        return self.alternatives
+
+    def say(self, option: Items, memory: Memory) -> Items:
+        return option
+
+    def remember(self, option: Items, memory: Memory) -> Memory:
+        return memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +104,7 @@ class WordSlot:
     form: int
     capital: bool
     number: str | None
+    bounds = ()  # a number has them
 
     @property
     def label(self) -> str:
@@ -181,7 +188,7 @@ class NumberSlot:
             yield word.forms[0], number
 
     def blame(self, number: int, memory: Memory) -> str:
-        right = [f"{self.words[option - 1]}" for option in self.options(memory)]
+        right = [str(self.words[option - 1]) for option in self.options(memory)]
         if len(right) > 3:
             return f"should be between '{right[0]}' and '{right[-1]}'"
         return f"should be {either(right)}" if right else "cannot be: there are not so many"
@@ -201,30 +208,14 @@ def amount(expression: str, memory: Memory) -> int:
 
 def either(words: list[str]) -> str:
     """Return the words as `'x', 'y' or 'z'`."""
-    quoted = [f"'{word}'" for word in words]
-    return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
+    return " or ".join(", ".join(f"'{word}'" for word in words).rsplit(", ", 1))
 
 
-# What is left to say: (template, position in it, the plan after it), or None.
-Plan = tuple[Template, int, Any] | None
+Slot = WordSlot | NumberSlot
 
 
-def enter(template: Template, rest: Plan) -> Plan:
-    """Return the plan to say a template, and then the rest."""
-    return (template, 0, rest) if template.items else rest
-
-
-def next_item(plan: tuple[Template, int, Any]) -> tuple[Any, Plan]:
-    """Return the first item of a plan, and the plan without it."""
-    template, position, rest = plan
-    more = position + 1 < len(template.items)
-    return template.items[position], (template, position + 1, rest) if more else rest
-
-
-def options_of(item: Branch | WordSlot | NumberSlot, memory: Memory) -> list:
+def options_of(item: Any, memory: Memory) -> list:
     """Return what can be chosen, all equally likely. Raises ValueError if nothing fits."""
-    if isinstance(item, Branch):
-        return item.alternatives
     options = item.options(memory)
     if not options:
         who = getattr(item, "who", "")
@@ -234,10 +225,6 @@ def options_of(item: Branch | WordSlot | NumberSlot, memory: Memory) -> list:
     return options
 
 
-def follow(
-    item: Branch | WordSlot | NumberSlot, option: Any, rest: Plan, memory: Memory
-) -> tuple[Plan, Memory]:
+def follow(item: Branch | Slot, option: Any, rest: Items, memory: Memory) -> tuple[Items, Memory]:
     """Return what is planned and what is known after this option is chosen."""
-    if isinstance(item, Branch):
-        return enter(option, rest), memory
-    return rest, item.remember(option, memory)
+    return (*item.say(option, memory), *rest), item.remember(option, memory)

@@ -1,4 +1,4 @@
-"""How the text of a grammar becomes templates and words.
+"""How the text of a grammar becomes items and words.
 
 Written by hand. `llmlib.stories.grammar` explains the language, and `llmlib.stories.items` holds
 what it is parsed into. A grammar is made to be changed, and mistakes happen, so every error here
@@ -6,13 +6,15 @@ says what is wrong and in which rule or class.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, TypeVar
 
-from llmlib.stories.items import Branch, Note, NumberSlot, Template, Word, WordClass, WordSlot
+from llmlib.stories.items import Branch, Items, Note, NumberSlot, Slot, Word, WordClass, WordSlot
 from llmlib.stories.text import split_words
 
+T = TypeVar("T")
 SYNTAX = re.compile(r"\{([^{}]*)\}|<([^<>]*)>|([\[|\]])|([^{}<>\[\]|]+)|(.)")
 NAME = r"[a-z][a-z_]+"  # of at least two letters, as single ones are numbers
 HEADER = re.compile(rf"({NAME})(?: as ({NAME}(?:/{NAME})*))?(, no two alike)?")
@@ -38,23 +40,19 @@ class Grammar:
         }
         if "story" not in texts:
             raise ValueError("there is no rule 'story', with which every story begins")
-        self.rules = {name: Branch(name) for name in texts}  # all of them, before one calls another
+        self.rules = {name: Branch() for name in texts}  # all of them, before one calls another
         for name, rule in self.rules.items():
             for number, text in enumerate(texts[name], 1):
                 place = f"rule {name!r}, alternative {number}"
-                rule.alternatives.append(with_place(place, self.template, text))
+                rule.alternatives.append(with_place(place, self.items, text))
         check_that_stories_end(texts)
 
     def add_class(self, header: str, lines: list[str]) -> None:
-        entries = []
-        for line in lines:
-            if ":" in line:
-                entries.append(line)
-            elif entries:
-                entries[-1] += " " + line  # a long line goes on in the next
-            else:
-                raise ValueError(f"{line!r} should be like 'royal old: king, queen'")
-        table = [[part.strip() for part in entry.split(":", 1)] for entry in entries]
+        # a line without a colon goes on with the one above it
+        text = re.sub(r"\n(?=[^:\n]*$)", " ", "\n".join(lines), flags=re.MULTILINE)
+        table = [re.split(r"\s*:\s*", line, maxsplit=1) for line in text.splitlines()]
+        if table and len(table[0]) == 1:
+            raise ValueError(f"{lines[0]!r} should be like 'royal old: king, queen'")
         if header == "traits":
             self.traits = {trait: kind for kind, names in table for trait in split_commas(names)}
             return
@@ -62,41 +60,38 @@ class Grammar:
         if not match:
             raise ValueError("expected a name in small letters, such as 'play as play/played'")
         name, forms, alike = match.groups()
-        form_names = forms.split("/") if forms else [name]
+        form_names = (forms or name).split("/")
         words = [
-            self.word(word, traits, len(form_names))
+            self.word(word, traits.split(), len(form_names))
             for traits, words in table
             for word in split_commas(words)
         ]
         if not words:
             raise ValueError("a class needs words: lines such as 'any: sunny, rainy'")
-        if twice := [str(w) for i, w in enumerate(words) if str(w) in map(str, words[:i])]:
-            raise ValueError(f"{twice[0]!r} is listed twice")
+        (word, times), *_ = Counter(map(str, words)).most_common(1)
+        if times > 1:
+            raise ValueError(f"{word!r} is listed twice")
         self.classes[name] = word_class = WordClass(name, form_names, bool(alike), words)
         for number, form_name in enumerate(form_names):
             if form_name in self.forms:
                 raise ValueError(f"{form_name!r} is the name of another class or form already")
             self.forms[form_name] = (word_class, number)
 
-    def word(self, text: str, traits: str, n_forms: int) -> Word:
+    def word(self, text: str, traits: list[str], n_forms: int) -> Word:
         forms = tuple(tuple(split_words(form)) for form in text.split("/"))
         if len(forms) != n_forms or not all(forms):
             raise ValueError(f"{text!r} should have {n_forms} form(s), with '/' between them")
-        return Word(forms, self.by_kind([] if traits == "any" else traits.split()))
+        return Word(forms, self.by_kind([] if traits == ["any"] else traits))
 
     def by_kind(self, traits: list[str]) -> dict[str, str]:
         """Return traits by kind: ["royal", "old"] -> {"rank": "royal", "age": "old"}."""
-        for trait in traits:
-            if trait not in self.traits:
-                raise ValueError(
-                    f"no trait {trait!r}: there are {', '.join(self.traits) or 'no traits'}"
-                )
-        found = {self.traits[trait]: trait for trait in traits}
+        found = {look_up(f"trait {trait!r}", trait, self.traits): trait for trait in traits}
         if len(found) < len(traits):
             raise ValueError(f"no one can be {' and '.join(traits)} at once")
         return found
 
-    def template(self, text: str) -> Template:
+    def items(self, text: str) -> Items:
+        """Return the items of an alternative."""
         open_brackets: list[list[list]] = [[[]]]  # each holds alternatives, which hold items
         for match in SYNTAX.finditer(text):
             slot, rule, mark, words, stray = match.groups()
@@ -104,9 +99,7 @@ class Grammar:
             if slot is not None:
                 items.append(self.slot(slot))
             elif rule is not None:
-                if rule not in self.rules:
-                    raise ValueError(f"no rule <{rule}>: there are {', '.join(self.rules)}")
-                items.append(self.rules[rule])
+                items.append(look_up(f"rule <{rule}>", rule, self.rules))
             elif words:
                 items.extend(split_words(words))
             elif mark == "[":
@@ -116,24 +109,24 @@ class Grammar:
             elif mark == "|":
                 open_brackets[-1].append([])
             else:
-                alternatives = [Template(tuple(items)) for items in open_brackets.pop()]
-                open_brackets[-1][-1].append(Branch("[]", alternatives))
+                branch = Branch([tuple(items) for items in open_brackets.pop()])
+                open_brackets[-1][-1].append(branch)
         if len(open_brackets) > 1:
             raise ValueError(f"'[' has lost its other bracket in {text!r}")
-        return Template(tuple(open_brackets[0][0]))
+        return tuple(open_brackets[0][0])
 
-    def slot(self, source: str) -> Note | WordSlot | NumberSlot:
+    def slot(self, source: str) -> Note | Slot:
         """Return the item that a text in curly brackets describes."""
         if match := re.fullmatch(r"(\w+) is ([\w ]+)", source):
             return Note(match[1], self.by_kind(match[2].split()))
         if match := re.fullmatch(r"(\w+) = ([\w.]+)", source):
             if "." in match[2]:
-                self.find(re.split(r"[.\d]", match[2])[1])
+                self.find(re.split(r"[.\d]", match[2])[1])  # it must be a class
             return Note(None, {match[1]: match[2]})
-        if match := re.fullmatch(rf"([a-z]) in ({AMOUNT})\.\.({AMOUNT})", source):
-            return NumberSlot(source, match[1], (match[2], match[3]), self.find("number")[0].words)
-        if re.fullmatch(AMOUNT, source):
-            return NumberSlot(source, source, None, self.find("number")[0].words)
+        if match := re.fullmatch(rf"(?:([a-z]) in ({AMOUNT})\.\.)?({AMOUNT})", source):
+            variable, low, high = match.groups()
+            words = self.find("number")[0].words
+            return NumberSlot(source, variable or source, (low, high) if variable else None, words)
         match = re.fullmatch(VARIABLE, source)
         if not match:
             raise ValueError(f"{{{source}}} has no form that is allowed in curly brackets")
@@ -147,9 +140,14 @@ class Grammar:
         )
 
     def find(self, name: str) -> tuple[WordClass, int]:
-        if name not in self.forms:
-            raise ValueError(f"no class of words {name!r}: there are {', '.join(self.forms)}")
-        return self.forms[name]
+        return look_up(f"class of words {name!r}", name, self.forms)
+
+
+def look_up(what: str, name: str, known: dict[str, T]) -> T:
+    """Return what has a name. Raises ValueError, with the names there are, if nothing has it."""
+    if name not in known:
+        raise ValueError(f"no {what}: there are {', '.join(known) or 'none'}")
+    return known[name]
 
 
 def split_alternatives(lines: list[str]) -> list[str]:

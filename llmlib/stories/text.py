@@ -5,7 +5,13 @@ always the same in stories: `join_words` knows where it goes.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
+from operator import eq
+from typing import TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 # A word with inner apostrophes, or one mark: "snow", "don't", ",".
 TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
@@ -66,7 +72,14 @@ def after(text: str) -> str:
     return f"after '{'…' if words[6:] else ''}{said}'" if words else "at the beginning"
 
 
-def common_length(a: str, b: str) -> int:
-    """Count the characters that two texts have in common before they differ."""
-    different = (i for i, (x, y) in enumerate(zip(a, b)) if x != y)
-    return next(different, min(len(a), len(b)))
+def common_length(a: Sequence, b: Sequence) -> int:
+    """Count what two texts, or lists of ids, have in common before they differ."""
+    return sum(1 for _ in takewhile(bool, map(eq, a, b)))
+
+
+def group(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """Collect the values of each key."""
+    found: dict[K, list[V]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found

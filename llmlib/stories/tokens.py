@@ -12,14 +12,14 @@ Left out: tokenizers that do join across spaces, such as a BPE with a pattern th
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
-from itertools import chain, takewhile
-from operator import eq
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
 
-from llmlib.stories.text import needs_space
+from llmlib.stories.text import common_length, group, needs_space
 from llmlib.stories.world import Reading, World, log_sum
 
 END_OF_TEXT = "<|endoftext|>"
@@ -47,6 +47,7 @@ class Encoder(Protocol):
 Chunk = tuple[Sequence[int | None], "Node"]
 
 
+@dataclass(frozen=True, eq=False)
 class Node:
     """The stories that begin with the same chunks, by the first words of the next chunk.
 
@@ -54,25 +55,27 @@ class Node:
     quoted: whether these chunks leave a quotation open.
     """
 
-    def __init__(self, steps: list[tuple[str, Reading]], quoted: bool = False):
-        self.steps, self.quoted = steps, quoted
-        self.log_prob = log_sum([reading.log_prob for _, reading in steps])
-        # first id of a chunk -> (all its ids, the stories that go on with it); None: not yet made
-        self.branches: dict[int | None, list[Chunk]] | None = None
+    steps: list[tuple[str, Reading]]
+    quoted: bool = False
+
+    @cached_property
+    def log_prob(self) -> float:
+        return log_sum([reading.log_prob for _, reading in self.steps])
 
 
 class NextTokens:
     """The distribution of the next token in a world, for one tokenizer.
 
-    Called with ids, it returns what `llmlib.stories.next_tokens` does. It remembers the parts of
-    the tree that were visited, and forgets all of them when they are more than `max_nodes`.
-    Raises ValueError for a tokenizer that joins across spaces.
+    Called with ids, it returns what `llmlib.stories.next_tokens` does. It remembers the `max_nodes`
+    nodes of the tree that were visited last. Raises ValueError for a tokenizer that joins across
+    spaces.
     """
 
     def __init__(self, world: World, tokenizer: Encoder, max_nodes: int = 10_000):
-        self.world, self.tokenizer, self.max_nodes = world, tokenizer, max_nodes
+        self.world, self.tokenizer = world, tokenizer
         self.end = tokenizer.special_tokens.get(END_OF_TEXT)
-        self.root, self.n_nodes = Node([*world.steps(world.start)]), 0
+        self.root = Node([*world.steps(world.start)])
+        self.branches = lru_cache(max_nodes)(self.grow)
         self.encode = lru_cache(maxsize=2**14)(partial(tokenizer.encode, disallowed_special=()))
         for story in world.tell_many(20, seed=0):
             chunks = story.text.replace(" ", "\n ").split("\n")
@@ -86,8 +89,6 @@ class NextTokens:
         ids = [int(i) for i in ids]
         if self.end in ids:  # another story begins after the last one
             ids = ids[len(ids) - ids[::-1].index(self.end) :]
-        if self.n_nodes > self.max_nodes:
-            self.root, self.n_nodes = Node(self.root.steps), 0
         found = self.find(ids)
         total = log_sum([log_prob for _, log_prob in found])
         probabilities = np.zeros(self.tokenizer.vocab_size)
@@ -108,7 +109,7 @@ class NextTokens:
             rest, branches = ids[start:], self.branches(node)
             near = branches.get(rest[0], []) if rest else chain.from_iterable(branches.values())
             for chunk, child in near:
-                n = sum(1 for _ in takewhile(bool, map(eq, chunk, rest)))
+                n = common_length(chunk, rest)
                 n_read = max(n_read, start + n)
                 if n == len(chunk):  # ends where the ids do, or before
                     agenda.append((child, start + n))
@@ -122,42 +123,29 @@ class NextTokens:
             )
         return found
 
-    def branches(self, node: Node) -> dict[int | None, list[Chunk]]:
-        """Return the ways to go on from a node by one chunk, made when it is first visited."""
-        if node.branches is None:
-            node.branches, self.n_nodes = {}, self.n_nodes + 1
-            space = "" if node is self.root else " "
-            for word, readings in group(node.steps):
-                if word:
-                    chunks = self.chunks(space + word, readings, node.quoted ^ (word == '"'), word)
-                else:
-                    chunks = [([self.end], Node([("", reading) for reading in readings]))]
-                for ids, child in chunks:
-                    node.branches.setdefault(ids[0], []).append((ids, child))
-        return node.branches
+    def grow(self, node: Node) -> dict[int | None, list[Chunk]]:
+        """Return the ways to go on from a node by one chunk, by the first id of that."""
+        chunks: list[Chunk] = []
+        space = "" if node is self.root else " "
+        for word, readings in group(node.steps).items():
+            if word:
+                chunks += self.chunks(space + word, readings, node.quoted)
+            else:
+                chunks.append(([self.end], Node([("", reading) for reading in readings])))
+        return group((ids[0], (ids, child)) for ids, child in chunks)
 
-    def chunks(
-        self, text: str, readings: list[Reading], quoted: bool, last: str
-    ) -> Iterator[Chunk]:
+    def chunks(self, text: str, readings: list[Reading], quoted: bool) -> Iterator[Chunk]:
         """Yield the ids of all chunks that begin with a text, and what follows each.
 
-        A chunk is complete only where the next word is known to begin with a space, so that this
-        looks one word ahead.
+        quoted: whether a quotation is open before the text. A chunk is complete only where the next
+        word is known to begin with a space, so that this looks one word ahead.
         """
-        complete, glued = [], last == '"' and quoted
+        open_after, complete = quoted ^ (text.count('"') % 2 == 1), []
         steps = [step for reading in readings for step in self.world.steps(reading)]
-        for word, longer in group(steps):
-            if word and not needs_space(word, quoted, glued):
-                yield from self.chunks(text + word, longer, quoted ^ (word == '"'), word)
+        for word, longer in group(steps).items():
+            if word and not needs_space(word, open_after, open_after and text.endswith('"')):
+                yield from self.chunks(text + word, longer, quoted)
             else:
                 complete += [(word, reading) for reading in longer]
         if complete:
-            yield self.encode(text), Node(complete, quoted)
-
-
-def group(steps: Iterable[tuple[str, Reading]]) -> Iterable[tuple[str, list[Reading]]]:
-    """Collect the readings of each word."""
-    words: dict[str, list[Reading]] = {}
-    for word, reading in steps:
-        words.setdefault(word, []).append(reading)
-    return words.items()
+            yield self.encode(text), Node(complete, open_after)

@@ -14,18 +14,7 @@ from typing import NamedTuple
 
 from llmlib.stories.floor import entropy
 from llmlib.stories.grammar import RULES, WORDS
-from llmlib.stories.items import (
-    Branch,
-    Memory,
-    Note,
-    NumberSlot,
-    Plan,
-    Template,
-    WordSlot,
-    enter,
-    next_item,
-    options_of,
-)
+from llmlib.stories.items import Branch, Items, Memory, Note, Slot, Tokens, follow, options_of
 from llmlib.stories.parser import Grammar
 from llmlib.stories.text import after, around, common_length, join_words, split_words, token_spans
 
@@ -60,7 +49,7 @@ class Report:
 class Reading(NamedTuple):
     """One derivation of the first `n_read` tokens of a text, and what it still plans to say."""
 
-    plan: Plan
+    plan: Items
     memory: Memory
     log_prob: float = 0.0
     n_read: int = 0
@@ -75,9 +64,7 @@ class World:
 
     def __init__(self, rules: str = RULES, words: str = WORDS) -> None:
         self.grammar = Grammar(rules, words)
-        self.start = Reading(
-            enter(Template((self.grammar.rules["story"],)), None), Memory({}, {}, {})
-        )
+        self.start = Reading((self.grammar.rules["story"],), Memory({}, {}, {}))
 
     def tell(self, rng: random.Random) -> Story:
         """Tell a story. Raises TypeError for anything but a random.Random."""
@@ -86,20 +73,16 @@ class World:
         plan, memory, log_prob, *_ = self.start
         tokens: list[str] = []
         while plan:
-            item, plan = next_item(plan)
+            item, plan = plan[0], plan[1:]
             if isinstance(item, str):
                 tokens.append(item)
             elif isinstance(item, Note):
                 memory = item.write(memory)
             else:
                 options = options_of(item, memory)
-                choice = options[rng.randrange(len(options))] if len(options) > 1 else options[0]
+                choice = rng.choice(options) if len(options) > 1 else options[0]
                 log_prob -= math.log(len(options))
-                if isinstance(item, Branch):
-                    plan = enter(choice, plan)
-                else:
-                    tokens.extend(item.say(choice, memory))
-                    memory = item.remember(choice, memory)
+                plan, memory = follow(item, choice, plan, memory)
         return Story(join_words(tokens), log_prob, facts_of(memory))
 
     def tell_many(self, n: int, seed: int) -> list[Story]:
@@ -141,11 +124,10 @@ class World:
     def check(self, text: str) -> Report:
         """Mark a text: is it grammatical, is it consistent, and if not, what is wrong?"""
         tokens = split_words(text)
-        furthest: list[Reading] = []
+        furthest = [self.start]
         for loose in (False, True):
             readings = self.read(tokens, loose)
-            if not furthest or readings[0].n_read > furthest[0].n_read:
-                furthest = readings
+            furthest = max(furthest, readings, key=lambda several: several[0].n_read)
             ends = [end for end in self.endings(readings, loose) if end.n_read == len(tokens)]
             if ends and join_words(tokens) == text:
                 best = min(ends, key=lambda end: len(end.problems))
@@ -187,13 +169,12 @@ class World:
         """
         agenda = [reading]
         while agenda:
-            reading = agenda.pop()
-            plan, memory, log_prob, n_read, problems = reading
-            if plan is None:
+            plan, memory, log_prob, n_read, problems = reading = agenda.pop()
+            if not plan:
                 if not only:
                     yield "", reading
                 continue
-            item, rest = next_item(plan)
+            item, rest = plan[0], plan[1:]
             if isinstance(item, str):
                 if only in (None, item):
                     yield item, Reading(rest, memory, log_prob, n_read + 1, problems)
@@ -201,20 +182,13 @@ class World:
                 agenda.append(Reading(rest, item.write(memory), log_prob, n_read, problems))
             elif isinstance(item, Branch):
                 step = log_prob - math.log(len(item.alternatives))
-                for template in item.alternatives:
-                    agenda.append(Reading(enter(template, rest), memory, step, n_read, problems))
+                for option in item.alternatives:
+                    agenda.append(Reading((*option, *rest), memory, step, n_read, problems))
             else:
-                for tokens, value, share, problem in sayings(item, memory, loose, only):
-                    yield (
-                        tokens[0],
-                        Reading(
-                            enter(Template(tokens[1:]), rest),
-                            item.remember(value, memory),
-                            log_prob - share,
-                            n_read + 1,
-                            (*problems, (n_read, problem)) if problem else problems,
-                        ),
-                    )
+                for (token, *more), known, share, problem in sayings(item, memory, loose, only):
+                    found = (*problems, (n_read, problem)) if problem else problems
+                    step = log_prob - share
+                    yield token, Reading((*more, *rest), known, step, n_read + 1, found)
 
     def endings(self, readings: list[Reading], loose: bool = False) -> list[Reading]:
         """Return the readings that can end here, as they are at the end of the story."""
@@ -230,21 +204,21 @@ class World:
 
 
 def sayings(
-    slot: WordSlot | NumberSlot, memory: Memory, loose: bool, only: str | None
-) -> Iterator[tuple[tuple[str, ...], object, float, str]]:
-    """Yield what a slot can say, beginning with `only`: (tokens, value, -log_prob, problem)."""
+    slot: Slot, memory: Memory, loose: bool, only: str | None
+) -> Iterator[tuple[Tokens, Memory, float, str]]:
+    """Yield what a slot can say, beginning with `only`: (tokens, memory, -log_prob, problem)."""
     options: list = slot.options(memory) if loose else options_of(slot, memory)
     share = math.log(len(options) or 1)
-    right = [(slot.say(value, memory), value) for value in options]
-    for tokens, value in right:
-        if only in (None, tokens[0]):
-            yield tokens, value, share, ""
+    said = [(slot.say(value, memory), value) for value in options]
+    right = {tokens for tokens, _ in said}
     if loose:
-        fine = {tokens for tokens, _ in right}
-        for tokens, value in slot.anything():
-            if tokens not in fine and only in (None, tokens[0]):
-                said = " ".join(tokens)
-                yield tokens, value, share, f"{slot.label}: '{said}' {slot.blame(value, memory)}"
+        said += [pair for pair in slot.anything() if pair[0] not in right]
+    for tokens, value in said:
+        if only in (None, tokens[0]):
+            problem = ""
+            if tokens not in right:
+                problem = f"{slot.label}: '{' '.join(tokens)}' {slot.blame(value, memory)}"
+            yield tokens, slot.remember(value, memory), share, problem
 
 
 def facts_of(memory: Memory) -> dict[str, str]:

@@ -9,8 +9,9 @@ subword tokenizers; notebook 09 builds those.
 
 import json
 import re
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -45,49 +46,25 @@ def split_special(
 
 
 class Tokenizer(Protocol):
-    """What every tokenizer offers, and all that the rest of the package asks for."""
+    """What every tokenizer offers, and all that the rest of the package asks for.
 
-    @property
-    def vocab_size(self) -> int:
-        """One more than the largest token id, special tokens included."""
-        ...
+    A subclass that has `encode_ordinary` gets `encode` from here.
+    """
 
-    @property
-    def special_tokens(self) -> Mapping[str, int]:
-        """The id of each special token."""
-        ...
-
-    def encode(
-        self,
-        text: str,
-        *,
-        allowed_special: Collection[str] | str = (),
-        disallowed_special: Collection[str] | str = "all",
-    ) -> list[int]:
-        """Return the token ids of a text; for the arguments see `BaseTokenizer.encode`."""
-        ...
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of token ids. Raises ValueError for an id that no token has."""
-        ...
-
-    def token_to_id(self, token: str) -> int | None:
-        """Return the id of a single token, special or not; None if there is no such token."""
-        ...
-
-    def save(self, path: str | Path) -> None:
-        """Write the tokenizer to a file, or to a folder."""
-        ...
-
-
-class BaseTokenizer:
-    """What all tokenizers share. A subclass has `special_tokens`, and `encode_ordinary`."""
-
-    special_tokens: dict[str, int]
+    vocab_size: int  # one more than the largest token id, special tokens included
+    special_tokens: dict[str, int]  # the id of each
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the token ids of a text in which nothing is special."""
-        raise NotImplementedError
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of token ids. Raises ValueError for an id that no token has."""
+
+    def token_to_id(self, token: str) -> int | None:
+        """Return the id of a single token, special or not; None if there is no such token."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the tokenizer to a file, or to a folder."""
 
     def encode(
         self,
@@ -102,11 +79,9 @@ class BaseTokenizer:
         disallowed_special: those that raise ValueError if the text contains them; "all" means all
         that are not allowed. With `disallowed_special=()` they are read as ordinary text.
         """
-        ids: list[int] = []
-        for part, is_special in split_special(
-            text, self.special_tokens, allowed_special, disallowed_special
-        ):
-            ids += [self.special_tokens[part]] if is_special else self.encode_ordinary(part)
+        special, ids = self.special_tokens, []
+        for part, is_special in split_special(text, special, allowed_special, disallowed_special):
+            ids += [special[part]] if is_special else self.encode_ordinary(part)
         return ids
 
     @property
@@ -118,7 +93,7 @@ class BaseTokenizer:
 T = TypeVar("T", bound="VocabularyTokenizer")
 
 
-class VocabularyTokenizer(BaseTokenizer):
+class VocabularyTokenizer(Tokenizer):
     """A tokenizer that looks pieces of text up in a list: base of those by words and characters.
 
     tokens: the pieces it knows, each one once; a piece's place is its id. `<|unk|>`, for every
@@ -133,14 +108,14 @@ class VocabularyTokenizer(BaseTokenizer):
         self.vocab_size = len(self.tokens)
 
     @staticmethod
+    @abstractmethod
     def split(text: str, /) -> list[str]:
         """Cut a text into pieces."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def join(pieces: Iterable[str], /) -> str:
         """Put pieces together again."""
-        raise NotImplementedError
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the token ids of a text; a piece that is not known becomes `<|unk|>`."""
@@ -149,9 +124,7 @@ class VocabularyTokenizer(BaseTokenizer):
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of token ids. Raises ValueError for an id that no token has."""
-        ids = [int(i) for i in ids]
-        checks.known_ids(ids, self.vocab_size)
-        return self.join(self.tokens[i] for i in ids)
+        return self.join(self.tokens[i] for i in checks.known_ids(ids, self.vocab_size))
 
     @classmethod
     def from_text(cls: type[T], text: str, vocab_size: int | None = None) -> T:
@@ -183,5 +156,6 @@ class VocabularyTokenizer(BaseTokenizer):
         """Read a vocabulary that `save` has written. Raises FileError for any other file."""
         with checks.tokenizer_file(path, f"a vocabulary that {cls.__name__}.save has written"):
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-            checks.same_kind(content.pop("tokenizer"), cls.__name__)
+            kind = content.pop("tokenizer")
+            checks.require(kind == cls.__name__, f"it holds a {kind}: load it with {kind}.load")
             return cls(**content)

@@ -9,23 +9,15 @@ What is left out: Unicode normalization, and dropping merges at random.
 """
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any
 
 from llmlib import checks
 from llmlib.tokenization import formats
-from llmlib.tokenization.base import END_OF_TEXT, BaseTokenizer
-from llmlib.tokenization.bpe_trainer import (
-    BLOCK,
-    PATTERNS,
-    blocks,
-    compile_pattern,
-    count_pieces,
-    learn_merges,
-    splitter,
-)
+from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
+from llmlib.tokenization.bpe_trainer import PATTERNS, blocks, count_pieces, learn_merges, splitter
 
 
 def merge_short(ids: list[int], ranks: Mapping, new_ids: Sequence[int]) -> list[int]:
@@ -88,13 +80,12 @@ def number_special(tokens: Iterable[str] | Mapping[str, int], first_id: int) -> 
 
     Raises TypeError or ValueError for tokens or ids that cannot be used.
     """
-    checks.special_token_names(tokens)
     numbered = list(tokens.items() if isinstance(tokens, Mapping) else zip(tokens, count(first_id)))
-    checks.special_tokens(numbered)
+    checks.special_tokens(tokens, numbered)
     return dict(numbered)
 
 
-class ByteTokenizer(BaseTokenizer):
+class ByteTokenizer(Tokenizer):
     """A tokenizer whose tokens are bytes: decoding, looking up and saving.
 
     `tokens` maps each id to its bytes, those of the special tokens included. A subclass adds
@@ -105,7 +96,8 @@ class ByteTokenizer(BaseTokenizer):
         self._ids, self.special_tokens = dict(ids), dict(special_tokens)
         self.tokens = {i: token for token, i in self._ids.items()}
         self.tokens |= {i: token.encode() for token, i in self.special_tokens.items()}
-        checks.different_ids(len(self.tokens), len(self._ids) + len(self.special_tokens))
+        n_tokens = len(self._ids) + len(self.special_tokens)
+        checks.require(len(self.tokens) == n_tokens, "two tokens have the same id")
         self.vocab_size = max(self.tokens) + 1
 
     def vocabulary(self) -> formats.Vocabulary:
@@ -142,7 +134,7 @@ class ByteTokenizer(BaseTokenizer):
         """
         checks.one_of("errors", errors, ("replace", "strict"))
         data = self.decode_bytes(ids)
-        with checks.valid_utf8():
+        with checks.whole_characters():
             return data.decode("utf-8", errors)
 
 
@@ -197,24 +189,13 @@ class BPETokenizer(ByteTokenizer):
         with checks.whole_characters():
             return list(chain.from_iterable(map(self._known.__getitem__, self._split(text))))
 
-    def encode_stream(
-        self,
-        texts: Iterable[str],
-        *,
-        allowed_special: Collection[str] | str = (),
-        disallowed_special: Collection[str] | str = "all",
-    ) -> Iterator[int]:
+    def encode_stream(self, texts: Iterable[str], **special: Any) -> Iterator[int]:
         """Yield the ids of `"".join(texts)`, holding no more than a block of it at a time.
 
-        The keyword arguments are those of `encode`. With a custom pattern, where it would be safe
+        special: the keyword arguments of `encode`. With a custom pattern, where it would be safe
         to cut is not known, and the texts are joined after all.
         """
-        special = {"allowed_special": allowed_special, "disallowed_special": disallowed_special}
-        if self.pattern in PATTERNS:
-            texts = blocks(texts, self.special_tokens, BLOCK // 16)
-        else:
-            texts = ["".join(texts)]
-        for block in texts:
+        for block in blocks(texts, self.special_tokens, self.pattern, size=2**16):
             yield from self.encode(block, **special)
 
     @classmethod
@@ -243,16 +224,15 @@ class BPETokenizer(ByteTokenizer):
         return cls(merges, special_tokens, pattern=pattern)
 
     @classmethod
-    def from_text(cls, text: str, vocab_size: int | None = None) -> "BPETokenizer":
+    def from_text(cls, text: str, vocab_size: int | None = None, **settings: Any) -> "BPETokenizer":
         """Learn a tokenizer with `<|endoftext|>` from a text: `train` with 4,000 ids by default."""
         size = 4000 if vocab_size is None else vocab_size
-        return cls.train(text, size, special_tokens=[END_OF_TEXT])
+        return cls.train(text, size, special_tokens=[END_OF_TEXT], **settings)
 
     def vocabulary(self) -> formats.Vocabulary:
         """Return all that a file says about this tokenizer."""
-        source = self.pattern if self.pattern == "gpt2" else compile_pattern(self.pattern).pattern
         whole = bool(self._whole)
-        return formats.Vocabulary(self._ids, self.merges, self.special_tokens, source, whole)
+        return formats.Vocabulary(self._ids, self.merges, self.special_tokens, self.pattern, whole)
 
     @classmethod
     def load(

@@ -6,6 +6,7 @@ Built in notebook 09; `llmlib.tokenization.bpe` applies the merges. Left out: me
 """
 
 import heapq
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
@@ -26,24 +27,17 @@ PATTERNS = {
 }
 
 
-def compile_pattern(pattern: str) -> Any:  # regex does not say what it compiles to
-    """Return the regular expression of a name in PATTERNS, or of its source.
-
-    Raises ValueError for anything else, and for an expression with groups.
-    """
-    with checks.split_pattern(pattern, PATTERNS):
-        compiled = regex.compile(PATTERNS.get(pattern, pattern))
-    checks.no_groups(pattern, compiled.groups)  # `findall` would return those and drop the rest
-    return compiled
-
-
 def splitter(pattern: str) -> Callable[[str], list[str]]:
-    """Return the function that cuts a text into pieces; joined again, they are the text."""
-    compiled = compile_pattern(pattern)
+    """Return the function that cuts a text into pieces; joined again, they are the text.
+
+    pattern: a name in PATTERNS, or a regular expression without groups. Raises ValueError for
+    anything else.
+    """
+    compiled = checks.split_pattern(pattern, PATTERNS)
     return compiled.findall if pattern in PATTERNS else partial(split_whole, compiled)
 
 
-def split_whole(compiled: Any, text: str) -> list[str]:
+def split_whole(compiled: Any, text: str) -> list[str]:  # regex does not name its types
     """Cut a text by a custom pattern. Raises ValueError if it skips a part of the text."""
     pieces = compiled.findall(text)
     checks.nothing_skipped(pieces, text, compiled.pattern)
@@ -153,20 +147,22 @@ def safe_cut(text: str, start: int, stop: int, special_tokens: Collection[str]) 
 BLOCK = 2**20  # characters that are split at a time
 
 
-def blocks(texts: Iterable[str], special_tokens: Collection[str], size: int) -> Iterator[str]:
+def blocks(
+    texts: Iterable[str], special_tokens: Collection[str], pattern: str = "gpt2", size: int = BLOCK
+) -> Iterator[str]:
     """Join texts and cut them again, where it is safe, into blocks of about `size` characters.
 
-    Safe for the two PATTERNS, that is. Where there is no such place, as in one endless word, a
-    block grows until there is one.
+    Where there is no such place, as in one endless word, a block grows until there is one. With a
+    pattern of your own, where it would be safe is not known, and all is one block.
     """
+    size = size if pattern in PATTERNS else sys.maxsize
     longest = max(map(len, special_tokens), default=0)
-    parts, length, wanted = [], 0, size
+    rest, wanted = "", size
     for text in texts:
-        parts.append(text)
-        length += len(text)
-        if length < wanted:
+        rest += text  # Python appends in place, as nothing else refers to it
+        if len(rest) < wanted:
             continue
-        rest, start, width = "".join(parts), 0, size
+        start, width = 0, size
         while start + width <= len(rest):
             # the last characters may be the beginning of a special token that goes on
             stop = min(start + width, len(rest) - longest)
@@ -175,9 +171,10 @@ def blocks(texts: Iterable[str], special_tokens: Collection[str], size: int) -> 
                 start, width = cut, size
             else:
                 width *= 2
-        parts, length = [rest[start:]], len(rest) - start
-        wanted = max(size, 2 * length)
-    yield from filter(None, ["".join(parts)])
+        rest = rest[start:]
+        wanted = max(size, 2 * len(rest))
+    if rest:
+        yield rest
 
 
 def count_pieces(
@@ -187,8 +184,7 @@ def count_pieces(
     split, counts = splitter(pattern), Counter()
     for text in [texts] if isinstance(texts, str) else texts:
         checks.text(text, "texts must be strings")
-        in_blocks = pattern in PATTERNS and len(text) > BLOCK
-        for block in blocks([text], special_tokens, BLOCK) if in_blocks else [text]:
+        for block in blocks([text], special_tokens, pattern):
             for part, is_special in split_special(block, special_tokens, "all"):
                 counts.update([] if is_special else split(part))
     return counts

@@ -47,9 +47,8 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
         found = formats.load(path)
         in_order = found.tokens == formats.vocabulary_of(found.merges)
         return TiktokenTokenizer.load(path) if in_order else BPETokenizer.load(path)
+    # Hugging Face's files, and tiktoken's, name no class of ours
     classes = {cls.__name__: cls for cls in KINDS.values()} | {None: BPETokenizer}
-    name = None  # Hugging Face's files name no class of ours
-    if path.suffix == ".json":
-        name = checks.read_json(path).get("tokenizer")
-        checks.known_class(path, name, classes)
+    name = checks.read_json(path).get("tokenizer") if path.suffix == ".json" else None
+    checks.known_class(path, name, classes)
     return classes[name].load(path)

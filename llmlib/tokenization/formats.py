@@ -8,12 +8,16 @@ everything that a tokenizer.json can say beyond byte-level BPE; such a file is r
 
 import base64
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from llmlib import checks, files
-from llmlib.tokenization.gpt2 import derive_encoder_json, gpt2_byte_symbols
+from llmlib.tokenization.base import END_OF_TEXT
+from llmlib.tokenization.bpe_trainer import PATTERNS
+from llmlib.tokenization.gpt2 import gpt2_byte_symbols
 
 SYMBOLS = gpt2_byte_symbols()
 BYTE_OF = {symbol: byte for byte, symbol in SYMBOLS.items()}
@@ -34,8 +38,8 @@ class Vocabulary:
     """All that a file says about a tokenizer.
 
     tokens: bytes -> id. merges: pairs of tokens, in the order in which they were learned.
-    pattern: "gpt2", or the regular expression that splits a text. whole_tokens: whether a piece
-    that is a token is taken as it is, without a look at the merges.
+    pattern: a name in PATTERNS, or the regular expression that splits a text. whole_tokens: whether
+    a piece that is a token is taken as it is, without a look at the merges.
     """
 
     tokens: dict[bytes, int]
@@ -53,23 +57,22 @@ def vocabulary_of(merges: Iterable[tuple[bytes, bytes]]) -> dict[bytes, int]:
     return ids
 
 
-def vocabulary_json(vocabulary: Vocabulary) -> dict[str, int]:
-    """Return token -> id in GPT-2's symbols, special tokens included, in the order of the ids."""
-    content = {as_symbols(token): number for token, number in vocabulary.tokens.items()}
-    for token, number in vocabulary.special_tokens.items():
-        checks.plain_special_token(token, number, content.setdefault(token, number))
-    return dict(sorted(content.items(), key=lambda item: item[1]))
+def write_symbols(vocabulary: Vocabulary) -> tuple[dict[str, int], list[str]]:
+    """Return token -> id, special tokens included, and the merges, all in GPT-2's symbols."""
+    ids = {as_symbols(token): i for token, i in vocabulary.tokens.items()}
+    checks.no_clash(ids.keys() & vocabulary.special_tokens)
+    ids |= vocabulary.special_tokens
+    merges = [f"{as_symbols(first)} {as_symbols(second)}" for first, second in vocabulary.merges]
+    return {token: ids[token] for token in sorted(ids, key=ids.__getitem__)}, merges
 
 
-def separate(content: Mapping[str, int], special: Collection[str]) -> tuple[dict, dict]:
-    """Divide token -> id, as a file has it, into ordinary tokens (bytes) and special ones."""
-    ordinary = {as_bytes(token): n for token, n in content.items() if token not in special}
-    return ordinary, {token: n for token, n in content.items() if token in special}
-
-
-def merge_lines(vocabulary: Vocabulary) -> list[str]:
-    """Return each merge as GPT-2's and Hugging Face's files write it."""
-    return [f"{as_symbols(a)} {as_symbols(b)}" for a, b in vocabulary.merges]
+def read_symbols(
+    merges: Iterable[Sequence[str]], ids: Mapping[str, int], special: dict[str, int], *rest: Any
+) -> Vocabulary:
+    """Return the vocabulary that is written so; rest: its pattern and whole_tokens."""
+    tokens = {as_bytes(token): i for token, i in ids.items() if token not in special}
+    pairs = [(as_bytes(first), as_bytes(second)) for first, second in merges]
+    return Vocabulary(tokens, pairs, special, *rest)
 
 
 def ids_file(path: Path) -> Path:
@@ -82,10 +85,12 @@ def ids_file(path: Path) -> Path:
 def gpt2_files(vocabulary: Vocabulary) -> tuple[str, str]:
     """Return the texts of `encoder.json` and `vocab.bpe`, as OpenAI wrote them for GPT-2.
 
-    They do not say how a text is split: readers assume GPT-2's pattern.
+    They do not say how a text is split: readers assume GPT-2's pattern. Raises ValueError for
+    another one.
     """
-    lines = ["#version: 0.2", *merge_lines(vocabulary), ""]
-    return json.dumps(vocabulary_json(vocabulary)), "\n".join(lines)
+    checks.gpt2_pattern(vocabulary.pattern)
+    ids, merges = write_symbols(vocabulary)
+    return json.dumps(ids), "\n".join(["#version: 0.2", *merges, ""])
 
 
 def write_gpt2(folder: Path, vocabulary: Vocabulary) -> None:
@@ -99,18 +104,12 @@ def write_gpt2(folder: Path, vocabulary: Vocabulary) -> None:
 def read_gpt2(merges_file: Path) -> Vocabulary:
     """Read GPT-2's two files; the ids are derived from the merges if their file is missing."""
     lines = merges_file.read_text(encoding="utf-8").split("\n")
-    lines = [line for line in lines[lines[0].startswith("#version") :] if line]
-    pairs = [line.split(" ") for line in lines]
-    known = {"".join(pair) for pair in pairs} | BYTE_OF.keys()
-    checks.known_parts(pairs, known)
-    merges = [(as_bytes(first), as_bytes(second)) for first, second in pairs]
-    encoder_file = ids_file(merges_file)
-    if encoder_file.exists():
-        content = checks.read_json(encoder_file)
-    else:
-        content = json.loads(derive_encoder_json("\n".join(["#version", *lines, ""])))
-    tokens, special_tokens = separate(content, content.keys() - known)
-    return Vocabulary(tokens, merges, special_tokens)
+    pairs = [line.split(" ") for line in lines[lines[0].startswith("#version") :] if line]
+    tokens = dict.fromkeys([*BYTE_OF, *map("".join, pairs)])
+    checks.known_parts(pairs, tokens)
+    file = ids_file(merges_file)
+    ids = checks.read_json(file) if file.exists() else dict(zip([*tokens, END_OF_TEXT], count()))
+    return read_symbols(pairs, ids, {token: i for token, i in ids.items() if token not in tokens})
 
 
 def merges_of(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
@@ -119,22 +118,24 @@ def merges_of(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
     Raises ValueError for a token that the earlier ones do not lead to.
     """
     merges = []
-    for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
+    for token in sorted(ranks, key=ranks.__getitem__):
         parts = [token[i : i + 1] for i in range(len(token))]
         while len(parts) > 2:
-            found = [ranks.get(a + b, rank) for a, b in zip(parts, parts[1:])]
+            found = [ranks.get(a + b, ranks[token]) for a, b in zip(parts, parts[1:])]
             i = found.index(min(found))
-            checks.mergeable(found[i], rank, token)
+            checks.mergeable(found[i], ranks[token], token)
             parts[i : i + 2] = [parts[i] + parts[i + 1]]
-        merges += [(parts[0], parts[1])] if len(parts) == 2 else []
+        if len(parts) == 2:
+            merges.append((parts[0], parts[1]))
     return merges
 
 
 def write_tiktoken(path: Path, vocabulary: Vocabulary) -> None:
     """Write tokens and ranks as tiktoken's `load_tiktoken_bpe` reads them: no special tokens."""
     checks.same_merges(merges_of(vocabulary.tokens), vocabulary.merges)
-    ranks = sorted(vocabulary.tokens.items(), key=lambda item: item[1])
-    lines = [f"{base64.b64encode(token).decode()} {rank}\n" for token, rank in ranks]
+    ranks = vocabulary.tokens
+    tokens = sorted(ranks, key=ranks.__getitem__)
+    lines = [f"{base64.b64encode(token).decode()} {ranks[token]}\n" for token in tokens]
     files.write_text(path, "".join(lines))
 
 
@@ -150,21 +151,17 @@ def write_huggingface(path: Path, vocabulary: Vocabulary) -> None:
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
     split = byte_level | {"use_regex": vocabulary.pattern == "gpt2"}
     if vocabulary.pattern != "gpt2":
-        pattern = {"Regex": vocabulary.pattern}
+        pattern = {"Regex": PATTERNS.get(vocabulary.pattern, vocabulary.pattern)}
         cut = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
         split = {"type": "Sequence", "pretokenizers": [cut, split]}
+    ids, merges = write_symbols(vocabulary)
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     added = [
         {"id": number, "content": token, **flags, "special": True}
         for token, number in vocabulary.special_tokens.items()
     ]
-    model = {
-        "type": "BPE",
-        "ignore_merges": vocabulary.whole_tokens,
-        "vocab": vocabulary_json(vocabulary),
-        "merges": merge_lines(vocabulary),
-    }
-    parts = {"pre_tokenizer": split, "decoder": byte_level | {"use_regex": True}, "model": model}
+    bpe = {"type": "BPE", "ignore_merges": vocabulary.whole_tokens, "vocab": ids, "merges": merges}
+    parts = {"pre_tokenizer": split, "decoder": byte_level | {"use_regex": True}, "model": bpe}
     files.write_json(path, {"version": "1.0", "added_tokens": added, **parts}, indent=1)
 
 
@@ -180,10 +177,8 @@ def read_huggingface(path: Path) -> Vocabulary:
     pattern = splits[0]["pattern"]["Regex"] if len(splits) == 2 else "gpt2"
     # a merge is a string with a space in older files, a pair in newer ones
     pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-    merges = [(as_bytes(first), as_bytes(second)) for first, second in pairs]
     added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
-    tokens, _ = separate(model["vocab"], added)
-    return Vocabulary(tokens, merges, added, pattern, bool(model.get("ignore_merges")))
+    return read_symbols(pairs, model["vocab"], added, pattern, bool(model.get("ignore_merges")))
 
 
 def save(path: str | Path, vocabulary: Vocabulary) -> None:
@@ -193,8 +188,9 @@ def save(path: str | Path, vocabulary: Vocabulary) -> None:
     """
     path = Path(path)
     writers = {".json": write_huggingface, ".tiktoken": write_tiktoken, "": write_gpt2}
-    checks.known_format(path, writers, vocabulary.pattern)
-    writers[path.suffix](path, vocabulary)
+    allowed = "give a name that ends in .json or .tiktoken, or a folder"
+    write = checks.found(writers.get(path.suffix), f"{path}: {allowed}")
+    write(path, vocabulary)
 
 
 def find(path: str | Path) -> Path:

@@ -21,14 +21,9 @@ from llmlib.tokenization.base import END_OF_TEXT
 
 def gpt2_byte_symbols() -> dict[int, str]:
     """Return the visible character that GPT-2's files write for each byte, in order of the ids."""
-    printable = [
-        *range(ord("!"), ord("~") + 1),
-        *range(ord("¡"), ord("¬") + 1),
-        *range(ord("®"), ord("ÿ") + 1),
-    ]
+    printable = {byte: chr(byte) for byte in range(ord("!"), 256) if chr(byte).isprintable()}
     others = [byte for byte in range(256) if byte not in printable]
-    symbols = [*map(chr, printable), *(chr(256 + n) for n in range(len(others)))]
-    return dict(zip([*printable, *others], symbols))
+    return printable | {byte: chr(256 + n) for n, byte in enumerate(others)}
 
 
 def derive_encoder_json(vocab_bpe: str) -> str:

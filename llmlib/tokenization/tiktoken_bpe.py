@@ -46,14 +46,14 @@ class TiktokenTokenizer(ByteTokenizer):
         path = formats.find(path)
         found = formats.load(path)
         with checks.tokenizer_file(formats.ids_file(path), "a vocabulary in order"):
-            expected = formats.vocabulary_of(found.merges)
-            checks.merge_order(found.tokens, expected, found.special_tokens, path.name)
-        pattern = PATTERNS.get(found.pattern, found.pattern)
-        ranks, special = found.tokens, found.special_tokens
-        name = path.parent.name
-        return cls(
-            tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
+            checks.merge_order(found, formats.vocabulary_of(found.merges), path.name)
+        encoding = tiktoken.Encoding(
+            path.parent.name,
+            pat_str=PATTERNS.get(found.pattern, found.pattern),
+            mergeable_ranks=found.tokens,
+            special_tokens=found.special_tokens,
         )
+        return cls(encoding)
 
 
 @cache

@@ -12,9 +12,9 @@ import heapq
 import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, combinations, pairwise
 
 import numpy as np
 import regex
@@ -28,7 +28,7 @@ WORD = regex.compile(
 )
 
 # A character that no piece covers is written as bytes: token -> byte
-BYTES = {f"<0x{byte:02X}>": byte for byte in range(256)}
+BYTES = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}
 PENALTY = 10.0  # nats: how much worse than the worst piece an unknown character is
 LONGEST_PIECE = 16  # characters
 LONGEST_WORD = 64  # characters; longer ones are not used in training
@@ -37,19 +37,20 @@ LONGEST_WORD = 64  # characters; longer ones are not used in training
 class Lattice:
     """All the ways to cut many words into pieces, as edges that NumPy can sum over.
 
-    words: the words; pieces: piece -> its column. An edge is (word, start, end, piece); `edges` is
-    (E, 4).
+    words: the words; pieces: in the order of their columns. An edge is (word, start, end, piece);
+    `edges` is (E, 4).
     """
 
-    def __init__(self, words: list[str], pieces: Mapping[str, int]):
+    def __init__(self, words: Collection[str], pieces: Iterable[str]):
+        columns = {piece: column for column, piece in enumerate(pieces)}
         edges = [
-            (number, start, end, pieces[word[start:end]])
+            (number, start, end, columns[piece])
             for number, word in enumerate(words)
-            for start in range(len(word))
-            for end in range(start + 1, min(start + LONGEST_PIECE, len(word)) + 1)
-            if word[start:end] in pieces
+            for start, end in combinations(range(len(word) + 1), 2)
+            if (piece := word[start:end]) in columns
         ]
         self.lengths = np.array([len(word) for word in words])
+        self.last = np.arange(len(words)), self.lengths  # where each word ends, in (words, width)
         self.set_edges(np.array(edges, dtype=np.int32).reshape(-1, 4))  # (E, 4), if E is 0 too
 
     def set_edges(self, edges: np.ndarray) -> None:
@@ -78,7 +79,7 @@ class Lattice:
     def backward(self, p: np.ndarray) -> np.ndarray:
         """Return the probability of all cuts from each position to the end: (words, width)."""
         sums = np.zeros((len(self.lengths), len(self.ending)))
-        sums[np.arange(len(sums)), self.lengths] = 1
+        sums[self.last] = 1
         for position in reversed(range(len(self.ending) - 1)):
             word, _, end, piece = self.starting[position].T
             sums[:, position] += np.bincount(word, sums[word, end] * p[piece], len(sums))
@@ -90,7 +91,7 @@ class Lattice:
         p: the probability of each piece; weights: how often each word occurs.
         """
         forward, backward = self.forward(p), self.backward(p)
-        of_word = forward[np.arange(len(forward)), self.lengths]
+        of_word = forward[self.last]
         word, start, end, piece = self.edges.T
         share = forward[word, start] * p[piece] * backward[word, end] / of_word[word]
         counts = np.bincount(piece, share * weights[word], len(p))
@@ -100,11 +101,11 @@ class Lattice:
         """Return the log-probability of the best cut of each word (Viterbi): (words,)."""
         scores = np.full((len(self.lengths), len(self.ending)), -np.inf)
         scores[:, 0] = 0
-        log_p = np.log(np.maximum(p, 1e-300))
+        log_p = np.log(p)
         for position, edges in enumerate(self.ending[1:], 1):
             word, start, _, piece = edges.T
             np.maximum.at(scores[:, position], word, scores[word, start] + log_p[piece])
-        return scores[np.arange(len(scores)), self.lengths]
+        return scores[self.last]
 
 
 def seed_pieces(words: Mapping[str, int], size: int) -> dict[str, float]:
@@ -122,35 +123,28 @@ def seed_pieces(words: Mapping[str, int], size: int) -> dict[str, float]:
 
 def loss_without(pieces: list[str], p: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return the cost, in nats, of dropping each piece; it is infinite for single characters."""
-    lattice = Lattice(pieces, {piece: column for column, piece in enumerate(pieces)})
+    lattice = Lattice(pieces, pieces)
     word, start, end, _ = lattice.edges.T
-    whole = (start == 0) & (end == lattice.lengths[word])
-    lattice.set_edges(lattice.edges[~whole])
+    is_part = end - start < lattice.lengths[word]
+    lattice.set_edges(lattice.edges[is_part])
     with np.errstate(invalid="ignore"):  # 0 times infinity, for single characters
-        loss = counts * (np.log(np.maximum(p, 1e-300)) - lattice.best(p))
+        loss = counts * (np.log(p) - lattice.best(p))
     return np.where(lattice.lengths == 1, np.inf, loss)
 
 
 def train_pieces(
-    words: Mapping[str, int],
-    n_pieces: int,
-    *,
-    seed_size: int,
-    shrink: float = 0.75,
-    rounds: int = 2,
+    words: Mapping[str, int], n_pieces: int, *, seed_size: int, rounds: int = 2
 ) -> tuple[dict[str, float], list[tuple[int, float]]]:
     """Learn pieces and their log-probabilities by EM, from a seed vocabulary pruned step by step.
 
-    n_pieces: how many to end with; shrink: the share that survives a pruning; rounds: EM rounds
-    after each. Also returns the history: the number of pieces and nats per word before each M-step.
+    n_pieces: how many to end with; rounds: EM rounds before each pruning, which a quarter of the
+    pieces does not survive. Also returns the history: the number of pieces and nats per word before
+    each M-step.
     """
     seeds = seed_pieces(words, seed_size)
-    pieces = list(seeds)
-    lattice = Lattice(list(words), {piece: column for column, piece in enumerate(pieces)})
-    weights = np.array(list(words.values()), dtype=float)
-    p = np.array(list(seeds.values()), dtype=float)
-    p /= p.sum()
-    history, counts = [], p
+    pieces, lattice = list(seeds), Lattice(words, seeds)
+    counts, weights = np.array(list(seeds.values())), np.array(list(words.values()))
+    p, history = counts / counts.sum(), []
     while True:
         for _ in range(rounds):
             counts, log_likelihood = lattice.expect(p, weights)
@@ -158,8 +152,8 @@ def train_pieces(
             counts = np.maximum(counts, 1e-9)  # at 0 a piece, and a word, would be lost for good
             p = counts / counts.sum()
         if len(pieces) <= n_pieces:
-            return {piece: math.log(max(q, 1e-300)) for piece, q in zip(pieces, p)}, history
-        target = max(n_pieces, int(shrink * len(pieces)))
+            return dict(zip(pieces, np.log(p).tolist())), history
+        target = max(n_pieces, int(0.75 * len(pieces)))
         loss = loss_without(pieces, p, counts)
         kept = np.zeros(len(pieces), dtype=bool)
         kept[np.argsort(-loss, kind="stable")[:target]] = True
@@ -221,8 +215,8 @@ class UnigramTokenizer(VocabularyTokenizer):
     @staticmethod
     def join(pieces: Iterable[str]) -> str:
         """Put pieces together; bytes that are not a whole character become U+FFFD."""
-        data = (bytes([BYTES[piece]]) if piece in BYTES else piece.encode() for piece in pieces)
-        return b"".join(data).decode("utf-8", errors="replace")
+        data = b"".join(BYTES.get(piece) or piece.encode() for piece in pieces)
+        return data.decode("utf-8", errors="replace")
 
     def state(self) -> dict:
         """Return what `save` writes, and the constructor takes."""
@@ -231,14 +225,9 @@ class UnigramTokenizer(VocabularyTokenizer):
     def n_best(self, word: str, n: int) -> list[tuple[float, tuple[str, ...]]]:
         """Return the n most probable cuts of one word with their log-probabilities, best first."""
         best: list[list[tuple[float, tuple[int, ...]]]] = [[(0.0, (0,))], *([] for _ in word)]
-        for end in range(1, len(word) + 1):
-            ways = (
-                (score + more, (*borders, end))
-                for start, stop, more in self.edges(word)
-                if stop == end
-                for score, borders in best[start]
-            )
-            best[end] = heapq.nlargest(n, ways)
+        for start, end, more in self.edges(word):  # sorted by start: best[start] is complete
+            ways = [(score + more, (*borders, end)) for score, borders in best[start]]
+            best[end] = heapq.nlargest(n, best[end] + ways)
         return [(score, self.pieces_between(word, borders)) for score, borders in best[-1]]
 
     def sample(self, word: str, rng: random.Random, alpha: float = 1.0) -> tuple[str, ...]:
@@ -279,14 +268,13 @@ class UnigramTokenizer(VocabularyTokenizer):
         vocab_size. max_characters: how many single characters are pieces; the rarer ones are
         written as bytes. Raises ValueError for an empty text, and if the characters do not fit.
         """
-        words, counts = Counter(), Counter()
-        for text in [texts] if isinstance(texts, str) else texts:
-            words.update(WORD.findall(text))
-            counts.update(text)
+        texts = [texts] if isinstance(texts, str) else texts
+        words = Counter(chain.from_iterable(map(WORD.findall, texts)))
+        counts = Counter(chain.from_iterable(words.elements()))
         common = {character for character, _ in counts.most_common(max_characters)}
         n_fixed = len(BYTES) + 2
-        needed = f"256 bytes, {len(common)} characters and 2 special tokens"
-        checks.learnable(words, vocab_size, n_fixed + len(common), needed, "max_characters")
+        needed = f"256 bytes, {len(common)} characters (see max_characters) and 2 special tokens"
+        checks.learnable(words, vocab_size, n_fixed + len(common), needed)
         used = {w: n for w, n in words.items() if len(w) <= LONGEST_WORD and common.issuperset(w)}
         pieces, _ = train_pieces(used, vocab_size - n_fixed, seed_size=seed_size or 10 * vocab_size)
         return cls(pieces)

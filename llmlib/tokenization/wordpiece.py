@@ -10,6 +10,7 @@ et al. 2018 (notation). What is left out: BERT's normalization (lower case, acce
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import regex
@@ -58,30 +59,34 @@ class MergeTable:
     """
 
     def __init__(self, words: Mapping[str, int]):
-        cut = [letters(word) for word in words]
-        self.symbols = list(dict.fromkeys(symbol for word in cut for symbol in word))
-        self.ids = {symbol: number for number, symbol in enumerate(self.symbols)}
-        self.words = [[self.ids[symbol] for symbol in word] for word in cut]
+        self.ids: dict[str, int] = {}  # symbol -> number
+        # one character for each symbol, chr(number), so that str.replace merges a pair
+        self.words = ["".join(map(self.sign, letters(word))) for word in words]
         self.weights = list(words.values())
         # A merge takes one symbol out of a word and makes at most two new pairs there. So these
         # rows, and these symbols, are always enough.
         size = sum(map(len, self.words))
-        self.symbol_counts = np.zeros(len(self.symbols) + size)
+        self.symbol_counts = np.zeros(len(self.ids) + size)
         self.left, self.right = np.zeros((2, 3 * size), dtype=np.int64)
         self.count = np.zeros(3 * size)
-        self.rows: dict[tuple[int, int], int] = {}
+        self.rows: dict[tuple[str, str], int] = {}
         self.found_in: dict[int, set[int]] = defaultdict(set)  # row -> words
         for number in range(len(self.words)):
             self.add(number, 1)
 
-    def add(self, number: int, sign: int) -> None:
-        """Add the symbols and pairs of a word to the counts (sign 1), or subtract them (-1)."""
-        word, weight = self.words[number], sign * self.weights[number]
+    def sign(self, symbol: str) -> str:
+        """Return the character that stands for a symbol; a new symbol gets the next number."""
+        return chr(self.ids.setdefault(symbol, len(self.ids)))
+
+    def add(self, number: int, times: int) -> None:
+        """Add the symbols and pairs of a word to the counts, or subtract them (times -1)."""
+        word, weight = self.words[number], times * self.weights[number]
         for symbol in word:
-            self.symbol_counts[symbol] += weight
+            self.symbol_counts[ord(symbol)] += weight
         for pair in zip(word, word[1:]):
-            row = self.rows.setdefault(pair, len(self.rows))
-            self.left[row], self.right[row] = pair
+            if (row := self.rows.get(pair)) is None:
+                row = self.rows[pair] = len(self.rows)
+                self.left[row], self.right[row] = map(ord, pair)
             self.count[row] += weight
             self.found_in[row].add(number)
 
@@ -97,19 +102,12 @@ class MergeTable:
     def merge(self, row: int) -> str:
         """Join the pair of a row everywhere, and return the new piece."""
         a, b = int(self.left[row]), int(self.right[row])
-        piece = self.symbols[a] + self.symbols[b].removeprefix(INSIDE)
-        new = self.ids.setdefault(piece, len(self.ids))
-        if new == len(self.symbols):
-            self.symbols.append(piece)
+        symbols = list(self.ids)
+        piece = symbols[a] + symbols[b].removeprefix(INSIDE)
+        sign = self.sign(piece)
         for number in sorted(self.found_in.pop(row)):
             self.add(number, -1)
-            joined: list[int] = []
-            for symbol in self.words[number]:
-                if joined and joined[-1] == a and symbol == b:
-                    joined[-1] = new
-                else:
-                    joined.append(symbol)
-            self.words[number] = joined
+            self.words[number] = self.words[number].replace(chr(a) + chr(b), sign)
             self.add(number, 1)
         return piece
 
@@ -147,13 +145,7 @@ class WordPieceTokenizer(VocabularyTokenizer):
     @staticmethod
     def join(pieces: Iterable[str]) -> str:
         """Put pieces together into words, and words into a text."""
-        words = []
-        for piece in pieces:
-            if piece.startswith(INSIDE) and words:
-                words[-1] += piece.removeprefix(INSIDE)
-            else:
-                words.append(piece)
-        return join_words(words)
+        return join_words(" ".join(pieces).replace(f" {INSIDE}", "").split())
 
     @classmethod
     def train(
@@ -165,15 +157,13 @@ class WordPieceTokenizer(VocabularyTokenizer):
         many single letters (with and without `##`) are known; a word with a rarer letter is not
         used. Raises ValueError for an empty text, and if the letters alone do not fit.
         """
-        words = Counter()
-        for text in [texts] if isinstance(texts, str) else texts:
-            words.update(WORD.findall(text))
-        counts = Counter()
+        texts = [texts] if isinstance(texts, str) else texts
+        words, counts = Counter(chain.from_iterable(map(WORD.findall, texts))), Counter()
         for word, n in words.items():
             counts.update(dict.fromkeys(letters(word), n))
         alphabet = sorted(counts, key=lambda letter: (-counts[letter], letter))[:max_letters]
-        needed = f"{len(alphabet)} letters and 2 special tokens"
-        checks.learnable(words, vocab_size, len(alphabet) + 2, needed, "max_letters")
+        needed = f"{len(alphabet)} letters (see max_letters) and 2 special tokens"
+        checks.learnable(words, vocab_size, len(alphabet) + 2, needed)
         known = set(alphabet)
         table = MergeTable({w: n for w, n in words.items() if known.issuperset(letters(w))})
         tokens = dict.fromkeys(sorted(alphabet))

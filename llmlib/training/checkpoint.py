@@ -11,6 +11,7 @@ left out: keeping several (give each a folder), and models in pieces on many mac
 """
 
 import json
+import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -50,10 +51,9 @@ class Checkpoint:
     def load_into(self, model: nn.Module) -> None:
         """Copy the weights into a model.
 
-        Raises CheckpointError, and changes nothing, if they do not fit.
+        Raises FileError, and changes nothing, if they do not fit.
         """
-        own = config_fields(model), model.state_dict()
-        checks.checkpoint_fits(self.folder, (self.model_config, self.weights), own)
+        checks.checkpoint_fits(self, config_fields(model), model.state_dict())
         model.load_state_dict(self.weights)
 
 
@@ -68,24 +68,16 @@ def write_tensors(folder: Path, name: str, tensors: dict[str, torch.Tensor]) -> 
 
 def remove_others(folder: Path, kept: set[str]) -> None:
     """Delete what older or interrupted checkpoints left behind, and nothing else."""
-    old = [
-        path
-        for name in ("weights", "training")
-        for path in folder.glob(f"{name}-{'[0-9a-f]' * 16}.safetensors")
-        if path.name not in kept
-    ]
     # files that were being written when a process was killed end in the number of the process
-    parts = [p for p in folder.glob("*.part") if p.stem.rpartition(".")[2].isdigit()]
-    for path in old + parts:
-        with suppress(OSError):
-            path.unlink()
+    ours = re.compile(r"(weights|training)-[0-9a-f]{16}\.safetensors|(.*\.)?\d+\.part")
+    for path in folder.iterdir():
+        if ours.fullmatch(path.name) and path.name not in kept:
+            with suppress(OSError):
+                path.unlink()
 
 
 def save_checkpoint(
-    folder: str | Path,
-    model: nn.Module,
-    training: dict | None = None,
-    notes: dict | None = None,
+    folder: str | Path, model: nn.Module, training: dict | None = None, notes: dict | None = None
 ) -> None:
     """Write a checkpoint into a folder, in place of the one that may be there.
 
@@ -115,31 +107,27 @@ def save_checkpoint(
 
 def read_manifest(folder: Path) -> dict:
     """Return the content of a folder's checkpoint.json. Raises as `load_checkpoint` does."""
-    path = folder / MANIFEST
-    checks.checkpoint_is_there(path)
-    return checks.manifest(path, path.read_bytes(), FORMAT, VERSION)
+    return checks.manifest(folder / MANIFEST, FORMAT, VERSION)
 
 
 def read_tensors(folder: Path, entry: dict) -> dict[str, torch.Tensor]:
     """Read a file that the manifest names, verified. Raises as `load_checkpoint` does."""
     path = folder / Path(entry["name"]).name  # never outside the folder
     checks.checkpoint_file(path, entry, MANIFEST)
-    with checks.reading_safetensors(path):
+    with checks.blame(path, about="it is not a safetensors file: "):
         return load_file(path)
 
 
 def load_checkpoint(folder: str | Path, model: nn.Module | None = None) -> Checkpoint:
     """Read the checkpoint in a folder, verified to the last byte; with a model, fill that too.
 
-    Raises FileNotFoundError if there is none, and CheckpointError, naming the file and the reason,
-    if it is damaged, of another kind, or does not fit the model.
+    Raises FileNotFoundError if there is none, and FileError, naming the file and the reason, if it
+    is damaged, of another kind, or does not fit the model.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
     weights, state = (read_tensors(folder, manifest["files"][n]) for n in ("weights", "training"))
-    training = manifest["training"]
-    if training is not None:
-        training = {**training, "tensors": state}
+    training = manifest["training"] and {**manifest["training"], "tensors": state}
     checkpoint = Checkpoint(folder, weights, manifest["model"], training, manifest["notes"])
     if model is not None:
         checkpoint.load_into(model)

@@ -28,14 +28,11 @@ IGNORED = -100  # the target of a position that does not count: torch's own defa
 
 
 def cross_entropy(
-    logits: torch.Tensor,
-    targets: torch.Tensor,
-    ignore_index: int = IGNORED,
-    reduction: str = "mean",
+    logits: torch.Tensor, targets: torch.Tensor, reduction: str = "mean"
 ) -> torch.Tensor:
     """Return the negative log-likelihood of the targets in nats, a tensor without dimensions.
 
-    logits: floats (..., V); targets: ids (...), or `ignore_index` where a position does not count.
+    logits: floats (..., V); targets: ids (...), or `IGNORED` where a position does not count.
     reduction: "mean" over the positions that count, or "sum". The softmax is done in float32 at
     least, whatever the format of the logits.
     Raises TypeError or ValueError for inputs that do not fit, and for a mean where no position
@@ -45,12 +42,12 @@ def cross_entropy(
     tensor(8.)
     """
     checks.logits(logits)
-    checks.targets(targets, logits.shape[:-1], logits.shape[-1], ignore_index, reduction)
+    checks.targets(targets, logits.shape[:-1], logits.shape[-1], IGNORED, reduction)
     return F.cross_entropy(
         # a sum of V exponentials rounded to the 8 bits of bfloat16 would be off by whole percents
         logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, -2),  # (N, V)
         targets.flatten().long(),  # (...) -> (N,)
-        ignore_index=ignore_index,
+        ignore_index=IGNORED,
         reduction=reduction,
     )
 
@@ -107,12 +104,12 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     """The summed loss of `features @ weight.T`, with its gradients computed on the way forward."""
 
     @staticmethod
-    def forward(ctx, features, weight, targets, chunk_size, ignore_index, with_gradients):
+    def forward(ctx, features, weight, targets, chunk_size, with_gradients):
         """Return the sum for features (N, C), weight (V, C) and targets (N,)."""
         for_features, for_weight = (with_gradients and need for need in ctx.needs_input_grad[:2])
         N, V = len(features), len(weight)
         dtype = torch.promote_types(features.dtype, torch.float32)  # of sums and of the softmax
-        counts, targets = (targets != ignore_index).unsqueeze(1), targets.unsqueeze(1)  # (N, 1)
+        counts, targets = (targets != IGNORED).unsqueeze(1), targets.unsqueeze(1)  # (N, 1)
         # where, not a product: what does not count may be infinite, and 0 · inf is nan
         features, targets = features.where(counts, 0), targets.where(counts, 0)
         head = weight.to(features.dtype)
@@ -147,7 +144,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             cast = grad_weight.to(ctx.weight_dtype)
             # a copy may be written into; what was saved may be needed once more
             grad_weight = cast * grad if cast is grad_weight else cast.mul_(grad)
-        return grad_features, grad_weight, None, None, None, None
+        return grad_features, grad_weight, None, None, None
 
 
 def chunked_cross_entropy(
@@ -155,12 +152,11 @@ def chunked_cross_entropy(
     weight: torch.Tensor,
     targets: torch.Tensor,
     chunk_size: int | None = None,
-    ignore_index: int = IGNORED,
     reduction: str = "mean",
 ) -> torch.Tensor:
     """Return `cross_entropy(features @ weight.T, targets)` without ever holding all the logits.
 
-    features: floats (..., C); weight: (V, C); targets: ids (...), or `ignore_index`.
+    features: floats (..., C); weight: (V, C); targets: ids (...), or `IGNORED`.
     chunk_size: positions whose logits exist at a time; by default, as many as fill 128 MiB.
     Gradients are computed on the way forward, so that each logit is computed once. Products are
     in the dtype of the features (or of autocast), sums and softmax in float32 at least.
@@ -170,7 +166,7 @@ def chunked_cross_entropy(
     2024) and of Liger Kernel (Hsu and others 2024).
     """
     checks.features(features, weight, chunk_size)
-    checks.targets(targets, features.shape[:-1], len(weight), ignore_index, reduction)
+    checks.targets(targets, features.shape[:-1], len(weight), IGNORED, reduction)
     device = features.device.type
     if torch.is_autocast_enabled(device):
         features = features.to(torch.get_autocast_dtype(device))
@@ -180,10 +176,9 @@ def chunked_cross_entropy(
             weight,
             targets.flatten().long(),
             chunk_size or positions_at_a_time(len(weight), features.itemsize),
-            ignore_index,
             torch.is_grad_enabled(),
         )
-    return total / (targets != ignore_index).sum() if reduction == "mean" else total
+    return total / (targets != IGNORED).sum() if reduction == "mean" else total
 
 
 def positions_at_a_time(vocab_size: int, itemsize: int) -> int:

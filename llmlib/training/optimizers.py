@@ -25,7 +25,7 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     Raises ValueError for a model without parameters to train.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    checks.trained_parameters(trained)
+    checks.require(trained, "the model has no parameters to train: all are frozen, or none exist")
     hidden = hidden_matrices(model) if config.optimizer == "muon" else []
     # compared as objects: `in` would compare the numbers of tensors
     rest = [p for p in trained if all(p is not other for other in hidden)]
@@ -33,17 +33,12 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    groups = [group for group in groups if group["params"]]  # torch refuses an empty list
-    optimizers: list[torch.optim.Optimizer] = []
-    if groups:
-        # fused: one pass over memory for each tensor, where the plain loop makes a dozen
-        adamw = torch.optim.AdamW(groups, config.learning_rate, config.betas, fused=True)
-        optimizers.append(adamw)
-    if hidden:
-        rate, decay = config.learning_rate, config.weight_decay
-        muon = torch.optim.Muon(hidden, rate, decay, adjust_lr_fn="match_rms_adamw")
-        optimizers.append(muon)
-    return optimizers
+    # fused: one pass over memory for each tensor, where the plain loop makes a dozen
+    adamw = torch.optim.AdamW(groups, config.learning_rate, config.betas, fused=True)
+    if not hidden:
+        return [adamw]
+    rate, decay = config.learning_rate, config.weight_decay
+    return [adamw, torch.optim.Muon(hidden, rate, decay, adjust_lr_fn="match_rms_adamw")]
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
@@ -63,7 +58,7 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
     It reaches `learning_rate` at the last step of the warm-up, and `final_fraction` of it at the
     last step of all, where it stays. Source: Loshchilov and Hutter 2016 (SGDR), equation 5.
     """
-    checks.step_number(step)
+    checks.whole_number("step", step, least=0)
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     # from the end of the warm-up to the last step; at least 1 where there is no room between them
@@ -99,8 +94,8 @@ def load_optimizer_state(
     for full_name, tensor in tensors.items():
         name, _, key = full_name.rpartition(".")
         # all are checked before the first one is put back
-        checks.optimizer_tensor(key, name, tensor, parameters.get(name))
-        values[id(parameters[name])][key] = tensor.to(parameters[name].device)
+        own = checks.own_parameter(key, name, tensor, parameters.get(name))
+        values[id(own)][key] = tensor.to(own.device)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             optimizer.state.update({p: values[id(p)] for p in group["params"]})

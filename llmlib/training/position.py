@@ -8,7 +8,7 @@ read are skipped. What is left out: loaders that can jump to a batch without rea
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -24,7 +24,7 @@ def find_generators(loader: Any) -> list[torch.Generator]:
     for name in ("sampler", "batch_sampler"):  # where torch's loaders and samplers keep each other
         inner = getattr(loader, name, None)
         found += find_generators(inner) if inner is not None else []
-    return list({id(generator): generator for generator in found}.values())
+    return list(dict.fromkeys(found))
 
 
 def random_states(loader: Iterable | None = None) -> dict[str, torch.Tensor]:
@@ -62,14 +62,13 @@ class Position:
         Raises TypeError for a loader that can be read only once, and ValueError for one that is
         empty or has another number of batches than before.
         """
-        checks.loader(loader, self.batch, self.n_batches)
-        self.n_batches = len(loader) if isinstance(loader, Sized) else None
+        self.n_batches = checks.loader(loader, self.batch, self.n_batches)
         rest = self.resume_epoch(loader) if self.batch else self.start_epoch(loader)
         while True:
             for batch in rest:
                 self.batch += 1
                 yield batch
-            checks.some_batches(self.batch)
+            checks.require(self.batch, "the loader gives no batches: there is nothing to train on")
             self.epoch, self.batch = self.epoch + 1, 0
             rest = self.start_epoch(loader)
 

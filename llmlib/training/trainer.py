@@ -37,16 +37,6 @@ from llmlib.training.optimizers import (
 from llmlib.training.position import Position, random_states, restore_random_states
 
 
-def add_weighted(
-    loss: torch.Tensor, means: dict[str, torch.Tensor], weights: float | dict[str, float]
-) -> torch.Tensor:
-    """Return a loss plus others, weighted. Raises ValueError for one without a weight."""
-    checks.aux_names(means, weights)
-    for name, mean in means.items():
-        loss = loss + (weights[name] if isinstance(weights, dict) else weights) * mean
-    return loss
-
-
 def sum_over_processes(value: torch.Tensor, parallel: bool) -> torch.Tensor:
     """Return the sum of a value in all processes, or the value if there is only this one."""
     if parallel:
@@ -76,16 +66,16 @@ def accumulate(
     n_tokens = sum_over_processes(counts.sum(), parallel)
     # DistributedDataParallel takes the mean over the processes, where we want the sum
     scale = (dist.get_world_size() if parallel else 1) / n_tokens
+    quiet = loss.no_sync if isinstance(loss, DistributedDataParallel) else nullcontext
     total = torch.zeros((), device=counts.device)
     for number, (batch, count) in enumerate(zip(batches, counts), start=1):
-        wait = number < len(batches)  # the processes talk once a step, at its end
-        with (
-            loss.no_sync() if isinstance(loss, DistributedDataParallel) and wait else nullcontext()
-        ):
+        # the processes talk once a step, at its end
+        with quiet() if number < len(batches) else nullcontext():
             summed, added = loss(*batch)
             # a batch of half of the targets decides half of the mean, as it does for the loss
             means = {name: count * value / max(n, 1) for name, (value, n) in added.items()}
-            (scale * add_weighted(summed, means, aux_weights)).backward()
+            weighted = (checks.aux_weight(name, aux_weights) * means[name] for name in means)
+            (scale * sum(weighted, start=summed)).backward()
         total += summed.detach()
         for name, mean in means.items():
             aux[name] = aux.get(name, 0.0) + mean.detach() / n_tokens
@@ -154,7 +144,7 @@ class Trainer:
         parts = [split_batch(batch) for batch in batches]
         checks.some_targets(parts, IGNORED)  # where they are: an accelerator would have to be asked
         device = parameters[0].device
-        parts = [tuple(p if p is None else p.to(device) for p in batch) for batch in parts]
+        parts = [[p.to(device) for p in batch if p is not None] for batch in parts]
         aux: dict[str, torch.Tensor] = {}
         loss, n_tokens = accumulate(self.loss, parts, self.config.aux_weights, aux)
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])

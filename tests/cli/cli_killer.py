@@ -2,7 +2,7 @@
 
     python cli_killer.py RUN TIMES ARGUMENTS...
 
-A program of its own, because it forks: torch is imported once and has no threads yet. Each turn
+A separate program, because it forks: torch is imported once and has no threads yet. Each turn
 begins the run with ARGUMENTS, or resumes it once there is something to resume. Prints a JSON list:
 "killed" or "done" for each turn, and behind it the step of the checkpoint that was found intact.
 """

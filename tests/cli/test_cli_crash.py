@@ -1,4 +1,4 @@
-"""A run that is stopped or killed at any moment goes on as if nothing had been; nothing is lost."""
+"""A run that is stopped or killed goes on as if nothing had happened, and nothing is lost."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from cli_helpers import (
     write_text,
 )
 
-from llmlib.cli.callbacks import Log
+from llmlib.cli.callbacks import Recorder
 from llmlib.training.checkpoint import load_checkpoint
 
 STEPS = ["--max-steps", 60, "--eval-every", 12, "--save-every", 2]
@@ -57,14 +57,14 @@ def test_killed_22_times_at_random_moments_nothing_is_lost(whole, tmp_path):
 def test_a_signal_saves_the_step_and_says_how_to_go_on(
     whole, tmp_path, monkeypatch, capsys, number
 ):
-    log = Log.__call__
+    log = Recorder.log
 
-    def log_and_signal(self, trainer, report):
-        log(self, trainer, report)
+    def log_and_signal(self, report, found):
+        log(self, report, found)
         if report.step == 9:  # on which no checkpoint falls
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(Log, "__call__", log_and_signal)
+    monkeypatch.setattr(Recorder, "log", log_and_signal)
     before = signal.getsignal(number)
     run = tmp_path / "run"
     assert llmlib("train", whole.parent / "text.txt", *TINY, *STEPS, "--out", run) == 130
@@ -100,7 +100,7 @@ def test_ctrl_c_in_a_real_process(whole, tmp_path):
     assert load_checkpoint(run / "latest").step == step
 
 
-def test_a_metrics_file_with_half_and_double_lines_is_mended(whole, tmp_path):
+def test_a_metrics_file_with_half_and_double_lines_is_repaired(whole, tmp_path):
     run = tmp_path / "run"
     llmlib("train", whole.parent / "text.txt", *TINY, *STEPS, "--out", run, "--max-steps", 6)
     with open(run / "metrics.jsonl", "a") as file:
@@ -114,19 +114,19 @@ def test_a_metrics_file_with_half_and_double_lines_is_mended(whole, tmp_path):
 
 
 def test_a_look_at_stories_draws_nothing_that_training_would_have_drawn(tmp_path):
-    """Dropout after a resume is that of a run that never stopped, whatever was looked at."""
+    """Dropout after a resume is that of a run that never stopped, no matter what was looked at."""
     arguments = ["train", "stories", "--stories", 60, "--preset", "story-tiny", "--n-samples", 1]
     arguments += ["--drop-rate", 0.1, "--max-steps", 12, "--eval-every", 4, "--save-every", 2]
     assert llmlib(*arguments, "--out", tmp_path / "whole") == 0
-    log = Log.__call__
+    log = Recorder.log
 
-    def log_and_stop(self, trainer, report):
-        log(self, trainer, report)
+    def log_and_stop(self, report, found):
+        log(self, report, found)
         if report.step == 5:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Log, "__call__", log_and_stop)
+        patch.setattr(Recorder, "log", log_and_stop)
         assert llmlib(*arguments, "--out", tmp_path / "run") == 130
     assert llmlib("train", "--resume", tmp_path / "run") == 0
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
@@ -172,7 +172,7 @@ def test_a_full_disk_while_metrics_are_written(whole, tmp_path, capsys, monkeypa
     assert load_checkpoint(run / "latest").step == 4
 
 
-def test_a_folder_that_can_not_be_written(whole, tmp_path, capsys):
+def test_a_folder_that_cannot_be_written(whole, tmp_path, capsys):
     text = whole.parent / "text.txt"
     for out, expected in [
         (text / "run", "Not a directory"),

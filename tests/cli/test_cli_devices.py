@@ -24,7 +24,7 @@ def batch():
 
 
 def pretend(monkeypatch, losses):
-    """Let there be accelerators that give these losses; an exception is raised."""
+    """Pretend that there are accelerators that give these losses; an exception is raised."""
     real = devices.loss_on
 
     def loss_on(device, *rest):
@@ -64,7 +64,7 @@ def test_the_loss_of_the_check_is_the_models_and_leaves_it_alone(model, batch):
     assert loss == pytest.approx(expected.item(), abs=1e-5)
 
 
-def test_each_process_gets_a_gpu_of_its_own(monkeypatch, model, batch):
+def test_each_process_gets_its_own_gpu(monkeypatch, model, batch):
     pretend(monkeypatch, dict.fromkeys(["cuda:0", "cuda:1"], devices.loss_on("cpu", model, batch)))
     for name in ("auto", "cuda"):
         chosen = [str(choose_device(name, model, batch, rank).device) for rank in range(3)]
@@ -119,7 +119,7 @@ def test_compiling_leaves_no_trace_but_the_speed(monkeypatch, model, batch):
     assert len(times) == 4
 
 
-def test_where_compiling_fails_training_goes_on_as_ever(tmp_path, monkeypatch, capsys):
+def test_where_compiling_fails_training_goes_on_as_usual(tmp_path, monkeypatch, capsys):
     def broken(function, **settings):
         def fail(*arguments):
             raise RuntimeError("No working C++ compiler found\nand much more")
@@ -139,7 +139,7 @@ def test_where_compiling_fails_training_goes_on_as_ever(tmp_path, monkeypatch, c
 
 
 @pytest.mark.slow
-def test_it_compiles_in_earnest_but_for_the_compiler(monkeypatch, model, batch):
+def test_it_really_compiles_except_for_the_compiler(monkeypatch, model, batch):
     real = torch.compile  # which would run a C++ compiler for half a minute
     monkeypatch.setattr(torch, "compile", lambda *a, **k: real(*a, **k, backend="aot_eager"))
     expected = NextTokenLoss(model.eval())(*batch)[0].item()

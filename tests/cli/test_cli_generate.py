@@ -20,7 +20,7 @@ from llmlib.files import home
 from llmlib.generation.generate import generate
 from llmlib.generation.sampling import Sampling
 from llmlib.generation.streaming import TextStream
-from llmlib.pretrained.models import load_model
+from llmlib.pretrained.models import find_model, load_model
 from llmlib.tokenization.gpt2 import gpt2_encoding
 
 
@@ -47,6 +47,7 @@ def written(capsys, *arguments):
 
 def test_it_writes_what_generate_gives(run, capsys):
     model, data = load_model(run)[0], open_run(run).data()
+    assert find_model(run) == run / "best"
     ids = [data.end_of_text, *data.tokenizer.encode("the cat")]
     row = generate(
         model,
@@ -118,7 +119,7 @@ def test_settings_that_are_impossible_are_refused(run, capsys):
     assert "above 0" in failure(capsys, *flags, "--repetition-penalty", "0")
 
 
-def test_texts_are_parted_and_the_seed_decides(run, capsys):
+def test_texts_are_separated_and_the_seed_decides(run, capsys):
     flags = ["--checkpoint", run, "--max-new-tokens", 12, "--n", 3]
     first = written(capsys, *flags, "--seed", 1)
     assert written(capsys, *flags, "--seed", 1) == first != written(capsys, *flags, "--seed", 2)
@@ -134,7 +135,7 @@ def test_a_prompt_longer_than_the_context_is_continued(run, capsys):
     assert texts.count(prompt) == 4 and len(texts) > 4 * len(prompt) + 20
 
 
-def test_a_terminal_that_knows_only_ascii_is_no_obstacle(run, monkeypatch):
+def test_a_terminal_that_knows_only_ascii_does_not_matter(run, monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     flags = ["--prompt", "säw 🐈", "--max-new-tokens", 3, "--device", "cpu"]

@@ -51,7 +51,7 @@ def test_a_corpus_of_documents_is_divided_by_documents(tmp_path, monkeypatch):
     assert sorted(train + val) == sorted(documents) and not set(train) & set(val)
 
 
-def test_stories_are_told_anew_divided_and_have_their_floor(tmp_path):
+def test_stories_are_told_afresh_divided_and_have_their_floor(tmp_path):
     assert llmlib("prepare", "stories", "--stories", 60, "--out", tmp_path / "p") == 0
     data = TokenData(tmp_path / "p")
     train, val = spelled(data, "train"), spelled(data, "val")
@@ -134,7 +134,7 @@ def test_a_failure_leaves_no_folder(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [text]
 
 
-def test_what_can_not_be_prepared_is_said_in_one_line(tmp_path, capsys):
+def test_what_cannot_be_prepared_is_said_in_one_line(tmp_path, capsys):
     text, out = write_text(tmp_path), tmp_path / "p"
     (tmp_path / "there").mkdir()
     (tmp_path / "empty.txt").write_text(" \n")
@@ -160,10 +160,10 @@ def test_a_damaged_folder_is_noticed(tmp_path, capsys):
     whole = (tmp_path / "p" / "train.npy").read_bytes()
     about_text = (tmp_path / "p" / "data.json").read_text()
     for name, content, expected in [
-        ("train.npy", whole[:-100], "train.npy is damaged"),
-        ("train.npy", b"", "train.npy is damaged"),
-        ("train.npy", b"PK" + whole, "train.npy is damaged"),
-        ("data.json", b"{", "data.json is damaged"),
+        ("train.npy", whole[:-100], "train.npy: it is damaged"),
+        ("train.npy", b"", "train.npy: it is damaged"),
+        ("train.npy", b"PK" + whole, "train.npy: it is damaged"),
+        ("data.json", b"{", "data.json: it is not JSON"),
         ("data.json", b"{}", "was not written by llmlib prepare"),
         ("tokenizer.json", b"[]", "is not a JSON object"),
     ]:
@@ -185,7 +185,7 @@ def test_a_tokenizer_is_learned_on_the_way_or_read_from_a_file(tmp_path, kind):
         data = TokenData(tmp_path / name)
         assert data.about["tokenizer"] == kind and data.about["vocab_size"] <= 300
         assert data.about["train"]["n_unknown"] == 0
-        if kind != "wordpiece":  # which does not remember how words were parted
+        if kind != "wordpiece":  # which does not remember how words were separated
             parts = spelled(data, "train") + spelled(data, "val")
             assert "".join(parts) == corpora.load(text)
     with pytest.raises(ValueError, match="has learned already"):

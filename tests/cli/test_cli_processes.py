@@ -110,11 +110,11 @@ def test_no_row_is_read_twice_and_none_is_left_out(tmp_path, kind):
 
 
 def real(inputs, targets):
-    """A row without what it was filled up with."""
+    """A row without its padding."""
     return tuple(inputs[targets != -100].tolist()), tuple(targets[targets != -100].tolist())
 
 
-def test_accumulated_gradients_are_sent_once_a_step(process_group):
+def test_accumulated_gradients_are_sent_once_per_step(process_group):
     model = GPT(GPTConfig(20, 8, emb_dim=8, n_heads=2, n_layers=1))
     loss = DistributedDataParallel(NextTokenLoss(model))
     sent = []
@@ -160,7 +160,7 @@ def test_a_mistake_ends_all_processes_with_one_line_each(folder):
     assert (folder / "mine" / "notes.txt").read_text() == "mine"
 
 
-def test_rows_that_can_not_be_shared_equally_are_refused(folder):
+def test_rows_that_cannot_be_shared_equally_are_refused(folder):
     prepare(str(folder / "text.txt"), folder / "p", tokenizer="char")
     with pytest.raises(ValueError, match="batch_size is 4: 3 processes cannot share"):
         TokenData(folder / "p").train_loader(16, 4, seed=0, rank=0, world=3)
@@ -183,7 +183,7 @@ def test_the_command_to_go_on_starts_as_many_processes(monkeypatch, environment,
     assert Processes().command() == command
 
 
-def test_a_lost_connection_is_no_traceback(monkeypatch):
+def test_a_lost_connection_gives_no_traceback(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     processes = Processes()
     with pytest.raises(ConnectionError, match="process 0 stops, as another one failed"):

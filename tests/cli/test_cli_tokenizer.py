@@ -67,13 +67,13 @@ def test_a_mistake_is_named_and_leaves_no_file(tmp_path, text_file, change, word
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"tokenizer": "GPT"}', '{"tokenizer": []}'])
-def test_a_file_that_is_no_tokenizer_is_refused_by_name(tmp_path, content):
+def test_a_file_that_is_not_a_tokenizer_is_refused_by_name(tmp_path, content):
     (tmp_path / "my.json").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=r"my\.json"):
         open_tokenizer(tmp_path / "my.json")
 
 
-def test_a_tokenizer_that_can_not_end_a_document_is_refused(tmp_path):
+def test_a_tokenizer_that_cannot_end_a_document_is_refused(tmp_path):
     BPETokenizer([(b"a", b"b")]).save(tmp_path / "my.json")
     assert json.loads((tmp_path / "my.json").read_text(encoding="utf-8"))["added_tokens"] == []
     with pytest.raises(ValueError, match="stand between documents"):

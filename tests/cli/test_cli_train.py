@@ -1,4 +1,4 @@
-"""`llmlib train`: what a run leaves behind, and that it can be gone on with."""
+"""`llmlib train`: what a run leaves behind, and that it can be continued."""
 
 import io
 import itertools
@@ -106,7 +106,7 @@ def test_a_run_is_never_overwritten(runs, tmp_path, capsys):
     assert "is not empty" in line
 
 
-def test_a_run_without_a_name_gets_a_speaking_one(runs, tmp_path, monkeypatch):
+def test_a_run_without_a_name_gets_a_descriptive_one(runs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         llmlib("train", runs / "text.txt", *TINY, "--max-steps", 1)
@@ -116,7 +116,7 @@ def test_a_run_without_a_name_gets_a_speaking_one(runs, tmp_path, monkeypatch):
     }
 
 
-def test_two_processes_can_not_train_in_one_folder(runs, capsys):
+def test_two_processes_cannot_train_in_one_folder(runs, capsys):
     first = open_run(runs / "whole")
     first.lock()
     line = failure(capsys, "train", "--resume", runs / "whole", "--max-steps", 20)
@@ -172,7 +172,7 @@ def test_training_that_diverges_says_what_to_do(runs, tmp_path, capsys):
 
 
 class Terminal(io.StringIO):
-    """A stream behind which somebody sits."""
+    """A stream that somebody is watching, as in a terminal."""
 
     def isatty(self):
         return True

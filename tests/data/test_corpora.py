@@ -33,7 +33,7 @@ def articles():
 # Names. -------------------------------------------------------------------------------------------
 
 
-def test_the_sample_of_stories_ships_one_a_line():
+def test_the_sample_of_stories_ships_one_per_line():
     stories = documents("stories")
     assert len(stories) == 1000
     assert all(story and story == story.strip() and story.endswith(".") for story in stories)
@@ -61,7 +61,7 @@ def test_a_python_without_its_reference_says_so(monkeypatch):
 
 @pytest.mark.parametrize("name", ["wikii", "Wiki", "tiny-shakespear", "", "no such corpus"])
 def test_an_unknown_name_lists_the_names_and_says_that_a_path_works_too(name):
-    with pytest.raises(ValueError, match=r"there are stories, wiki, .* path of any text") as caught:
+    with pytest.raises(ValueError, match=r"There are stories, wiki, .* path of any text") as caught:
         load(name)
     near = {"wikii": "wiki", "Wiki": "wiki", "tiny-shakespear": "tiny-shakespeare"}.get(name)
     assert ("did you mean" in str(caught.value)) == bool(near)
@@ -69,7 +69,7 @@ def test_an_unknown_name_lists_the_names_and_says_that_a_path_works_too(name):
 
 
 @pytest.mark.parametrize("name", [None, 3, b"wiki", ["wiki"]])
-def test_what_is_no_name_is_refused(name):
+def test_what_is_not_a_name_is_refused(name):
     with pytest.raises(TypeError, match="a name or a path"):
         load(name)
 
@@ -109,7 +109,7 @@ def test_a_file_without_an_ending_can_be_loaded_too(tmp_path, monkeypatch):
         (b" \n\n", "is empty"),
     ],
 )
-def test_a_file_that_is_no_text_says_why_and_what_to_do(tmp_path, content, says):
+def test_a_file_that_is_not_text_says_why_and_what_to_do(tmp_path, content, says):
     (tmp_path / "file.txt").write_bytes(content)
     with pytest.raises(ValueError, match=says) as caught:
         load(tmp_path / "file.txt")
@@ -213,7 +213,7 @@ def test_the_table_has_a_line_for_each_corpus_and_fits_a_cell(data):
 
 
 def test_the_articles_are_the_same_on_every_machine(articles):
-    """Whoever changes the cleaning changes WIKI_SHA256 too, or caches of old make stay in use."""
+    """If you change the cleaning, change WIKI_SHA256 too, or outdated caches stay in use."""
     kept = corpora.PAGE_BREAK.join(articles).encode()
     assert hashlib.sha256(kept).hexdigest() == corpora.WIKI_SHA256
     assert len(articles) == 93
@@ -287,7 +287,7 @@ def test_tables_lists_headings_and_appendices_are_left_out():
     "markup",
     ["", "{{", "}}", "[[", "]] [[a|", "{|", "<ref>", "<math>", "\0", "((((", "= =", "|" * 99],
 )
-def test_broken_markup_is_no_prose_and_no_error(markup):
+def test_broken_markup_is_neither_prose_nor_an_error(markup):
     assert prose(markup) == ""
     assert clean(markup) == ""
 
@@ -334,7 +334,7 @@ def test_a_damaged_cache_is_noticed_and_made_again(data, makes, articles, damage
     assert len(makes) == 2
 
 
-def test_a_cache_of_another_make_is_made_again(data, makes, monkeypatch):
+def test_a_cache_of_another_version_is_made_again(data, makes, monkeypatch):
     documents("wiki")
     monkeypatch.setattr(corpora, "WIKI_SHA256", "0" * 64)
     documents("wiki")

@@ -110,7 +110,7 @@ def test_without_shuffling_order_is_that_of_the_text():
         ("absent.npy", FileNotFoundError, "absent"),
     ],
 )
-def test_what_is_no_sequence_of_ids_is_refused(ids, error, message):
+def test_what_is_not_a_sequence_of_ids_is_refused(ids, error, message):
     with pytest.raises(error, match=message):
         WindowDataset(ids, 2)
 
@@ -180,7 +180,7 @@ def test_the_split_keeps_order_and_share():
         (["a", "b"], float("nan"), ValueError, "between 0 and 1"),
     ],
 )
-def test_what_can_not_be_divided_is_refused(documents, fraction, error, message):
+def test_what_cannot_be_divided_is_refused(documents, fraction, error, message):
     with pytest.raises(error, match=message):
         split(documents, fraction)
 

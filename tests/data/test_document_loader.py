@@ -1,4 +1,4 @@
-"""One document a row: each token is a target once, little is filled up, order is reproducible."""
+"""One document per row: each token is a target once, padding is rare, order is reproducible."""
 
 import numpy as np
 import pytest
@@ -75,8 +75,8 @@ def test_rows_of_similar_length_stand_together_and_batches_do_not_grow():
     lengths = np.random.default_rng(0).integers(10, 150, 4000)
     sampler = LengthSampler(lengths, 8, generator=torch.Generator().manual_seed(0))
     batches = [lengths[rows] for rows in sampler]
-    filled = 1 - sum(b.sum() for b in batches) / sum(len(b) * b.max() for b in batches)
-    assert filled < 0.02
+    padding = 1 - sum(b.sum() for b in batches) / sum(len(b) * b.max() for b in batches)
+    assert padding < 0.02
     means = np.array([b.mean() for b in batches])
     half = len(means) // 2
     assert abs(means[:half].mean() - means[half:].mean()) < 10
@@ -129,7 +129,7 @@ def test_a_document_may_fill_the_context_and_no_more():
         ([[1]], -1, ValueError, "end_of_text must be a token id"),
     ],
 )
-def test_what_are_no_documents_is_refused(documents, end, error, message):
+def test_invalid_documents_are_refused(documents, end, error, message):
     with pytest.raises(error, match=message):
         create_document_loader(documents, end, 1)
 
@@ -137,6 +137,6 @@ def test_what_are_no_documents_is_refused(documents, end, error, message):
 def test_a_loader_without_a_batch_is_refused():
     with pytest.raises(ValueError, match="2 documents do not fill one batch of 3"):
         create_document_loader([[1], [2]], END, 3)
-    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="batch_size is 0: it must be an int of at least 1"):
         create_document_loader([[1], [2]], END, 0)
     assert len(create_document_loader([[1], [2]], END, 3, drop_last=False)) == 1

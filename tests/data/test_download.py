@@ -387,9 +387,9 @@ def test_who_waited_gets_the_part_that_has_the_name_now(tmp_path):
         waiting.start()
         time.sleep(0.1)
         os.replace(part, tmp_path / "file")
-        part.write_bytes(b"begun anew")
+        part.write_bytes(b"started over")
     waiting.join()
-    assert found == [b"begun anew"]
+    assert found == [b"started over"]
 
 
 # It fails: no file, and an error that helps. ------------------------------------------------------
@@ -436,7 +436,7 @@ def test_a_file_that_does_not_end_is_cut_off(server, path):
 
 
 @pytest.mark.parametrize("body", [chunked(BODY[:99_000], False), until_close(BODY[:99_000])])
-def test_what_ends_early_is_no_file_and_is_kept_for_later(server, path, body):
+def test_what_ends_early_is_not_a_file_and_is_kept_for_later(server, path, body):
     with pytest.raises(DownloadError, match=r"Try again \([\d,]+ bytes are here"):
         get(server.url(body), path, size=len(BODY))
     assert not path.exists()
@@ -445,7 +445,7 @@ def test_what_ends_early_is_no_file_and_is_kept_for_later(server, path, body):
     assert server.ranges[-1] is not None
 
 
-def test_a_chunked_answer_without_its_end_is_no_file(server, path):
+def test_a_chunked_answer_without_its_end_is_not_a_file(server, path):
     with pytest.raises(DownloadError, match="connection"):
         get(server.url(chunked(BODY, finished=False)), path)
     assert os.listdir(path.parent) == []
@@ -510,7 +510,7 @@ def test_a_redirect_away_from_encryption_is_refused(path, monkeypatch):
 # Places and arguments. ----------------------------------------------------------------------------
 
 
-def test_a_folder_is_no_place_for_a_file(tmp_path):
+def test_a_folder_is_not_a_place_for_a_file(tmp_path):
     with pytest.raises(DownloadError, match="folder"):
         get("http://127.0.0.1:9/", tmp_path)
 

@@ -54,7 +54,7 @@ def test_plausible_wrong_answers_are_refused(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_solutions_notebook_solves_it(name):
-    """That its cells run without an error is nbval's part; here, that none is left out."""
+    """nbval tests that its cells run without an error; this tests that no exercise is left out."""
     path = next((ROOT / "notebooks" / "solutions").glob(f"{name[:2]}_*.ipynb"))
     cells = nbformat.read(path, as_version=4).cells
     outputs = [out.get("text", "") for cell in cells for out in cell.get("outputs", [])]
@@ -110,7 +110,7 @@ def test_an_error_in_an_answer_is_reported_and_not_raised(registered):
     assert failure("00.1", half_right) == "half_right([1.0]) should give two numbers, but gave 5"
 
 
-def test_what_is_no_function_or_no_exercise_is_refused(registered):
+def test_what_is_not_a_function_or_not_an_exercise_is_refused(registered):
     with pytest.raises(TypeError, match="takes the function itself, not 4"):
         failure("00.1", 4)
     with pytest.raises(ValueError, match=r"no exercise '77\.1'"):

@@ -179,9 +179,11 @@ def test_a_row_of_a_batch_gets_what_it_gets_alone():
     together = generate(model, ids, 10, GREEDY)
     assert together == [generate(model, row[None], 10, GREEDY)[0] for row in ids]
     assert together == generate(model.forward, ids, 10, GREEDY)
+    beyond = generate(model, ids, 15, GREEDY, slide=1)  # longer than the context
+    assert beyond == [generate(model, row[None], 15, GREEDY, slide=1)[0] for row in ids]
 
 
-def test_the_same_generator_gives_the_same_text_and_another_another():
+def test_the_same_generator_gives_the_same_text_and_another_gives_another():
     model, ids = make_model(), torch.zeros(4, 1, dtype=torch.int64)
     first, second, third = (generate(model, ids, 12, generator=seeded(s)) for s in (1, 1, 2))
     assert first == second != third
@@ -191,11 +193,13 @@ def test_the_same_generator_gives_the_same_text_and_another_another():
     assert torch.equal(torch.get_rng_state(), state)  # the global one is not touched
 
 
-def test_a_stream_yields_what_generate_returns():
+@pytest.mark.parametrize(("n_new", "slide"), [(11, None), (12, 1)])
+def test_a_stream_yields_what_generate_returns(n_new, slide):
     model, ids = make_model(), torch.tensor([[1, 2], [3, 4]])
     sampling = Sampling(temperature=0.8, top_k=9, top_p=0.9)
-    whole = generate(model, ids, 11, sampling, stop=7, generator=seeded())
-    steps = list(stream(model, ids, 11, sampling, stop=7, generator=seeded()))
+    options = {"stop": 7, "slide": slide}
+    whole = generate(model, ids, n_new, sampling, generator=seeded(), **options)
+    steps = list(stream(model, ids, n_new, sampling, generator=seeded(), **options))
     assert all(step.shape == (2,) for step in steps)
     for text, row in zip(whole, torch.stack(steps, dim=1).tolist()):
         n = len(text) - 2
@@ -214,7 +218,7 @@ def test_rows_stop_one_by_one_and_then_all():
     assert generate(cycle, torch.tensor([[9]]), 3, GREEDY, stop=9) == [[9, 10, 11, 12]]
 
 
-def test_finished_rows_are_computed_no_more():
+def test_finished_rows_are_no_longer_computed():
     sizes = []
 
     def counting(ids):
@@ -297,7 +301,7 @@ def test_impossible_settings_are_refused(wrong, message):
         ({"max_new_tokens": -1}, "max_new_tokens is -1"),
         ({"max_new_tokens": 1.0}, "max_new_tokens is 1.0"),
         ({"ids": torch.tensor([1, 2])}, r"shape \(2,\), expected \(batch, tokens\)"),
-        ({"ids": torch.zeros(1, 0, dtype=torch.int64)}, "with at least one token"),
+        ({"ids": torch.zeros(1, 0, dtype=torch.int64)}, "hold no token: give at least one"),
     ],
 )
 def test_impossible_arguments_are_refused_at_once(wrong, message):
@@ -328,5 +332,5 @@ def test_a_broken_model_is_named(value):
         generate(lambda ids: torch.full((*ids.shape, 5), value), torch.tensor([[1]]), 2)
 
 
-def test_no_new_tokens_are_no_error():
+def test_no_new_tokens_are_not_an_error():
     assert generate(make_model(), torch.tensor([[1, 2]]), 0) == [[1, 2]]

@@ -95,7 +95,7 @@ def test_padding_never_makes_nan(model):
     cache = model.new_cache(2, 6)
     segments = torch.tensor([[-1] * 5 + [0], [0] * 6])
     assert model(torch.ones(2, 6, dtype=torch.int64), cache, segments=segments).isfinite().all()
-    assert cache.mask.any(dim=-1).all()  # some kernels give 0 for nothing to see, others nan
+    assert cache.mask.any(dim=-1).all()  # with all masked, some kernels give 0, others nan
 
 
 def test_a_cache_takes_the_bytes_of_the_formula():
@@ -142,8 +142,8 @@ def test_greedy_text_is_hugging_faces_token_for_token(monkeypatch):
     state = theirs.state_dict()
     for name, parameter in ours.named_parameters():
         tensor = state[f"transformer.{name}"]
-        turned = parameter.ndim == 2 and name.startswith("h.")
-        parameter.data.copy_(tensor.T if turned else tensor)
+        transposed = parameter.ndim == 2 and name.startswith("h.")
+        parameter.data.copy_(tensor.T if transposed else tensor)
     ids = torch.randint(61, (3, 7), generator=seeded())
     # a mask, or it takes each token with the id of the padding for no token
     alone = {"do_sample": False, "pad_token_id": 0, "attention_mask": torch.ones_like(ids)}
@@ -177,7 +177,7 @@ def test_a_window_that_slides_by_one_is_the_cropped_text(model):
 
 def test_a_sliding_window_forgets_the_padding_first():
     model = make(2, context_length=8)
-    prompts = [[1], [2, 3, 4, 5, 6]]  # sliding by one, each row sees the last tokens of its own
+    prompts = [[1], [2, 3, 4, 5, 6]]  # sliding by one, each row sees its own last tokens
     alone = [generate(model, [prompt], 12, GREEDY, slide=1)[0] for prompt in prompts]
     assert generate(model, prompts, 12, GREEDY, slide=1) == alone
     both = generate(model, prompts, 12, GREEDY, slide=3)
@@ -200,7 +200,7 @@ def test_each_filter_leaves_what_it_says():
     assert Sampling(temperature=0).probabilities(logits).tolist() == [[1, 0, 0, 0]]
 
 
-def test_a_repetition_penalty_lowers_what_was_seen_whatever_its_sign():
+def test_a_repetition_penalty_lowers_what_was_seen_of_either_sign():
     logits, seen = (
         torch.tensor([[2.0, -2.0, 2.0, -2.0]]),
         torch.tensor([[True, True, False, False]]),

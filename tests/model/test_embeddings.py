@@ -250,7 +250,7 @@ def test_misshapen_and_broken_queries_are_refused(vectors):
         analogy_accuracy(vectors, [("word1", "word2", "word3", "nobody")])
 
 
-def test_a_row_of_zeros_is_no_ones_neighbour():
+def test_a_row_of_zeros_is_nobodys_neighbour():
     box = word_vectors(["a", "b", "nothing"], [[1.0, 0.0], [0.5, 0.5], [0.0, 0.0]])
     assert nearest(box, "a", 2) == [("b", pytest.approx(0.5**0.5)), ("nothing", 0.0)]
     assert nearest(box, "nothing", 1)[0][1] == 0
@@ -521,7 +521,7 @@ def test_missing_files_folders_and_unknown_names_are_told_apart(tmp_path):
         load_word_vectors(tmp_path)
     with pytest.raises(ValueError, match=r"'google-news-30'.*did you mean 'google-news-300'"):
         load_word_vectors("google-news-30")
-    with pytest.raises(ValueError, match=r"'qqqq'.*there are wiki, google-news-300"):
+    with pytest.raises(ValueError, match=r"'qqqq'.*There are wiki, google-news-300"):
         load_word_vectors("qqqq")
 
 

@@ -1,4 +1,4 @@
-"""The GPT of notebook 04: equal to Hugging Face's, and clear about what it can not take."""
+"""The GPT of notebook 04: equal to Hugging Face's, and clear about what it cannot take."""
 
 import copy
 import math
@@ -74,8 +74,9 @@ def reference_for(model):
 
 def to_theirs(name, tensor):
     """GPT-2's Conv1D keeps its matrices as (input, output), a Linear as (output, input)."""
-    turned = name.endswith("weight") and any(part in name for part in ("c_attn", "c_proj", "c_fc"))
-    return tensor.T if turned else tensor
+    parts = ("c_attn", "c_proj", "c_fc")
+    transposed = name.endswith("weight") and any(part in name for part in parts)
+    return tensor.T if transposed else tensor
 
 
 @pytest.mark.parametrize(("config", "batch", "length"), SHAPES)
@@ -303,7 +304,7 @@ def test_depth_does_not_change_the_variance_of_the_stream():
     assert 0.75 < variance(24) / variance(3) < 1.33
 
 
-# ----------------------------------------------------------------------------- what it can not take
+# ------------------------------------------------------------------------------ what it cannot take
 
 
 @pytest.mark.parametrize(
@@ -328,7 +329,7 @@ def test_depth_does_not_change_the_variance_of_the_stream():
         (torch.ones(1, 2, dtype=torch.long, device="meta"), ValueError, r"on meta.*to\('cpu'\)"),
     ],
 )
-def test_ids_that_it_can_not_read_are_explained(ids, kind, says):
+def test_ids_that_it_cannot_read_are_explained(ids, kind, says):
     model = GPT(TINY)
     for call in (model, model.features):
         with pytest.raises(kind, match=says):

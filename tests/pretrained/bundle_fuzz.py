@@ -3,7 +3,7 @@
 Run from the checkout: python tests/pretrained/bundle_fuzz.py 100000 [--seed 0]
 Three ways to do damage, drawn for each file: bytes of one of the two files are changed, with
 nothing repaired; bytes within a block are changed and its crc is made right again; entries are
-changed and the whole index is written anew. Where a crc was repaired, the numbers may be others,
+changed and the whole index is rewritten. Where a crc was repaired, the numbers may be others,
 but nothing may crash, hang, or take memory that the files do not account for.
 """
 
@@ -72,7 +72,7 @@ def change_block(rng: random.Random, index: bytes) -> bytes:
 
 
 def change_entries(rng: random.Random, index: bytes) -> bytes:
-    """Change keys or values, and write the index anew."""
+    """Change keys or values, and rewrite the index."""
     entries = list(read_table(index).items())
     for _ in range(rng.randint(1, 2)):
         i = rng.randrange(len(entries))
@@ -91,7 +91,7 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
 
 def fuzz(n: int, seed: int, folder: Path) -> Counter:
     """Try n damaged checkpoints; count what became of them. Raises AssertionError where one is
-    misread or too slow, and whatever else than FileError the reader raises."""
+    misread or too slow, and any error other than FileError that the reader raises."""
     rng = random.Random(seed)
     write_bundle(folder / "sound", TENSORS)
     index = (folder / "sound.index").read_bytes()

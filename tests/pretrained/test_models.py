@@ -6,13 +6,14 @@ import shutil
 import pytest
 import torch
 
-from llmlib.checks import CheckpointError
+from llmlib.checks import FileError
 from llmlib.files import home
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
-from llmlib.pretrained.gpt2 import load_pretrained, load_tokenizer, save_pretrained
+from llmlib.pretrained.gpt2 import load_pretrained, save_pretrained
 from llmlib.pretrained.models import KNOWN_NAMES, find_model, load_model
 from llmlib.tokenization.bpe import BPETokenizer
+from llmlib.tokenization.folders import load_tokenizer
 from llmlib.tokenization.gpt2 import gpt2_encoding
 from llmlib.tokenization.unigram import UnigramTokenizer
 from llmlib.tokenization.wordpiece import WordPieceTokenizer
@@ -53,7 +54,7 @@ def run(tmp_path):
 def test_a_run_gives_its_best_checkpoint_and_its_tokenizer(run):
     folder, models = run
     model, tokenizer = load_model(folder)
-    assert find_model(folder).path == folder / "best"
+    assert find_model(folder) == folder / "best"
     assert same_weights(model, models["best"]) and not model.training
     assert model.config.drop_rate == 0.1  # as it was trained; it does not matter until training
     assert tokenizer.decode(tokenizer.encode("a red hat")) == "a red hat"
@@ -198,5 +199,5 @@ def test_a_checkpoint_of_another_model_is_refused(run):
 def test_damaged_weights_are_refused(run):
     (weights,) = (run[0] / "best").glob("weights-*")
     weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match="is damaged"):
+    with pytest.raises(FileError, match="is damaged"):
         load_model(run[0])

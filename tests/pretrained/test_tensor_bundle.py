@@ -81,7 +81,7 @@ def load_all(prefix):
 
 @pytest.fixture
 def sound(tmp_path):
-    """The prefix of a small checkpoint to be spoilt."""
+    """The prefix of a small checkpoint to damage."""
     prefix = tmp_path / "model.ckpt"
     tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(3, np.int8)}
     write_bundle(prefix, tensors | {"c": np.arange(50_000, dtype=np.float64)})
@@ -89,7 +89,7 @@ def sound(tmp_path):
 
 
 def change_entries(prefix, **changed):
-    """Write an index anew, its crcs right, with other entries: messages by name, None to drop."""
+    """Rewrite an index, its crcs right, with other entries: messages by name, None to drop."""
     path = Path(f"{prefix}.index")
     table = read_table(path.read_bytes())
     for name, message in changed.items():
@@ -192,7 +192,7 @@ def test_crc32c_notices_every_single_bit(length, crc32c_by):
     assert len(crcs) == 1 + 8 * len(places)
 
 
-def test_crc32c_takes_arrays_of_any_type_and_refuses_what_is_no_bytes(crc32c_by):
+def test_crc32c_takes_arrays_of_any_type_and_refuses_what_is_not_bytes(crc32c_by):
     array = np.arange(12, dtype=np.float32).reshape(3, 4)
     assert crc32c(array) == crc32c(array.tobytes()) == crc32c(memoryview(array.tobytes()))
     assert crc32c(np.zeros((2, 0))) == 0
@@ -213,7 +213,7 @@ def test_crc32c_keeps_up_with_the_disk(crc32c_by):
     crc32c(data[: 2**20])
     start = time.perf_counter()
     crc32c(data)
-    assert len(data) / (time.perf_counter() - start) > 2e8  # bytes a second; 4e9 where it is quiet
+    assert len(data) / (time.perf_counter() - start) > 2e8  # bytes per second; 4e9 if quiet
 
 
 # ------------------------------------------------------------------------------------- reading
@@ -233,7 +233,7 @@ def test_every_tensor_of_a_checkpoint_by_tensorflow_is_read_exactly(crc32c_by):
 def test_every_type_and_unaligned_places_are_read():
     bundle, expected = TensorBundle(TENSORFLOW / "types"), fixtures.variables()
     assert set(bundle) == set(expected)
-    assert any(bundle.entry(n).offset % bundle[n].itemsize for n in bundle)  # some lie askew
+    assert any(bundle.entry(n).offset % bundle[n].itemsize for n in bundle)  # some are unaligned
     for name, array in expected.items():
         assert same(bundle[name], array), name
         assert bundle[name].flags.aligned
@@ -283,7 +283,7 @@ def test_a_bundle_is_a_read_only_mapping_that_maps_the_file(sound):
 
 
 @pytest.mark.parametrize("verify", [True, False])
-def test_what_was_released_is_read_anew(sound, verify):
+def test_what_was_released_is_read_again(sound, verify):
     bundle = TensorBundle(sound, verify)
     a = bundle["a"]
     bundle.release()
@@ -420,7 +420,7 @@ def test_missing_and_swapped_files_are_refused(sound, tmp_path):
     assert "No such file" in refusal(sound, "b")
 
 
-def test_what_is_no_prefix_is_told_apart(sound, tmp_path):
+def test_what_is_not_a_prefix_is_told_apart(sound, tmp_path):
     for prefix, told in [
         (tmp_path, "give a prefix"),
         (f"{sound}.index", "or not a prefix"),
@@ -485,7 +485,7 @@ def test_a_header_of_another_kind_is_refused(sound, header, told):
     assert told in refusal(sound)
 
 
-def test_names_that_are_no_text_are_refused(sound):
+def test_names_that_are_not_text_are_refused(sound):
     path = Path(f"{sound}.index")
     entries = [*read_table(path.read_bytes()).items(), (b"\xff\xfe", entry())]
     path.write_bytes(write_table(entries))
@@ -570,7 +570,7 @@ def test_names_that_grow_without_end_take_no_memory(sound):
     assert time.process_time() - start < 2
 
 
-def test_blocks_that_are_told_of_many_times_take_no_time(sound):
+def test_blocks_that_are_listed_many_times_take_no_time(sound):
     file, index = bytearray(), Block(1)
     handle = Block(16).store(file)
     for i in range(50_000):
@@ -622,7 +622,7 @@ def test_an_index_of_several_blocks_is_written_as_tensorflow_writes_it(tmp_path)
     [(12, 768, 5215), (24, 1024, 10399), (36, 1280, 15535), (48, 1600, 20724)],
 )
 def test_the_index_of_each_gpt2_has_the_published_size(layers, width, size):
-    """The sizes of OpenAI's files; crcs are four bytes whatever they are."""
+    """The sizes of OpenAI's files; crcs are four bytes each, so their values do not matter."""
     C, shapes = width, {"wte": (50257, width), "wpe": (1024, width)}
     shapes |= {"ln_f/g": (C,), "ln_f/b": (C,)}
     for i in range(layers):

@@ -60,7 +60,6 @@ PLACES = {
     "cross_entropy": "llmlib.training.loss",
     "chunked_cross_entropy": "llmlib.training.loss",
     "learning_rate_at": "llmlib.training.optimizers",
-    "CheckpointError": "llmlib.checks",
     "save_checkpoint": "llmlib.training.checkpoint",
     "load_checkpoint": "llmlib.training.checkpoint",
     "Trainer": "llmlib.training.trainer",
@@ -72,7 +71,6 @@ PLACES = {
     "write_bundle": "llmlib.pretrained.tensor_bundle",
     "crc32c": "llmlib.pretrained.crc",
     "load_pretrained": "llmlib.pretrained.gpt2",
-    "load_vocabulary": "llmlib.pretrained.gpt2:load_tokenizer",
     "load_model": "llmlib.pretrained.models",
     "save_openai": "llmlib.pretrained.gpt2",
     "save_pretrained": "llmlib.pretrained.gpt2",
@@ -103,7 +101,7 @@ def __getattr__(name: str) -> object:
 
 
 def get(name: str) -> object:
-    """Return what PLACES tells of."""
+    """Return what PLACES names."""
     return __getattr__(name)
 
 
@@ -178,8 +176,13 @@ def ids(*rows: list[int]) -> torch.Tensor:
 # --- tokenization
 
 
+def load_vocabulary(folder: Path):
+    """The tokenizer that belongs to a GPT-2 in a folder, as `load_model` reads it."""
+    return get("TiktokenTokenizer").load(folder)
+
+
 def load_tokenizer_file(path: Path):
-    """The one reader of tokenizer files and folders, whatever their kind."""
+    """The one reader of tokenizer files and folders of every kind."""
     return import_module("llmlib.cli.prepare").open_tokenizer(path)
 
 
@@ -363,7 +366,7 @@ def copy_huggingface(folder: Path) -> Path:
 def made_huggingface() -> Path:
     folder = lasting_folder() / "tiny"
     model = gpt(vocab_size=512)
-    get("save_pretrained")(model, folder, get("load_vocabulary")(NANO))
+    get("save_pretrained")(model, folder, load_vocabulary(NANO))
     return folder
 
 
@@ -477,12 +480,12 @@ def made_run() -> Path:
 
 
 def copy_prepared(folder: Path) -> Path:
-    """A copy of a prepared folder, to be spoilt."""
+    """A copy of a prepared folder, to damage."""
     return Path(shutil.copytree(made_prepared(), folder / "prepared"))
 
 
 def copy_run(folder: Path) -> Path:
-    """A copy of a run of one step, to be spoilt."""
+    """A copy of a run of one step, to damage."""
     return Path(shutil.copytree(made_run(), folder / "run"))
 
 
@@ -504,4 +507,4 @@ def share_rows(folder: Path, batch_size: int, world: int):
 
 
 class Linear(nn.Linear):
-    """A model that is no GPT."""
+    """A model that is not a GPT."""

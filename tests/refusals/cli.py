@@ -79,7 +79,7 @@ def about(**changes):
 
 
 def spoilt_run(name: str, spoil, *says, command=("train", "--max-steps", 2, "--resume")) -> Refusal:
-    """A run that is spoilt, by a function of its folder, and then taken up."""
+    """A run that is damaged, by a function of its folder, and then resumed."""
 
     def arguments(tmp):
         run = api.copy_run(tmp)
@@ -166,7 +166,7 @@ def other_tokens(tmp):
     prepared = api.copy_prepared(tmp)
     api.llmlib("train", prepared, *api.OWN, "--max-steps", 1, "--out", tmp / "run")
     api.change_json(prepared / "data.json", end_of_text=0)
-    gc.collect()  # the first run holds its lock as long as anything knows of it
+    gc.collect()  # the first run holds its lock as long as anything refers to it
     api.llmlib("train", "--resume", tmp / "run", "--max-steps", 2)
 
 
@@ -401,7 +401,7 @@ REFUSALS = [
     # ---- a prepared folder
     spoilt_prepared("train.npy", lambda octets: octets[:-100], "damaged", "prepare"),
     spoilt_prepared("train.npy", lambda octets: b"PK" + octets, "prepare", "damaged"),
-    spoilt_prepared("data.json", lambda octets: b"{", "damaged"),
+    spoilt_prepared("data.json", lambda octets: b"{", "not JSON"),
     spoilt_prepared("data.json", lambda octets: b"{}", "llmlib prepare"),
     spoilt_prepared("data.json", about(version=9), "version", "9", "prepare"),
     row(

@@ -46,7 +46,7 @@ DOORS = {
 
 
 class Words:
-    """A tokenizer of sorts: a token a character."""
+    """A minimal tokenizer: one token per character."""
 
     def encode(self, text):
         return [ord(character) % 11 for character in text]

@@ -30,7 +30,7 @@ def read_all(prefix) -> dict:
 
 
 def bundle_row(name: str, spoil, *says, file="model.ckpt") -> Refusal:
-    """A checkpoint that is spoilt, by a function of its prefix; it may return another prefix."""
+    """A checkpoint that is damaged, by a function of its prefix; it may return another prefix."""
     return Refusal(
         f"bundle {name}",
         lambda tmp: read_all(spoil(prefix := sound(tmp)) or prefix),
@@ -55,7 +55,7 @@ def flip(suffix: str, place: int):
 
 
 def forge(octets: bytes | None, key: bytes = b"a"):
-    """Write the index anew, its crcs right, with another message under a key."""
+    """Rewrite the index, its crcs right, with another message under a key."""
 
     def spoil(prefix):
         path = Path(f"{prefix}.index")
@@ -102,7 +102,7 @@ def block(*entries: tuple[int, bytes, bytes]) -> bytes:
 
 
 def told_twice() -> bytes:
-    """An index that tells of one block two times."""
+    """An index that lists one block twice."""
     table, file = api.sstable(), bytearray()
     index, handle = table.Block(1), table.Block(16).store(file)
     index.add(b"0", handle)
@@ -139,7 +139,7 @@ def v1_of_one_file(prefix):
 
 
 def nano_row(name: str, spoil, *says, door="load_pretrained", copy="copy_nano") -> Refusal:
-    """A folder of GPT-2 that is spoilt, by a function of the folder."""
+    """A folder of GPT-2 that is damaged, by a function of the folder."""
 
     def call(tmp):
         folder = getattr(api, copy)(tmp)
@@ -182,6 +182,21 @@ def renumber_end(folder):
 
 def saved(tmp, save: str) -> None:
     getattr(api, save)(api.gpt(vocab_size=512), tmp / "new", api.load_vocabulary(api.NANO))
+
+
+def run_row(name: str, error, *says, model=api.gpt, data=b'{"tokenizer": "char"}', config=None):
+    """A run with a checkpoint and data.json, but without its tokenizer; config: of the model."""
+
+    def call(tmp):
+        api.save_checkpoint(tmp / "run" / "best", model())
+        if config:
+            change("checkpoint.json", model=config)(tmp / "run" / "best")
+        if data is not None:
+            (tmp / "run" / "data").mkdir()
+            put("data.json", data)(tmp / "run" / "data")
+        api.load_model(tmp / "run")
+
+    return Refusal(f"run {name}", call, error, ["run", *says])
 
 
 def not_here(name, door="load_pretrained"):
@@ -350,7 +365,7 @@ REFUSALS = [
         "not there",
     ),
     nano_row(
-        "with a turned tensor",
+        "with a transposed tensor",
         spoilt_tensor("model/h2/mlp/c_fc/w", lambda t: t.swapaxes(1, 2)),
         "model/h2/mlp/c_fc/w",
         "(1, 384, 96)",
@@ -489,6 +504,39 @@ REFUSALS = [
         FileNotFoundError,
         ["gpt2-774M", "llmlib download gpt2-774M"],
     ),
+    Refusal(
+        "model in an empty folder",
+        lambda tmp: api.load_model(tmp),
+        FileNotFoundError,
+        ["no model at", "run folder", "gpt2-124M", "gpt2/nano"],
+    ),
+    run_row(
+        "of another library's model",
+        ValueError,
+        "best",
+        "which model",
+        model=lambda: api.Linear(2, 2),
+    ),
+    run_row(
+        "of a model with experts",
+        ValueError,
+        "best",
+        "another kind of model",
+        "n_experts",
+        config={"n_experts": 8},
+    ),
+    run_row("without its data", ValueError, "data/data.json", "tokenizer", "missing", data=None),
+    run_row("with data of no JSON", "FileError", "data.json", "JSON", data=b"{"),
+    run_row(
+        "with a tokenizer of no kind",
+        "FileError",
+        "data.json",
+        "'klingon'",
+        "gpt2",
+        "char",
+        data=b'{"tokenizer": "klingon"}',
+    ),
+    run_row("without its tokenizer", FileNotFoundError, "tokenizer.json"),
     # ---- saved
     *(
         Refusal(
@@ -513,7 +561,7 @@ REFUSALS = [
         for save in ("save_openai", "save_pretrained")
     ),
     Refusal(
-        "save_openai of a head of its own",
+        "save_openai of a separate head",
         lambda tmp: api.save_openai(
             api.gpt(vocab_size=512, tie_weights=False), tmp / "new", api.load_vocabulary(api.NANO)
         ),

@@ -1,7 +1,8 @@
 """Which refusals of llmlib the tables reach: `python tests/refusals/reach.py [ROOM ...]`.
 
-Runs all rows while each line of llmlib that runs is noted, and prints the `raise` and `assert`
-statements that did not run, file by file. With names of rooms, only those folders are printed.
+Runs all rows while each line of llmlib that raises is noted, and prints those that never did, file
+by file: `raise`, `assert`, and calls of the primitives in `checks/values.py`, such as `require`.
+With names of rooms, only those folders are printed.
 """
 
 import ast
@@ -17,21 +18,33 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 
-def refusals_of(path: Path) -> list[ast.stmt]:
-    """Return the statements of a file that refuse something."""
+VALUES = ast.parse((ROOT / "llmlib/checks/values.py").read_text(encoding="utf-8"))
+PRIMITIVES = {node.name for node in VALUES.body if isinstance(node, ast.FunctionDef)} - {"suggest"}
+
+
+def refuses(node: ast.AST) -> bool:
+    """Tell whether a statement or call is there to refuse something."""
+    if isinstance(node, ast.Call):
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+        return name in PRIMITIVES
+    return isinstance(node, (ast.Raise, ast.Assert))
+
+
+def refusals_of(path: Path) -> list[ast.AST]:
+    """Return the statements and calls of a file that refuse something."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return [node for node in ast.walk(tree) if isinstance(node, (ast.Raise, ast.Assert))]
+    return [node for node in ast.walk(tree) if refuses(node)]
 
 
 def run_all() -> set[tuple[str, int]]:
-    """Run every row; return the lines of llmlib that ran, as (file, line)."""
+    """Run every row; return the lines of llmlib that raised, as (file, line)."""
     ran: set[tuple[str, int]] = set()
     package = str(ROOT / "llmlib")
 
     def trace(frame, event, _):
         if not frame.f_code.co_filename.startswith(package):
             return None
-        if event == "line":
+        if event == "exception":
             ran.add((frame.f_code.co_filename, frame.f_lineno))
         return trace
 

@@ -38,7 +38,7 @@ def test_what_is_refused_says_why(row, tmp_path, monkeypatch):
     assert not missing(message, row.says), f"{missing(message, row.says)} is not in: {message}"
 
 
-def test_each_row_has_a_name_of_its_own_and_asks_for_something():
+def test_each_row_has_its_own_name_and_asks_for_something():
     for room, rows in TABLES.items():
         names = [row.id for row in rows]
         assert len(set(names)) == len(names), (

@@ -37,7 +37,7 @@ def bpe_row(name: str, call, says: list, error: type = ValueError) -> Refusal:
 
 
 def load_row(name: str, file: str, content: bytes | str | dict, *says, door="bpe") -> Refusal:
-    """A file that is no byte-level BPE, or no tokenizer at all, through the reader of files."""
+    """A file that is not a byte-level BPE, or not a tokenizer, through the reader of files."""
 
     def call(tmp):
         octets = content if isinstance(content, (str, bytes)) else json.dumps(content)
@@ -335,7 +335,7 @@ REFUSALS = [
             ("a.tiktoken", "\x80\x81"),
             ("a.bpe", "#version\nonly"),
             ("a.bpe", "#version\n€ €\n"),
-            ("a.tiktoken", "what is no table"),
+            ("a.tiktoken", "not a table"),
             ("a.tiktoken", "YQ== x\n"),
         ]
     ),
@@ -375,7 +375,7 @@ REFUSALS = [
     changed_json_row(
         "of unknown merges", {"model": {"merges": ["x y"]}}, "merge 0", "b'x'", "damaged", file=""
     ),
-    # ---- whatever the kind
+    # ---- of every kind
     *(
         load_row(f"{content!r}", "my.json", content, door="any")
         for content in ["", "[]", "{}", b"\xff"]

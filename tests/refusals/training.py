@@ -7,6 +7,7 @@ from unittest import mock
 
 import torch
 from torch import nn
+from toy import Toy
 
 from refusals import api
 from refusals.refusal import Refusal
@@ -90,7 +91,7 @@ def manifest_row(name: str, content: bytes, *says) -> Refusal:
         (saved(tmp) / "checkpoint.json").write_bytes(content)
         api.load_checkpoint(tmp / "run")
 
-    return Refusal(f"checkpoint.json {name}", call, "CheckpointError", ["checkpoint.json", *says])
+    return Refusal(f"checkpoint.json {name}", call, "FileError", ["checkpoint.json", *says])
 
 
 def manifest_without(*path: str):
@@ -117,7 +118,7 @@ def weights_row(name: str, change, *says) -> Refusal:
         file.unlink() if content is None else file.write_bytes(content)
         api.load_checkpoint(tmp / "run")
 
-    return Refusal(f"weights {name}", call, "CheckpointError", ["weights-", *says])
+    return Refusal(f"weights {name}", call, "FileError", ["weights-", *says])
 
 
 def forged_weights(tmp):
@@ -189,6 +190,14 @@ REFUSALS = [
             ((0.9, None), ("second", "[1]"), "None"),
         ]
     ),
+    setting_row("aux_weights", -1, "number", "0", "dict"),
+    setting_row("aux_weights", "all", "number", "0", "dict"),
+    Refusal(
+        "config with a weight that is nan",
+        lambda tmp: api.TrainConfig(max_steps=10, aux_weights={"gate": NAN}),
+        ValueError,
+        ["aux_weights", "'gate'", "nan", "number"],
+    ),
     setting_row("dtype", "float16", "float32", "bfloat16"),
     setting_row("dtype", torch.bfloat16, "float32", "bfloat16"),
     setting_row("optimizer", "sgd", "adamw", "muon"),
@@ -217,7 +226,7 @@ REFUSALS = [
         for what, y, error, says in [
             ("of a list", [[0, 0, 0]], TypeError, ["list", "tensor"]),
             ("of float targets", Y.float(), TypeError, ["torch.float32", "torch.int64"]),
-            ("of a turned target", Y.T, ValueError, ["(3, 2)", "(2, 3)"]),
+            ("of a transposed target", Y.T, ValueError, ["(3, 2)", "(2, 3)"]),
             ("of a target above", Y + 5, ValueError, ["5", "vocabulary", "0", "4", "-100"]),
             ("of a target below", Y - 1, ValueError, ["-1", "vocabulary", "0", "4", "-100"]),
             ("of ignored targets", Y - 100, ValueError, ["6", "targets"]),
@@ -258,7 +267,7 @@ REFUSALS = [
             ["features", "weight", shape, "vocabulary"],
         )
         for what, features, weight, shape in [
-            ("a turned weight", None, torch.zeros(4, 5), "(4, 5)"),
+            ("a transposed weight", None, torch.zeros(4, 5), "(4, 5)"),
             ("a flat weight", None, torch.zeros(4), "(4,)"),
             ("flat features", torch.zeros(4), None, "(4,)"),
             ("narrow features", torch.zeros(2, 3, 2), None, "(2, 3, 2)"),
@@ -352,6 +361,23 @@ REFUSALS = [
         ["2 batches", "5", "same", "batch size"],
     ),
     Refusal(
+        "step of no batches",
+        lambda tmp: api.trainer().take_step([]),
+        ValueError,
+        ["no batch", "one"],
+    ),
+    *(
+        Refusal(
+            f"loss without a weight among {[*weights]}",
+            lambda tmp, weights=weights: api.trainer(Toy(), aux_weights=weights).take_step(
+                [api.batch()]
+            ),
+            ValueError,
+            ["'gate'", "aux_weights", given, "weight"],
+        )
+        for weights, given in [({}, "none"), ({"other": 1.0}, "other")]
+    ),
+    Refusal(
         "training that diverges",
         diverges,
         FloatingPointError,
@@ -407,7 +433,7 @@ REFUSALS = [
     ),
     manifest_row("of bytes", b"\x80\x02}q\x00.", "damaged", "JSON"),
     manifest_row("of half a text", b'{"format": ', "damaged", "JSON"),
-    manifest_row("of a list", b"[]", "llmlib"),
+    manifest_row("of a list", b"[]", "JSON object", "{"),
     manifest_row("of another program", b'{"format": "pt"}', "llmlib checkpoint"),
     manifest_row(
         "of the future", b'{"format": "llmlib checkpoint", "version": 99}', "99", "1", "version"
@@ -419,7 +445,7 @@ REFUSALS = [
         Refusal(
             f"checkpoint.json with 3 as {' '.join(path)}",
             manifest_without(*path),
-            "CheckpointError",
+            "FileError",
             ["checkpoint.json", "damaged", "missing"],
         )
         for path in [
@@ -432,14 +458,14 @@ REFUSALS = [
     weights_row("missing", lambda content: None, "missing", "checkpoint.json"),
     weights_row("cut", lambda content: content[:-1], "damaged", "bytes"),
     weights_row("changed", lambda content: content[:-1] + b"!", "damaged", "content"),
-    Refusal("weights forged", forged_weights, "CheckpointError", ["weights-", "safetensors"]),
+    Refusal("weights forged", forged_weights, "FileError", ["weights-", "safetensors"]),
     *(
         Refusal(
             f"checkpoint into a model of {name}={here}",
             lambda tmp, name=name, here=here: api.load_checkpoint(
                 saved(tmp), api.gpt(**{name: here})
             ),
-            "CheckpointError",
+            "FileError",
             [name, repr(there), repr(here), "model_config"],
         )
         for name, there, here in [
@@ -452,13 +478,13 @@ REFUSALS = [
     Refusal(
         "checkpoint into another kind of model",
         lambda tmp: api.load_checkpoint(saved(tmp, nn.Linear(3, 4)), nn.Linear(3, 5)),
-        "CheckpointError",
+        "FileError",
         ["'bias'", "(4,)", "(5,)"],
     ),
     Refusal(
         "checkpoint into a model without its names",
         lambda tmp: api.load_checkpoint(saved(tmp, nn.Linear(3, 4)), nn.Linear(3, 4, bias=False)),
-        "CheckpointError",
+        "FileError",
         ["'bias'", "(4,)", "nothing"],
     ),
     *(

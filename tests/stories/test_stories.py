@@ -88,7 +88,7 @@ def test_the_statistical_shape_of_the_world_is_what_later_notebooks_rely_on(told
 
 
 def test_counts_and_pronouns_of_told_stories_are_true(told):
-    """An oracle of its own: regular expressions that know nothing of the grammar."""
+    """An independent oracle: regular expressions that know nothing of the grammar."""
     n_counted = 0
     for story in told[:2000]:
         he = "He" if story.facts["name"] in MALE else "She"
@@ -343,7 +343,7 @@ def test_a_word_replaced_by_one_of_its_class_is_found_unless_the_story_says_it_o
     assert found > 0.8 * n
 
 
-# ---- any text whatever
+# ---- any text at all
 
 
 VOCABULARY = sorted({token for text in (CROWN, COINS) for token in split_words(text)})
@@ -468,7 +468,7 @@ def test_brackets_may_be_nested_and_alternatives_empty():
         (
             "story:\n - a",
             "hat\n poor: cap",
-            "words, class 'hat': no trait 'poor': there are no traits",
+            "words, class 'hat': no trait 'poor': there are none",
         ),
         ("story:\n - a", "hat\n any: cap, cap", "words, class 'hat': 'cap' is listed twice"),
         ("story:\n - a", "hat\n any: cap/caps", r"'cap/caps' should have 1 form\(s\)"),

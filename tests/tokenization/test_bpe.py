@@ -205,7 +205,7 @@ def test_an_endless_word_is_learned_from_in_seconds():
         ({"special_tokens": [END, END]}, "named twice"),
     ],
 )
-def test_training_refuses_what_can_not_be(change, words):
+def test_training_refuses_what_cannot_be(change, words):
     arguments = {"texts": "some text", "vocab_size": 300} | change
     with pytest.raises(ValueError, match=regex.escape(words)):
         BPETokenizer.train(**arguments)
@@ -342,12 +342,12 @@ def test_half_a_character_is_refused_with_the_cure(small, text):
     with pytest.raises(ValueError, match="lone surrogate") as error:
         small.encode(text)
     assert "surrogatepass" in str(error.value)
-    mended = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    assert small.decode(small.encode(mended)) == mended
+    repaired = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert small.decode(small.encode(repaired)) == repaired
 
 
 @pytest.mark.parametrize("text", [b"ab", None, 5, ["ab"]])
-def test_what_is_no_text_is_refused(small, text):
+def test_what_is_not_text_is_refused(small, text):
     with pytest.raises(TypeError, match="takes a string"):
         small.encode(text)
 
@@ -357,7 +357,7 @@ def test_nul_and_control_characters_come_back(small):
     assert small.decode(small.encode(text), errors="strict") == text
 
 
-def test_a_pattern_of_ones_own_must_make_up_the_text(small):
+def test_a_custom_pattern_must_make_up_the_text(small):
     own = BPETokenizer(small.merges, pattern=r"\w+|\s")
     assert own.decode(own.encode("a bc")) == "a bc"
     with pytest.raises(ValueError, match="skips a part"):
@@ -373,7 +373,7 @@ def test_a_pattern_of_ones_own_must_make_up_the_text(small):
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_blocks_are_cut_where_any_text_would_be_split(pattern, texts, size):
     split, text = splitter(pattern), "".join(texts)
-    cut = list(blocks(texts, ["a b", "<|x|>"], size))
+    cut = list(blocks(texts, ["a b", "<|x|>"], size=size))
     assert "".join(cut) == text
     assert [piece for block in cut for piece in split(block)] == split(text)
     assert sum(block.count("a b") for block in cut) == text.count("a b")
@@ -385,7 +385,7 @@ def test_no_special_token_is_cut_in_two(gpt4_style, parts, size):
     tokenizer, _ = gpt4_style
     text = " ".join("".join(part) for part in parts)
     slices = [text[i : i + size] for i in range(0, len(text), size)]
-    cut = list(blocks(slices, tokenizer.special_tokens, size))
+    cut = list(blocks(slices, tokenizer.special_tokens, size=size))
     whole = tokenizer.encode(text, allowed_special="all")
     assert [i for block in cut for i in tokenizer.encode(block, allowed_special="all")] == whole
 
@@ -418,7 +418,7 @@ def test_a_stream_is_encoded_in_constant_memory(gpt2):
 
 
 def test_chinese_lines_without_spaces_are_streamed_too():
-    cut = list(blocks(["狐狸很聰明\n"] * 100, [], 50))
+    cut = list(blocks(["狐狸很聰明\n"] * 100, [], size=50))
     assert len(cut) > 5 and "".join(cut) == "狐狸很聰明\n" * 100
 
 
@@ -653,7 +653,7 @@ def test_whether_tokens_are_taken_whole_is_saved(tmp_path, small, whole):
     assert content["model"]["ignore_merges"] is whole
 
 
-def test_a_token_that_earlier_ones_cannot_make_is_no_bpe():
+def test_a_token_that_earlier_ones_cannot_make_is_not_bpe():
     ranks = {bytes([byte]): byte for byte in range(256)}
     with pytest.raises(ValueError, match="no merges of earlier tokens lead to the token b'abc'"):
         formats.merges_of(ranks | {b"abc": 256, b"ab": 257})
@@ -681,7 +681,7 @@ def test_a_special_token_that_looks_like_a_token_cannot_be_written(tmp_path):
         tokenizer.save(tmp_path / "a.json")
 
 
-def test_ids_that_are_no_ranks_cannot_be_written_for_tiktoken(tmp_path):
+def test_ids_that_are_not_ranks_cannot_be_written_for_tiktoken(tmp_path):
     ids = {bytes([byte]): i for i, byte in enumerate(BYTE_ORDER)} | {b"ab": 257, b"cd": 256}
     tokenizer = BPETokenizer([(b"a", b"b"), (b"c", b"d")], vocabulary=ids)
     with pytest.raises(ValueError, match="order of the merges"):

@@ -224,7 +224,7 @@ def test_tiktoken_writes_what_our_bpe_writes(tmp_path, form, pattern):
         ("a.bpe", "version https://git-lfs.github.com/spec/v1\n", "It is a Git LFS pointer"),
     ],
 )
-def test_a_file_that_is_no_tokenizer_is_refused_with_the_reason(tmp_path, name, content, words):
+def test_a_file_that_is_not_a_tokenizer_is_refused_with_the_reason(tmp_path, name, content, words):
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(FileError) as caught:
         load_tokenizer(tmp_path / name)

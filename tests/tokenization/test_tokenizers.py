@@ -114,7 +114,7 @@ def test_a_text_that_merely_looks_special_is_not():
     assert split_special("a.b", ["."], (), disallowed_special=()) == [("a.b", False)]
     assert split_special("axb", ["."], "all") == [("axb", False)]
     assert split_special("", ["."], "all") == []
-    # a word that somebody allowed, but that is no special token, stays text
+    # a word that was allowed but is not a special token stays text
     assert split_special("a word", ["."], {"word"}) == [("a word", False)]
 
 
@@ -170,7 +170,7 @@ def test_saved_and_loaded_it_is_the_same(kind, tmp_path):
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "3", '{"tokenizer": "WordTokenizer"}', '{"tokens": ["a"]}', "null"]
 )
-def test_a_file_that_is_no_vocabulary_is_refused(content, tmp_path):
+def test_a_file_that_is_not_a_vocabulary_is_refused(content, tmp_path):
     path = tmp_path / "vocabulary.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=r"not a vocabulary that WordTokenizer\.save"):
@@ -212,7 +212,7 @@ def test_encoder_json_follows_from_vocab_bpe():
 
 
 def test_gpt2_works_with_no_network_and_leaves_the_users_cache_alone(tmp_path):
-    """In a process of its own, in which any connection fails."""
+    """In a separate process, in which any connection fails."""
     program = """
 import os, socket
 def refuse(*_, **__): raise OSError("no network here")

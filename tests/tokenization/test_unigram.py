@@ -132,7 +132,7 @@ def test_the_likelihood_rises_at_every_round_of_em(text):
     assert history[-1][0] == 600
 
 
-def test_a_round_of_em_makes_expected_counts_to_probabilities():
+def test_a_round_of_em_turns_expected_counts_into_probabilities():
     words = {"aab": 3, "ab": 2, "bb": 1}
     seeds = unigram.seed_pieces(words, 10)
     start = {piece: n / sum(seeds.values()) for piece, n in seeds.items()}
@@ -166,7 +166,7 @@ def test_losing_a_piece_costs_what_its_best_other_cut_costs():
     assert loss[4] == pytest.approx(7 * (math.log(0.2) - math.log(0.3 * 0.1)))
 
 
-def test_pruned_edges_are_those_of_a_lattice_made_anew(text):
+def test_pruned_edges_are_those_of_a_lattice_rebuilt(text):
     words = list(Counter(unigram.WORD.findall(text[:5000])))
     pieces = list(unigram.seed_pieces(Counter(words), 300))
     kept = np.array([len(piece) == 1 or n % 3 > 0 for n, piece in enumerate(pieces)])
@@ -244,7 +244,7 @@ def test_special_tokens_in_a_text_are_refused_allowed_or_escaped(tokenizer):
     assert end not in tokenizer.encode(END_OF_TEXT, disallowed_special=())
 
 
-def test_bytes_that_are_no_character_are_shown_as_such(tokenizer):
+def test_bytes_that_are_not_a_character_are_shown_as_such(tokenizer):
     assert tokenizer.decode([0xE2, 0x82]) == "\ufffd"
     assert tokenizer.decode(list("€".encode())) == "€"
 

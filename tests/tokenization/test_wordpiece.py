@@ -73,7 +73,7 @@ def test_each_merge_is_the_one_that_raises_the_likelihood_most(seed):
             if pair[0] != pair[1] and not collides(words, *pair)
         }
         assert table.count[row] > 0
-        pair = (table.symbols[table.left[row]], table.symbols[table.right[row]])
+        pair = (list(table.ids)[table.left[row]], list(table.ids)[table.right[row]])
         gain = wordpiece.gains(
             table.symbol_counts, table.left[[row]], table.right[[row]], table.count[[row]]
         )[0]
@@ -82,7 +82,8 @@ def test_each_merge_is_the_one_that_raises_the_likelihood_most(seed):
         assert all(gain >= other - 1e-9 for other in exact.values())
         table.merge(row)
         words = joined(words, *pair)
-        assert [[table.symbols[s] for s in word] for word in table.words] == [w for w, _ in words]
+        symbols = list(table.ids)
+        assert [[symbols[ord(s)] for s in word] for word in table.words] == [w for w, _ in words]
 
 
 def collides(words, a, b):
@@ -98,7 +99,7 @@ def test_counts_stay_those_of_the_words():
     symbols, pairs = Counter(), Counter()
     for word, weight in zip(table.words, table.weights):
         for symbol in word:
-            symbols[symbol] += weight
+            symbols[ord(symbol)] += weight
         for pair in zip(word, word[1:]):
             pairs[pair] += weight
     assert {n: c for n, c in enumerate(table.symbol_counts) if c} == symbols

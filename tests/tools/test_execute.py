@@ -30,7 +30,7 @@ def run(path, capsys):
 
 @pytest.mark.slow
 def test_outputs_are_stored_clean_and_a_second_run_changes_nothing(tmp_path, monkeypatch):
-    # A kernel of the user's own, named like ours, that cannot even start.
+    # The user's own kernel, named like ours, that cannot even start.
     spec = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True)
     spec.write_text(json.dumps({"argv": ["/bin/false"], "display_name": "x", "language": "python"}))

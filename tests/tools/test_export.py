@@ -106,6 +106,16 @@ def test_type_checking_and_optional_imports_stay_where_they_are(checkout):
     assert "try:\n    import fast as impl\nexcept ImportError:\n    impl = None\n" in text
 
 
+def test_directives_within_strings_are_text(checkout):
+    text = module(
+        checkout,
+        DEFAULT,
+        'print("""\n#| export\n""")',
+        '#| export\nHELP = """\n#|exports\n%magic\n"""',
+    )
+    assert 'HELP = """\n#|exports\n%magic\n"""' in text
+
+
 def test_two_notebooks_and_a_named_module_share_what_they_import(checkout):
     write(checkout, "01_a.ipynb", DEFAULT, "#| export\nimport math", "#| export\nA = math.e")
     write(checkout, "02_b.ipynb", "#| export one\nimport math\nB = math.pi", "#| export two\nC = 1")
@@ -427,6 +437,7 @@ MISTAKES = {
     "misspelt_under_a_magic": (["%%time\n#|export\nit's"], "cell [2]", "`#|export`"),
     "no_module_name": (["#| export a-b\nA = 1"], "cell [2]", "a-b", "ROOM.NAME"),
     "an_empty_room": (["#| export model..gpt\nA = 1"], "cell [2]", "model..gpt", "ROOM.NAME"),
+    "a_keyword": (["#| export class\nA = 1"], "cell [2]", "llmlib/class", "keyword"),
     "a_path": (["#| export ../evil\nA = 1"], "cell [2]", "../evil", "ROOM.NAME"),
     "syntax_error": (["B = 1", "#| export\n\ndef f(:"], "cell [3]", "def f(:", "plain", "line 3"),
     "line_magic": (["#| export\n%matplotlib inline\nA = 1"], "cell [2]", "%matplotlib", "plain"),
@@ -494,6 +505,9 @@ MISTAKES = {
     "another_directive": (["#| method A\nx = 1"], "cell [2]", "`#| method A`", "`#| export`"),
     "second_default": (["#| default_exp two"], "cell [2]", "second time", "one"),
     "late_docstring": (["#| export\nA = 1", "#| export\n'Late.'"], "cell [3]", "docstring of one"),
+    "shared_line": (
+        ["#| export\nimport math; A = math.e"], "cell [2]", "`import math; A", "separate lines",
+    ),
     "variable_of_the_notebook": (
         ["alpha = 3", "#| export\ndef f():\n    return alpha"],
         "cell [3]", "def f", "alpha", "neither defined", 'cell [2] "alpha = 3"', "not exported",
@@ -551,7 +565,7 @@ def test_no_module_written_by_hand_is_overwritten(checkout, capsys, name):
 
 
 @pytest.mark.parametrize("text", ["", "<<<<<<< HEAD\n{}", "[]", '{"a": 1}', "\udcff"])
-def test_a_file_that_is_no_notebook_is_named(checkout, capsys, text):
+def test_a_file_that_is_not_a_notebook_is_named(checkout, capsys, text):
     (checkout / "notebooks" / "02_b.ipynb").write_bytes(text.encode(errors="surrogateescape"))
     assert run(checkout) == 1
     assert "notebooks/02_b.ipynb is not a notebook" in capsys.readouterr().err

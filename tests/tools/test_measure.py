@@ -119,7 +119,7 @@ def test_a_guard_is_counted_from_its_test_to_its_raise(source, lines):
         "try:\n    f()\nexcept A:\n    pass\n",
     ],
 )
-def test_other_raises_and_handlers_are_no_guards(source):
+def test_other_raises_and_handlers_are_not_guards(source):
     assert guards(source) == 0
 
 

@@ -1,4 +1,4 @@
-"""Any model of the protocol goes through trainer and evaluation: the toy has all that may come."""
+"""Trainer and evaluation take any model of the protocol; the toy has all that one may have."""
 
 import copy
 import random
@@ -68,7 +68,7 @@ def test_a_head_in_chunks_gives_the_loss_and_gradients_of_all_logits_at_once(chu
 
 
 def test_next_token_loss_calls_the_head_chunk_by_chunk(monkeypatch):
-    """With room for only a few positions at a time, the whole logits never exist."""
+    """When memory allows only a few positions at a time, the whole logits never exist."""
     monkeypatch.setattr(loss_module, "positions_at_a_time", lambda vocab_size, itemsize: 4)
     batch = pack(DOCUMENTS[:5], 30)
 
@@ -161,11 +161,11 @@ def test_documents_in_one_row_without_segments_are_another_thing():
     assert (packed - mixed).abs() > 0.01
 
 
-def test_padding_has_no_targets_whatever_stands_there():
+def test_padding_has_no_targets_no_matter_what_stands_there():
     inputs, targets, segments = pack(DOCUMENTS[:3], 32)
-    filled = torch.where(segments < 0, 5, targets)
-    assert torch.equal(split_batch((inputs, filled, segments))[1], targets)
-    a, b = evaluate(Toy(), [(inputs, filled, segments)]), evaluate(Toy(), rows(DOCUMENTS[:3]))
+    padded = torch.where(segments < 0, 5, targets)
+    assert torch.equal(split_batch((inputs, padded, segments))[1], targets)
+    a, b = evaluate(Toy(), [(inputs, padded, segments)]), evaluate(Toy(), rows(DOCUMENTS[:3]))
     assert a.n_tokens == b.n_tokens and a.loss == pytest.approx(b.loss, abs=1e-5)
 
 
@@ -192,7 +192,7 @@ def test_a_plain_function_is_given_the_segments_of_a_batch_that_has_them():
     assert seen[0] is None and torch.equal(seen[1], batch[2])
 
 
-def test_batches_that_are_none_are_refused():
+def test_what_is_not_a_batch_is_refused():
     for wrong in (torch.zeros(2, 3), [torch.zeros(2)], (1, 2), "ab"):
         with pytest.raises(TypeError, match=r"pairs \(inputs, targets\) of tensors"):
             split_batch(wrong)

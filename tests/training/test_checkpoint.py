@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from llmlib.checks import CheckpointError
+from llmlib.checks import FileError
 from llmlib.data.batches import create_document_loader
 from llmlib.files import sha256
 from llmlib.model.config import GPTConfig
@@ -113,7 +113,7 @@ def test_a_run_stopped_at_any_step_and_resumed_equals_the_uninterrupted_one(
 
     for stop in range(1, 12):
         resumed, again = new_trainer(seed=50 + stop), make_loader(seed=50 + stop)
-        torch.rand(stop)  # whatever else happened in between
+        torch.rand(stop)  # no matter what else happened in between
         resumed.load_state_dict(load_checkpoint(tmp_path / str(stop), resumed.model).training)
         for report in resumed.run(again):
             same = (report.loss, report.learning_rate, report.grad_norm, report.n_tokens)
@@ -161,7 +161,7 @@ def test_weights_alone_are_a_checkpoint_too(tmp_path):
 def test_a_model_of_another_kind_needs_no_config(tmp_path):
     save_checkpoint(tmp_path, nn.Linear(3, 4))
     assert load_checkpoint(tmp_path, nn.Linear(3, 4)).model_config is None
-    with pytest.raises(CheckpointError, match=r"'bias' it has \(4,\), the model \(5,\)"):
+    with pytest.raises(FileError, match=r"'bias' it has \(4,\), the model \(5,\)"):
         load_checkpoint(tmp_path, nn.Linear(3, 5))
 
 
@@ -203,7 +203,7 @@ def test_a_damaged_file_is_named_and_nothing_is_loaded(saved, name, damage):
         size = {"truncated": len(content) // 2, "empty": 0}.get(damage, len(content))
         path.write_bytes(content[:size] + b"x" * (damage == "longer"))
     model = make_model(seed=1)
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(FileError) as error:
         load_checkpoint(saved, model)
     assert path.name in str(error.value)
     if damage in ("truncated", "empty", "longer"):
@@ -217,7 +217,7 @@ def test_a_damaged_file_is_named_and_nothing_is_loaded(saved, name, damage):
         (b"", "it is not JSON"),
         (b"{", "it is not JSON"),
         (b"\xff\xfe", "it is not JSON"),
-        (b"[]", "was not written by llmlib"),
+        (b"[]", "it is not a JSON object"),
         (b'{"model": "GPT"}', "was not written by llmlib"),
         (b'{"format": "llmlib checkpoint", "version": 99}', "version 99, this llmlib reads 1"),
         (b'{"format": "llmlib checkpoint", "version": 1}', "something is missing"),
@@ -226,18 +226,18 @@ def test_a_damaged_file_is_named_and_nothing_is_loaded(saved, name, damage):
 )
 def test_a_damaged_or_foreign_manifest_is_refused(saved, content, message):
     (saved / "checkpoint.json").write_bytes(content)
-    with pytest.raises(CheckpointError, match=message) as error:
+    with pytest.raises(FileError, match=message) as error:
         load_checkpoint(saved)
     assert "checkpoint.json" in str(error.value)
 
 
-def test_a_file_that_is_no_safetensors_is_refused_even_with_the_right_hash(saved):
+def test_a_file_that_is_not_safetensors_is_refused_even_with_the_right_hash(saved):
     path = next(saved.glob("weights-*"))
     path.write_bytes(b"not a table of tensors")
     manifest = json.loads((saved / "checkpoint.json").read_text())
     manifest["files"]["weights"] |= {"size": 22, "sha256": sha256(path)}
     (saved / "checkpoint.json").write_text(json.dumps(manifest))
-    with pytest.raises(CheckpointError, match="is not a safetensors file"):
+    with pytest.raises(FileError, match="is not a safetensors file"):
         load_checkpoint(saved)
 
 
@@ -247,7 +247,7 @@ def test_a_manifest_cannot_point_outside_its_folder(saved):
     os.replace(saved / manifest["files"]["weights"]["name"], outside)
     manifest["files"]["weights"]["name"] = "../outside.safetensors"
     (saved / "checkpoint.json").write_text(json.dumps(manifest))
-    with pytest.raises(CheckpointError, match="missing"):
+    with pytest.raises(FileError, match="missing"):
         load_checkpoint(saved)
 
 
@@ -258,14 +258,14 @@ def test_a_model_that_does_not_fit_is_refused_by_name(saved):
         ({"n_heads": 4}, "n_heads=2"),  # the same shapes, and another model
         ({"tie_weights": False}, "tie_weights=True"),
     ]:
-        with pytest.raises(CheckpointError, match=message):
+        with pytest.raises(FileError, match=message):
             load_checkpoint(saved, make_model(**changes))
-    with pytest.raises(CheckpointError, match="does not fit the model"):
+    with pytest.raises(FileError, match="does not fit the model"):
         load_checkpoint(saved, nn.Linear(2, 2))
     load_checkpoint(saved, make_model(drop_rate=0.5))  # dropout has no weights
 
 
-def test_notes_that_json_cannot_say_are_refused_before_anything_is_written(saved):
+def test_notes_that_json_cannot_hold_are_refused_before_anything_is_written(saved):
     before, files = read_manifest(saved), sorted(saved.iterdir())
 
     @dataclass

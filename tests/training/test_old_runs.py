@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from llmlib.__main__ import main
-from llmlib.cli.callbacks import Look
+from llmlib.cli.callbacks import Recorder
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.training.checkpoint import load_checkpoint
@@ -51,14 +51,14 @@ def test_an_old_checkpoint_gives_its_model_settings_and_state():
 
 
 def test_an_old_run_is_resumed_as_its_own_version_resumed_it(run, monkeypatch):
-    begin = Look.__init__
+    begin = Recorder.__init__
 
     def begin_as_before(self, *arguments):
         """The old version drew a number here, so that the dropout after a resume was another."""
         begin(self, *arguments)
         torch.empty((), dtype=torch.int64).random_()
 
-    monkeypatch.setattr(Look, "__init__", begin_as_before)
+    monkeypatch.setattr(Recorder, "__init__", begin_as_before)
     assert main(["train", "--resume", str(run), "--max-steps", "24", "--device", "cpu"]) == 0
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 25))

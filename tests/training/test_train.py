@@ -116,7 +116,7 @@ def test_the_schedule_at_its_corners():
     assert learning_rate_at(2, TrainConfig(3, 1.0, 0.0, warmup_steps=9)) == pytest.approx(1 / 3)
     constant = TrainConfig(50, 1.0, 1.0, warmup_steps=0)
     assert {learning_rate_at(step, constant) for step in range(50)} == {1.0}
-    with pytest.raises(ValueError, match="no step -1"):
+    with pytest.raises(ValueError, match="step is -1: it must be an int of at least 0"):
         learning_rate_at(-1, config)
 
 
@@ -234,7 +234,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(optimizer, accumulation_steps)
                 break
         resumed = make_model(seed=5, drop_rate=0.2)
         resumed.load_state_dict(weights)
-        torch.rand(7)  # whatever happened in between
+        torch.rand(7)  # no matter what happened in between
         trainer = Trainer(resumed, config)
         trainer.load_state_dict(state)
         assert [report.loss for report in trainer.run(make_loader(seed=9))] == losses[stop:]
@@ -243,7 +243,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(optimizer, accumulation_steps)
 
 @pytest.mark.parametrize("generator", [True, False])
 @pytest.mark.parametrize("kind", ["windows", "documents"])
-def test_the_order_comes_back_from_a_generator_of_its_own_or_the_global_one(kind, generator):
+def test_the_order_comes_back_from_a_given_generator_or_the_global_one(kind, generator):
     def make(seed):
         own = torch.Generator().manual_seed(seed) if generator else None
         if kind == "windows":
@@ -392,7 +392,7 @@ def test_loaders_that_do_not_fit_are_refused():
         assert equal(model, make_model())
 
 
-def test_what_is_no_model_or_no_config_is_refused():
+def test_what_is_not_a_model_or_not_a_config_is_refused():
     with pytest.raises(TypeError, match="model must be a Module, not function"):
         Trainer(lambda ids: ids, TrainConfig(1))
     with pytest.raises(TypeError, match="config must be a TrainConfig, not dict"):
