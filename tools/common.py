@@ -1,22 +1,46 @@
-"""What the tools share: which notebooks there are, how a cell is named, how ruff is run."""
+"""What the tools share: which notebooks there are, how a cell is named, how a tool ends."""
 
+import argparse
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
-EXPORTED = re.compile(
-    r"# From notebooks/[^:]+:(\n#)? edit"
-)  # how a module starts that export wrote
+EXPORTED = re.compile(r"# From notebooks/[^:]+:\s(# )?edit")  # the start of an exported module
 
 
 class NotebookError(Exception):
     """Something in a notebook that its writer has to change; the text names the file and cell."""
+
+
+def command_line(main: Callable[..., int]) -> Callable[..., int]:
+    """Let a tool end with a message and a status: 1 for a NotebookError, 130 for Ctrl-C."""
+
+    @wraps(main)
+    def run(*arguments, **options) -> int:
+        try:
+            return main(*arguments, **options)
+        except NotebookError as error:
+            print(error, file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("\nstopped; the notebook that was running is unchanged", file=sys.stderr)
+            return 130
+
+    return run
+
+
+def ask_for_notebooks(purpose: str, arguments: list[str] | None, folders: list[Path]) -> list[Path]:
+    """Read a command line that names notebooks and nothing else. Raises as `choose_notebooks`."""
+    parser = argparse.ArgumentParser(description=purpose)
+    parser.add_argument("notebook", nargs="*", help="a number such as 03, or a path (default: all)")
+    return choose_notebooks(parser.parse_args(arguments).notebook, folders)
 
 
 def find_notebooks(folder: Path) -> list[Path]:
@@ -58,10 +82,17 @@ def read_notebook(path: Path) -> NotebookNode:
         ) from None
 
 
-def code_cells(notebook: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:
-    """Yield each code cell that is not empty, with the number that Jupyter shows, [1], [2], ..."""
-    cells = (cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip())
-    return enumerate(cells, 1)
+def code_cells(notebook: NotebookNode) -> list[tuple[int, NotebookNode]]:
+    """Return the code cells that are not empty, each with the number that Jupyter shows: 1, ..."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    return list(enumerate(cells, 1))
+
+
+def clear_outputs(notebook: NotebookNode) -> None:
+    """Take the outputs and counts away: what is there afterwards was made by a run."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
 
 
 def name_cell(path: Path, number: int, source: str) -> str:

@@ -19,6 +19,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +32,6 @@ CHECK = re.compile(r"(llmlib\.)?checks\.")
 Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 Scope = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 Row = dict[str, Any]  # the counts of a module or a notebook, or the sums of several
-
-
-def join_strings(source: str) -> Iterator[tokenize.TokenInfo]:
-    """Yield the tokens, with each f-string as one: from Python 3.12 on they come in parts."""
-    parts: list[tokenize.TokenInfo] = []
-    depth = 0
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        kind = tokenize.tok_name[token.type]
-        depth += kind.endswith("STRING_START") - kind.endswith("STRING_END")
-        parts.append(token)
-        if depth == 0:
-            yield token if len(parts) == 1 else parts[0]._replace(end=token.end)
-            parts = []
 
 
 def span(node: ast.stmt | ast.ExceptHandler) -> range:
@@ -83,16 +71,19 @@ def count_module(name: str, source: str) -> Row:
     tree = ast.parse(source)
     documented = [node for node in ast.walk(tree) if isinstance(node, (*Scope, ast.Module))]
     texts = [span(node.body[0]) for node in documented if ast.get_docstring(node) is not None]
-    docstrings, code, comments, tokens = {row for rows in texts for row in rows}, set(), set(), 0
-    for token in join_strings(source):
-        lines = range(token.start[0], token.end[0] + 1)
+    docstrings, code, comments = set(chain(*texts)), set(), set()
+    tokens = depth = 0
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        lines, kind = range(token.start[0], token.end[0] + 1), tokenize.tok_name[token.type]
         if token.type == tokenize.COMMENT:
             comments.update(lines)
         elif token.type == tokenize.STRING and lines[0] in docstrings:
             pass  # counted by its lines, blank ones included
         elif token.type not in LAYOUT:
             code.update(lines)
-            tokens += 1
+            tokens += not depth
+        # from Python 3.12 on, an f-string comes in parts: only its start is counted
+        depth += kind.endswith("STRING_START") - kind.endswith("STRING_END")
     functions = find_functions(tree, name.removesuffix(".py").replace("/", "."))
     sizes = [(len(code.intersection(lines)), function, len(lines)) for function, lines in functions]
     return {

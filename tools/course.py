@@ -9,13 +9,12 @@ HTML needs no network for text, code and pictures; it fetches MathJax and Mermai
 and diagrams, and shows their source where it cannot.
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
 
 import nbformat
-from common import ROOT, NotebookError, choose_notebooks, code_cells, read_notebook
+from common import ROOT, ask_for_notebooks, code_cells, command_line, read_notebook
 from execute import run_cells
 from nbconvert import HTMLExporter
 
@@ -24,14 +23,11 @@ from llmlib.files import write_text
 
 def run(path: Path, build: Path, width: int) -> str:
     """Run a notebook, write what came of it to `build`, print a row; return what failed, or ""."""
-    notebook, error, done = read_notebook(path), "", []
+    notebook = read_notebook(path)
     print(f"{path.stem:<{width}}", end="", flush=True)
     start = time.monotonic()
-    try:
-        run_cells(notebook, path, done.append)
-    except NotebookError as failure:
-        error = str(failure)
-    cells = f"{len(done)}/{sum(1 for _ in code_cells(notebook))}"
+    done, error = run_cells(notebook, path)
+    cells = f"{done}/{len(code_cells(notebook))}"
     print(f"  {cells:>7}  {time.monotonic() - start:7.1f}  {'FAILED' if error else 'ok'}")
     write_text(build / path.name, nbformat.writes(notebook) + "\n")
     exporter = HTMLExporter(require_js_url="")  # no widgets: no require.js
@@ -40,24 +36,16 @@ def run(path: Path, build: Path, width: int) -> str:
     return error
 
 
+@command_line
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(description="Run the notebooks of the course into build/.")
-    parser.add_argument("notebook", nargs="*", help="a number such as 03 (default: all)")
-    options = parser.parse_args(arguments)
+    purpose = "Run the notebooks of the course into build/."
+    chosen = ask_for_notebooks(purpose, arguments, [root / "notebooks"])
     build = root / "build" / "course"
     build.mkdir(parents=True, exist_ok=True)
-    try:
-        chosen = choose_notebooks(options.notebook, [root / "notebooks"])
-        width = max(len(path.stem) for path in chosen)
-        print(f"{'notebook':<{width}}  {'cells':>7}  {'seconds':>7}  result")
-        errors = [error for path in chosen if (error := run(path, build, width))]
-    except NotebookError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
+    width = max(len(path.stem) for path in chosen)
+    print(f"{'notebook':<{width}}  {'cells':>7}  {'seconds':>7}  result")
+    errors = [error for path in chosen if (error := run(path, build, width))]
     print("\nRead in a browser:", *(build / f"{path.stem}.html" for path in chosen), sep="\n  ")
     for error in errors:
         print(f"\nFAILED {error}", file=sys.stderr)

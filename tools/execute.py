@@ -9,7 +9,6 @@ cell succeeds. Stored outputs carry no timestamps, no local paths and no warning
 them when the tests run.
 """
 
-import argparse
 import base64
 import json
 import os
@@ -17,15 +16,16 @@ import re
 import struct
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 from common import (
     ROOT,
     NotebookError,
-    choose_notebooks,
+    ask_for_notebooks,
+    clear_outputs,
     code_cells,
+    command_line,
     name_cell,
     read_notebook,
     short,
@@ -60,14 +60,13 @@ class ThisInterpreter(AsyncKernelManager):
         return KernelSpec(argv=make_ipkernel_cmd(), display_name="Python 3", language="python")
 
 
-def run_cells(
-    notebook: NotebookNode, path: Path, done: Callable[[int], None] | None = None
-) -> None:
+def run_cells(notebook: NotebookNode, path: Path) -> tuple[int, str]:
     """Run a notebook's cells in a new kernel, and store their outputs in `notebook`.
 
-    path: where the notebook lies; the kernel works in that folder. done: called with the number of
-    each cell that succeeded. Raises NotebookError, which names the cell, at the first that fails.
+    path: where the notebook lies; the kernel works in that folder. Returns how many cells
+    succeeded, and which one failed and why, or "" if none did.
     """
+    clear_outputs(notebook)
     client = NotebookClient(
         notebook,
         kernel_manager_class=ThisInterpreter,
@@ -77,25 +76,20 @@ def run_cells(
         coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
     )
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    index_of = {id(cell): index for index, cell in enumerate(notebook.cells)}
     with client.setup_kernel(env={**os.environ, **KERNEL_ENVIRONMENT}):
-        for number, cell in code_cells(notebook):
+        for index, cell in enumerate(notebook.cells):
             try:
-                client.execute_cell(cell, index_of[id(cell)])
+                client.execute_cell(cell, index)  # which passes over text
+                continue
             except CellExecutionError as error:
                 reason = strip_colors(f"{error.ename}: {error.evalue}")
             except CellTimeoutError:
                 reason = f"it ran for more than {TIMEOUT} seconds"
             except DeadKernelError:
                 reason = "the kernel died; perhaps the memory was used up"
-            else:
-                if done:
-                    done(number)
-                continue
-            raise NotebookError(f"{name_cell(path, number, cell.source)}: {reason}")
+            number = client.code_cells_executed
+            return number - 1, f"{name_cell(path, number, cell.source)}: {reason}"
+    return client.code_cells_executed, ""
 
 
 def normalise(notebook: NotebookNode, path: Path) -> None:
@@ -122,22 +116,19 @@ def normalise(notebook: NotebookNode, path: Path) -> None:
 def refuse_unfit(output: NotebookNode, label: str) -> None:
     """Raise NotebookError for an output that writes to stderr or shows a path of this machine."""
     if output.get("name") == "stderr":
-        raise NotebookError(
-            f"{label}: it writes to stderr: {strip_colors(output.text).strip()[:300]}"
-        )
-    data = {kind: value for kind, value in output.items() if kind != "data"}
-    data |= {k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}
-    text = json.dumps(data, ensure_ascii=False)
-    for folder in local_folders():
-        if found := re.search(re.escape(folder) + r"(?![\w.-])[^\s\"'<>\\]*", text):
-            raise NotebookError(f"{label}: its output holds a path of this machine: {found[0]}")
+        said = strip_colors(output.text).strip()[:300]
+        raise NotebookError(f"{label}: it writes to stderr: {said}")
+    data = {kind: item for kind, item in output.get("data", {}).items() if "image/" not in kind}
+    text = json.dumps({**output, "data": data}, ensure_ascii=False)
+    folders = "|".join(map(re.escape, local_folders()))
+    if found := re.search(rf"({folders})(?![\w.-])[^\s\"'<>\\]*", text):
+        raise NotebookError(f"{label}: its output holds a path of this machine: {found[0]}")
 
 
 def local_folders() -> list[str]:
     """Return the folders whose names differ from one machine to the next."""
-    folders = {ROOT, Path.home(), Path(sys.prefix), Path(tempfile.gettempdir())}
-    named = [str(folder) for folder in folders if len(folder.parts) > 1]  # a home may be just /
-    return sorted(named, key=len, reverse=True)
+    folders = (ROOT, Path.home(), Path(sys.prefix), Path(tempfile.gettempdir()))
+    return [str(folder) for folder in folders if len(folder.parts) > 1]  # a home may be just /
 
 
 def strip_png(image: bytes) -> bytes:
@@ -161,7 +152,9 @@ def execute(path: Path) -> bool:
     Raises NotebookError, and leaves the file as it was, if a cell fails or an output is unfit.
     """
     notebook = read_notebook(path)
-    run_cells(notebook, path)
+    _, problem = run_cells(notebook, path)
+    if problem:
+        raise NotebookError(problem)
     normalise(notebook, path)
     text = nbformat.writes(notebook) + "\n"
     changed = text != path.read_text(encoding="utf-8")
@@ -170,22 +163,13 @@ def execute(path: Path) -> bool:
     return changed
 
 
+@command_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(description="Run notebooks in place and store their outputs.")
-    parser.add_argument("notebook", nargs="*", help="a number such as 03, or a path (default: all)")
-    options = parser.parse_args(arguments)
-    folder = ROOT / "notebooks"
-    try:
-        for path in choose_notebooks(options.notebook, [folder, folder / "solutions"]):
-            print(short(path), end=" ", flush=True)
-            print("updated" if execute(path) else "unchanged")
-    except NotebookError as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; the notebook that was running is unchanged", file=sys.stderr)
-        return 130
+    purpose, folder = "Run notebooks in place and store their outputs.", ROOT / "notebooks"
+    for path in ask_for_notebooks(purpose, arguments, [folder, folder / "solutions"]):
+        print(f"{short(path)} ...", flush=True)
+        print("  updated" if execute(path) else "  unchanged")
     return 0
 
 

@@ -14,10 +14,11 @@ import argparse
 import shutil
 import sys
 import tempfile
+from collections import defaultdict
 from pathlib import Path, PurePath
 from typing import Any
 
-from common import ROOT, NotebookError, ruff
+from common import ROOT, command_line, ruff
 from counts import Row, count_module, count_notebook
 
 PATHS = ["llmlib", "tools", "notebooks"]
@@ -28,9 +29,9 @@ def measure(root: Path, paths: list[str]) -> dict[str, Row]:
 
     Raises NotebookError for a module or notebook that cannot be read.
     """
-    files = {f for path in paths for f in [root / path, *(root / path).rglob("*")] if f.is_file()}
-    names = sorted(f.relative_to(root).as_posix() for f in files)
-    names = [name for name in names if "/." not in f"/{name}"]
+    files = {f for path in paths for f in [root / path, *(root / path).rglob("*")]}
+    names = {f.relative_to(root).as_posix() for f in files}
+    names = {name for name in names if "/." not in f"/{name}"}
     rows = {name: count_notebook(root / name) for name in names if name.endswith(".ipynb")}
     modules = [name for name in names if name.endswith(".py")]
     with tempfile.TemporaryDirectory() as folder:
@@ -56,16 +57,16 @@ def add(rows: list[Row]) -> Row:
 
 def group(rows: dict[str, Row], kind: str, by_file: bool) -> dict[str, Row]:
     """Sum the modules, or the notebooks, by folder (or show each file), then into totals."""
-    groups: dict[str, list[Row]] = {}
-    rows = {name: row for name, row in sorted(rows.items()) if kind in row}
+    groups = defaultdict(list)
     for name, row in rows.items():
-        groups.setdefault(name if by_file else f"{PurePath(name).parent}/", []).append(row)
-    groups = dict(sorted(groups.items()))
-    for name, row in rows.items():
-        groups.setdefault(f"**{PurePath(name).parts[0]}, total**", []).append(row)
-    groups["**exported, total**"] = [row for row in rows.values() if row.get("exported")]
-    groups["**total**"] = list(rows.values())
-    return {label: add(members) for label, members in groups.items() if members}
+        if kind in row:
+            path = PurePath(name)
+            groups[name if by_file else f"{path.parent}/"].append(row)
+            groups[f"**{path.parts[0]}, total**"].append(row)
+            groups["**total**"].append(row)
+            if row.get("exported"):
+                groups["**exported, total**"].append(row)
+    return {label: add(members) for label, members in groups.items()}
 
 
 def show(value: Any) -> str:
@@ -92,7 +93,7 @@ def format_table(new: dict[str, Row], old: dict[str, Row] | None) -> str:
     every = {**new, **(old or {})}
     keys = [key for key in next(iter(every.values())) if key != "exported"]
     lines = [["", *keys], ["---", *("---:" for _ in keys)]]
-    for label in sorted(every, key=lambda label: label.startswith("**")):  # the totals come last
+    for label in sorted(every, key=lambda label: (label.startswith("**"), label)):  # totals last
         row, before = new.get(label, {}), (old or {}).get(label, {})
         pairs = [(before.get(key), row.get(key)) for key in keys]
         lines.append(
@@ -101,6 +102,7 @@ def format_table(new: dict[str, Row], old: dict[str, Row] | None) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+@command_line
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description="Measure the package and the notebooks.")
@@ -115,11 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     for path in options.paths:
         if not any((root / path).exists() for root in roots):
             parser.error(f"there is no {path} in {' or '.join(map(str, roots))}")
-    try:
-        new, *old = [measure(root, options.paths) for root in roots]
-    except NotebookError as error:
-        print(error, file=sys.stderr)
-        return 1
+    new, *old = [measure(root, options.paths) for root in roots]
     for kind in ("modules", "notebooks"):
         groups = group(new, kind, options.modules)
         older = group(old[0], kind, options.modules) if old else None

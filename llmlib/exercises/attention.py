@@ -14,6 +14,7 @@ from llmlib.exercises import case, exercise, noise
 
 @exercise("03.1")
 def the_logarithm_survives():
+    """03.1: the log-softmax along any dimension, also where the softmax underflows."""
     scores = torch.tensor([0.0, math.log(3.0)])
     yield case(scores, expected=torch.tensor([math.log(0.25), math.log(0.75)]))
     yield case(torch.tensor([1000.0, 0.0]), expected=torch.tensor([0.0, -1000.0]))
@@ -27,6 +28,7 @@ def the_logarithm_survives():
 
 @exercise("03.2")
 def the_window_slides():
+    """03.2: the mask of a sliding window, as booleans."""
     yield case(3, 2, expected=torch.tensor([[1, 0, 0], [1, 1, 0], [0, 1, 1]]).bool())
     yield case(3, 1, expected=torch.eye(3).bool())
     yield case(5, 9, expected=torch.ones(5, 5).tril().bool())
@@ -34,11 +36,13 @@ def the_window_slides():
 
 
 def is_boolean(result: torch.Tensor) -> bool:
+    """Tell whether a tensor holds booleans."""
     return result.dtype == torch.bool
 
 
 @exercise("03.3")
 def the_layer_is_a_running_mean():
+    """03.3: an attention layer whose weights make it the running mean of its inputs."""
     yield case(2, expected=has_one_head, saying="a CausalAttention with one head")
     yield case(2, expected=takes_16_tokens, saying="a layer with context_length=16")
     for x in (
@@ -51,11 +55,13 @@ def the_layer_is_a_running_mean():
 
 
 def has_one_head(layer: Any) -> bool:
+    """Tell whether a layer is a CausalAttention with one head."""
     # by name: a learner who runs the notebook has a class of the notebook's own
     return type(layer).__name__ == "CausalAttention" and layer.n_heads == 1
 
 
 def takes_16_tokens(layer: Any) -> bool:
+    """Tell whether a layer has a context length of 16."""
     return layer.context_length == 16
 
 
@@ -81,7 +87,8 @@ class Layer(nn.Module):
 
 
 def scores_of(x: torch.Tensor) -> torch.Tensor:
-    return x @ x.mT / math.sqrt(x.shape[-1])  # one head, x is its own query, key and value
+    """Return the scaled scores of a head whose input is its own query, key and value."""
+    return x @ x.mT / math.sqrt(x.shape[-1])
 
 
 def masked(x: torch.Tensor, late: int = 0) -> torch.Tensor:
@@ -110,6 +117,7 @@ def shifted_back(x: torch.Tensor) -> torch.Tensor:
 
 @exercise("03.4")
 def leaks_are_found():
+    """03.4: a test that finds each layer in which a token sees a later one, and no other."""
     x, causal = noise(2, 6, 4), Layer("a causal layer", masked)
     yield case(causal, x, expected=False)
     for late in (6, 1):
@@ -128,6 +136,7 @@ def leaks_are_found():
 
 @exercise("03.5")
 def groups_share_keys_and_values():
+    """03.5: causal attention in which groups of query heads share keys and values."""
     single = torch.zeros(1, 4, 1, 1)  # a single token: each head gives the value it looks at
     shared = torch.tensor([10.0, 20.0]).view(1, 2, 1, 1)
     expected = torch.tensor([10.0, 10.0, 20.0, 20.0]).view(1, 4, 1, 1)

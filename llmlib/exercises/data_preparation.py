@@ -7,6 +7,7 @@ from llmlib.exercises import case, exercise
 
 @exercise("01.1")
 def windows_are_counted():
+    """01.1: the number of windows of a text, also where none fits."""
     yield case(26, 8, 3, expected=6)
     yield case(26, 8, 8, expected=3)
     yield case(9, 8, 1, expected=1)
@@ -17,6 +18,7 @@ def windows_are_counted():
 
 @exercise("01.2")
 def the_first_merge_is_found():
+    """01.2: the most frequent pair, of equals the one that comes first."""
     yield case([1, 2, 3, 1, 2], expected=(1, 2))
     yield case([5, 5, 5], expected=(5, 5))
     yield case([9, 1, 4, 4], expected=(9, 1))
@@ -27,6 +29,7 @@ def the_first_merge_is_found():
 
 @exercise("01.3")
 def bytes_stand_in_for_unknown_characters():
+    """01.3: ids of known characters, and UTF-8 bytes for all others."""
     yield case("abba", "ab", expected=[256, 257, 257, 256])
     yield case("ac", "ab", expected=[256, 99])
     yield case("é", "ab", expected=[195, 169])
@@ -37,6 +40,8 @@ def bytes_stand_in_for_unknown_characters():
 
 @exercise("01.4")
 def positions_start_again_in_each_document():
+    """01.4: positions that start again after each end of a document."""
+
     def row(*ids):
         return torch.tensor(ids)
 
@@ -48,6 +53,7 @@ def positions_start_again_in_each_document():
 
 @exercise("01.5")
 def leaks_are_measured():
+    """01.5: the share of n-grams of one text that the other one holds."""
     yield case([1, 2, 3, 4], [2, 3, 4], 2, expected=1.0)
     yield case([1, 2, 3, 4], [4, 3, 2, 1], 2, expected=0.0)
     yield case([11, 2], [1, 2], 2, expected=0.0)

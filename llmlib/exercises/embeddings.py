@@ -8,6 +8,7 @@ from llmlib.exercises import case, exercise
 
 @exercise("02.1")
 def without_direction():
+    """02.1: rows without their part along a direction of any length."""
     matrix = torch.tensor([[3.0, 4.0], [1.0, 0.0], [0.0, 2.0]])
     yield case(
         matrix,
@@ -34,6 +35,7 @@ def without_direction():
 
 @exercise("02.2")
 def rank_of():
+    """02.2: the rank of the right word among those that are not excluded."""
     scores = torch.tensor([4.0, 1.0, 3.0, 2.0])
     yield case(scores, 0, [], expected=1)
     yield case(scores, 3, [], expected=3)
@@ -44,6 +46,7 @@ def rank_of():
 
 @exercise("02.3")
 def analogy_by_product():
+    """02.3: the word that the product of shifted cosines finds."""
     square = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0], [-1.0, 1.0]])
     lifted = torch.cat([square, torch.ones(4, 1)], dim=1)
     yield case(lifted, 0, 1, 3, expected=2)
@@ -68,6 +71,7 @@ def best_product(matrix: torch.Tensor, a: int, b: int, c: int) -> int:
 
 @exercise("02.4")
 def company_gradients():
+    """02.4: the gradients of negative sampling, as autograd finds them."""
     zero = torch.zeros(2)
     yield case(  # every σ is ½
         torch.tensor([2.0, 4.0]),

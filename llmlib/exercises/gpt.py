@@ -13,6 +13,7 @@ from llmlib.model.gpt import GPT
 
 @exercise("04.1")
 def counted_without_building():
+    """04.1: the number of parameters of a configuration, with and without its switches."""
     plain = GPTConfig(100, 16, emb_dim=8, n_heads=2, n_layers=3)
     unbiased = replace(plain, qkv_bias=False)
     untied = replace(plain, tie_weights=False)
@@ -25,6 +26,7 @@ def counted_without_building():
 
 @exercise("04.2")
 def the_mean_square_becomes_one():
+    """04.2: RMSNorm, with its weight and its eps."""
     x = torch.tensor([[3.0, -4.0], [6.0, -8.0]])
     normed = torch.tensor([[3.0, -4.0], [3.0, -4.0]]) / 12.5**0.5
     yield case(x, torch.ones(2), expected=normed)
@@ -37,6 +39,7 @@ def the_mean_square_becomes_one():
 
 @exercise("04.3")
 def the_slope_is_that_of_gelu():
+    """04.3: the derivative of the exact GELU."""
     yield case(torch.tensor([0.0]), expected=torch.tensor([0.5]))
     x = torch.linspace(-5, 5, 41, dtype=torch.float64)
     slope = torch.ops.aten.gelu_backward(torch.ones_like(x), x)
@@ -46,6 +49,7 @@ def the_slope_is_that_of_gelu():
 
 @exercise("04.4")
 def it_counts_on():
+    """04.4: a GPT whose weights, set by hand, predict the next number."""
     for vocab_size in (5, 12):
 
         def counts_on(model, vocab_size=vocab_size):
@@ -66,6 +70,7 @@ def it_counts_on():
 
 @exercise("04.5")
 def it_is_deeper_and_the_same():
+    """04.5: a GPT with more blocks and the same logits, which can still learn."""
     for tie_weights, seed in ((True, 1), (False, 2)):
         config = GPTConfig(20, 8, emb_dim=8, n_heads=2, n_layers=2, tie_weights=tie_weights)
         model = GPT(config)

@@ -13,6 +13,8 @@ from llmlib.pretrained.crc import crc32c
 
 @exercise("07.1")
 def bfloat16_is_rounded_to_the_nearest():
+    """07.1: the bits of bfloat16, rounded to the nearest, halves to even."""
+
     def given(values, expected):
         return case(np.array(values, np.float32), expected=np.array(expected, np.uint16))
 
@@ -25,6 +27,8 @@ def bfloat16_is_rounded_to_the_nearest():
 
 @exercise("07.2")
 def two_crcs_become_that_of_the_whole():
+    """07.2: the CRC of two pieces, from those of the pieces."""
+
     def given(first, second):
         return case(crc32c(first), crc32c(second), len(second), expected=crc32c(first + second))
 
@@ -49,6 +53,7 @@ def little_gpt(seed: int) -> GPT:
 
 @exercise("07.3")
 def a_head_has_its_own_columns():
+    """07.3: the weights and biases of the keys of one head."""
     w, b = np.arange(24.0).reshape(2, 12), np.arange(100.0, 112.0)
     yield case(w, b, 0, 2, expected=(w[:, 4:6], b[4:6]))
     yield case(w, b, 1, 2, expected=(w[:, 6:8], b[6:8]))
@@ -57,6 +62,7 @@ def a_head_has_its_own_columns():
 
 @exercise("07.4")
 def every_block_has_its_guess():
+    """07.4: the token that the model would predict after each block."""
     for seed in (0, 1, 2):
         model = little_gpt(seed)
         ids = torch.randint(23, (1, 7), generator=torch.Generator().manual_seed(seed))
@@ -71,6 +77,7 @@ def every_block_has_its_guess():
 
 @exercise("07.5")
 def the_norms_are_folded_away():
+    """07.5: a new GPT with the same logits whose norms have no scale and no shift."""
     for seed in (3, 4):
         model = little_gpt(seed)
         before = copy.deepcopy(model.state_dict())

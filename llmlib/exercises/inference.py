@@ -7,6 +7,7 @@ from llmlib.exercises import case, exercise
 
 @exercise("10.1")
 def whole_texts_fit():
+    """10.1: how many caches of full length fit into a memory."""
     yield case(2 * 12 * 768 * 1024 * 4, 12, 768, 1024, 4, expected=1)
     yield case(10**9, 12, 768, 1024, 4, expected=13)
     yield case(10**9, 48, 1600, 512, 2, expected=6)
@@ -16,6 +17,7 @@ def whole_texts_fit():
 
 @exercise("10.2")
 def positions_count_tokens_only():
+    """10.2: positions in a batch that is padded on the left."""
     given = torch.tensor([0, 2, 4])
     expected = torch.tensor([[0, 1, 2, 3, 4], [0, 0, 0, 1, 2], [0, 0, 0, 0, 0]])
     yield case(given, 5, expected=expected)
@@ -32,6 +34,7 @@ def rounded(weight: torch.Tensor, group: int) -> torch.Tensor:
 
 @exercise("10.3")
 def each_group_has_a_scale():
+    """10.3: weights rounded to int8 with a scale for each group of columns."""
     yield case(torch.tensor([[1.0, 0.5, 100.0, 50.0]]), 2, expected=rounded_example())
     noise = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     noise = noise * torch.tensor([1, 1, 1, 1, 50, 50, 50, 50])
@@ -48,6 +51,7 @@ def rounded_example() -> torch.Tensor:
 
 @exercise("10.4")
 def what_the_draft_gave_too_little():
+    """10.4: the distribution to draw from after a rejected token."""
     p = torch.tensor([0.5, 0.3, 0.2])
     yield case(p, torch.tensor([0.1, 0.7, 0.2]), expected=torch.tensor([1.0, 0.0, 0.0]))
     yield case(p, torch.tensor([0.2, 0.8, 0.0]), expected=torch.tensor([0.6, 0.0, 0.4]))
@@ -56,6 +60,7 @@ def what_the_draft_gave_too_little():
 
 @exercise("10.5")
 def only_what_may_still_become_a_character():
+    """10.5: how many bytes at the end may begin a character."""
     fox = "🦊".encode()
     yield case(b"abc", expected=0)
     yield case("é".encode(), expected=0)

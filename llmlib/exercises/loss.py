@@ -9,6 +9,7 @@ from llmlib.exercises import case, exercise
 
 @exercise("05.1")
 def perplexity_is_a_number_of_choices():
+    """05.1: perplexity, also of a long text and of one called impossible."""
     yield case([0.5, 0.5, 0.5], expected=2.0)
     yield case([0.5, 0.125], expected=4.0)
     yield case([1.0], expected=1.0)
@@ -26,6 +27,7 @@ def perplexity_is_a_number_of_choices():
 
 @exercise("05.2")
 def bytes_are_counted_and_not_characters():
+    """05.2: bits per byte of a text in UTF-8."""
     bit = -math.log(2)
     yield case("abcd", [4 * bit, 4 * bit], expected=2.0)
     yield case("ab", [bit, bit, bit], expected=1.5)
@@ -35,6 +37,7 @@ def bytes_are_counted_and_not_characters():
 
 @exercise("05.3")
 def every_token_counts_the_same():
+    """05.3: the mean of losses, weighted by their tokens."""
     yield case([(2.0, 10), (4.0, 10)], expected=3.0)
     yield case([(2.0, 30), (4.0, 10)], expected=2.5)
     yield case([(1.5, 7)], expected=1.5)
@@ -43,6 +46,7 @@ def every_token_counts_the_same():
 
 @exercise("05.4")
 def the_divergence_is_measured():
+    """05.4: the Kullback-Leibler divergence of two distributions."""
     p = {"a": 0.5, "b": 0.5}
     yield case(p, p, expected=0.0)
     yield case(p, {"a": 0.25, "b": 0.75}, expected=0.5 * math.log(4 / 3))
@@ -58,6 +62,8 @@ def the_divergence_is_measured():
 
 @exercise("05.5")
 def the_gradient_is_what_autograd_finds():
+    """05.5: the gradient of the cross-entropy, without the targets of -100."""
+
     def given(logits, targets):
         logits = torch.tensor(logits)
         probabilities = logits.softmax(dim=-1)

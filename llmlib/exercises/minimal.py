@@ -8,6 +8,7 @@ from llmlib.exercises import case, exercise
 
 @exercise("08.1")
 def all_parameters_are_counted():
+    """08.1: the number of parameters of GPT-2, of its sizes and of a tiny one."""
     yield case(50257, 1024, 768, 12, 12, expected=124_439_808)
     yield case(50257, 1024, 1600, 25, 48, expected=1_557_611_200)
     yield case(10, 4, 2, 1, 1, expected=106)
@@ -15,6 +16,7 @@ def all_parameters_are_counted():
 
 @exercise("08.2")
 def the_thirds_are_split_and_transposed():
+    """08.2: queries, keys and values, out of the array that holds all three."""
     yield case(
         np.arange(12, dtype=np.float32).reshape(1, 2, 6),
         expected=(
@@ -30,6 +32,7 @@ def the_thirds_are_split_and_transposed():
 
 @exercise("08.3")
 def the_distribution_is_that_of_sample():
+    """08.3: the probabilities by temperature and top-k; the logits stay as they are."""
     logits = torch.tensor([1.0, 3.0, 2.0, -1.0])
     yield case(logits, 1.0, 4, expected=logits.softmax(0))
     yield case(logits, 0.5, 4, expected=(2 * logits).softmax(0))

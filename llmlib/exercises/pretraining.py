@@ -10,6 +10,7 @@ from llmlib.exercises import case, exercise, noise
 
 @exercise("06.1")
 def the_schedule_is_a_trapezoid():
+    """06.1: a learning rate that warms up, stays and decays."""
     settings: dict[str, Any] = {
         "max_steps": 10,
         "warmup_steps": 4,
@@ -25,6 +26,7 @@ def the_schedule_is_a_trapezoid():
 
 @exercise("06.2")
 def every_target_weighs_the_same():
+    """06.2: the mean of gradients, weighted by their targets."""
     yield case([torch.tensor([4.0]), torch.tensor([0.0])], [3, 1], expected=torch.ones(1) * 3)
     same = [noise(2, 3, seed=1), noise(2, 3, seed=2)]
     yield case(same, [5, 5], expected=(same[0] + same[1]) / 2)
@@ -35,6 +37,7 @@ def every_target_weighs_the_same():
 
 @exercise("06.3")
 def lion_takes_signs():
+    """06.3: a step of Lion, its new weight and momentum in new tensors."""
     weight, grad = torch.ones(3), torch.tensor([0.5, -8.5, 0.0])
     momentum = torch.tensor([0.0, 1.0, 0.0])  # the old one decides against the gradient, just so
     expected = (torch.tensor([0.9, 0.9, 1.0]), torch.tensor([0.005, 0.905, 0.0]))
@@ -63,6 +66,7 @@ def lion_takes_signs():
 
 @exercise("06.4")
 def the_best_word_sets_the_mark():
+    """06.4: logits below a share of the best probability become -inf (min-p)."""
     logits = torch.tensor([[0.5, 0.3, 0.14, 0.06]]).log()
     low = -math.inf
     kept = torch.tensor([[logits[0, 0], logits[0, 1], low, low]])
@@ -76,6 +80,7 @@ def the_best_word_sets_the_mark():
 
 @exercise("06.5")
 def what_was_said_is_less_likely():
+    """06.5: the repetition penalty, for either sign and once per token."""
     logits = torch.tensor([[2.0, -1.0, 1.0, 0.5]])
     expected = torch.tensor([[1.0, -2.0, 1.0, 0.5]])
     yield case(logits, torch.tensor([[0, 1]]), 2.0, expected=expected)

@@ -7,6 +7,7 @@ from llmlib.exercises import case, exercise
 
 @exercise("09.1")
 def half_a_character_is_held_back():
+    """09.1: the text of the whole characters, and the bytes that begin another."""
     yield case("café".encode(), expected=("café", b""))
     yield case("café".encode()[:-1], expected=("caf", b"\xc3"))
     fox = "🦊".encode()
@@ -22,6 +23,7 @@ def half_a_character_is_held_back():
 
 @exercise("09.2")
 def a_prompt_is_healed():
+    """09.2: the prompt without its last token, and the tokens that may replace it."""
     words = {
         0: b"h",
         1: b"t",
@@ -44,6 +46,7 @@ def a_prompt_is_healed():
 
 @exercise("09.3")
 def cuts_are_counted_and_not_listed():
+    """09.3: the number of ways to cut a word into tokens."""
     yield case("undo", {"un", "do", "undo", "u", "n"}, expected=3)
     yield case("aaa", {"a", "aa", "aaa"}, expected=4)
     yield case("abc", {"a", "c"}, expected=0)
@@ -53,6 +56,8 @@ def cuts_are_counted_and_not_listed():
 
 @exercise("09.4")
 def the_gain_is_the_rise_of_the_likelihood():
+    """09.4: what merging a pair adds to the log-likelihood."""
+
     def given(a, b, n, total):
         def likelihood(*counts):
             return sum(c * math.log(c / sum(counts)) for c in counts if c)
@@ -70,6 +75,7 @@ def the_gain_is_the_rise_of_the_likelihood():
 
 @exercise("09.5")
 def the_shortest_cut_is_found():
+    """09.5: the fewest tokens that make a word, or None."""
     yield case("undo", {"un", "do", "u", "n"}, expected=2)
     yield case("abcd", {"abc", "ab", "cd", "d"}, expected=2)
     yield case(
