@@ -34,7 +34,9 @@ def attend(
     if several and q.dtype is torch.bfloat16 and q.device.type == "cpu":
         return attend_bfloat16(q, k, v, mask, drop_rate)
     causal = several and mask is None
-    return F.scaled_dot_product_attention(q, k, v, mask, drop_rate, is_causal=causal)
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, dropout_p=drop_rate, is_causal=causal
+    )
 
 
 def attend_bfloat16(
