@@ -80,7 +80,7 @@ def require(fact: object, message: str, error: type[Exception] = ValueError) -> 
 
 
 def found(value: T | None, message: str) -> T:
-    """Return what a search gave. Raises ValueError with a message if that is None."""
+    """Return what a search gave. Raises ValueError with a message for None."""
     if value is None:
         raise ValueError(message)
     return value

@@ -33,6 +33,7 @@ def entropy(plan: Items, memory: Memory) -> float:
         return slots
 
     def nats(plan: Items, memory: Memory) -> float:
+        """Return the entropy of all that is left to say."""
         while plan:
             item, rest = plan[0], plan[1:]
             if isinstance(item, Note):

@@ -70,6 +70,8 @@ class Note:
 
 @dataclass(frozen=True, eq=False)
 class Word:
+    """A word of the world: its forms, such as singular and plural, and its traits."""
+
     forms: tuple[Tokens, ...]
     traits: dict[str, str]
 
@@ -87,6 +89,8 @@ class Word:
 
 @dataclass(frozen=True, eq=False)
 class WordClass:
+    """Words that may stand in the same place, each with a form for each of the form names."""
+
     name: str
     form_names: list[str]
     no_two_alike: bool

@@ -48,6 +48,7 @@ class Grammar:
         check_that_stories_end(texts)
 
     def add_class(self, header: str, lines: list[str]) -> None:
+        """Read a table of words. Raises ValueError for a line that is not one."""
         # a line without a colon goes on with the one above it
         text = re.sub(r"\n(?=[^:\n]*$)", " ", "\n".join(lines), flags=re.MULTILINE)
         table = [re.split(r"\s*:\s*", line, maxsplit=1) for line in text.splitlines()]
