@@ -80,11 +80,9 @@ def protobuf_layout(path: Path) -> None:
     with path.open("rb") as file:
         while file.tell() < size:
             field, kind = divmod(read_varint(file), 8)
-            length = {0: 0, 1: 8, 2: -1, 5: 4}.get(kind)
-            require(field and length is not None, fault)
-            if kind in (0, 2):
-                value = read_varint(file)
-                length = value if kind == 2 else 0
+            require(field and kind in (0, 1, 2, 5), fault)
+            number = read_varint(file) if kind in (0, 2) else 0
+            length = {0: 0, 1: 8, 2: number, 5: 4}[kind]
             require(file.tell() + length <= size, fault)
             file.seek(length, 1)
 
