@@ -9,6 +9,7 @@ import inspect
 from typing import Any
 
 from llmlib.cli.settings import DATA, GROUPS, SETTINGS, Setting, did_you_mean
+from llmlib.messages import shown
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,7 +27,7 @@ class Parser(argparse.ArgumentParser):
         known, rest = super().parse_known_args(args, namespace)
         if rest:
             near = did_you_mean(rest[0], self._option_string_actions)
-            self.error(f"no argument {rest[0]!r}{near}")
+            self.error(f"no argument {shown(rest[0])}{near}")
         return known, rest
 
 
