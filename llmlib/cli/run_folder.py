@@ -27,11 +27,12 @@ import yaml
 from filelock import FileLock, Timeout
 
 from llmlib import checks, files
-from llmlib.cli.dataset import TokenData, read_about
+from llmlib.cli.dataset import TokenData
 from llmlib.cli.prepare import prepare
 from llmlib.cli.settings import CHANGEABLE, PREPARED, SETTINGS, read_settings, settle, values
 from llmlib.data import corpora
 from llmlib.model.config import GPTConfig
+from llmlib.tokenization.prepared import is_prepared, read_about
 from llmlib.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from llmlib.training.config import TrainConfig
 from llmlib.training.trainer import Trainer
@@ -46,7 +47,7 @@ def new_run(data: str | None = None, out: str | None = None, **given: Any) -> "R
     Raises ValueError for settings that are impossible, and for a folder that is not empty.
     """
     data, corpus = locate(data), None
-    if Path(data).is_dir():
+    if is_prepared(data):
         corpus = read_about(data)["corpus"]
         for name in sorted(given.keys() & PREPARED):
             raise ValueError(f"{name} was decided when {data} was prepared: leave it out")
@@ -99,10 +100,10 @@ def locate(data: str | None) -> str:
     """
     kinds = "a corpus, a text file or a prepared folder, such as `llmlib train stories`"
     data = checks.found(data, f"no data to train on: name {kinds}")
-    if data in {corpus.name for corpus in corpora.CORPORA}:
+    if corpora.is_name(data):
         return data
-    if not Path(data).is_dir():
-        corpora.documents(data)
+    if not is_prepared(data):
+        next(iter(corpora.texts(data)), None)  # raises now what is wrong with its beginning
     return str(Path(data).resolve())
 
 
@@ -164,7 +165,7 @@ class RunFolder:
         settings, folder = self.settings, self.data_folder
         if (folder / "data.json").is_file():
             return
-        if not Path(settings.data).is_dir():
+        if not is_prepared(settings.data):
             prepare(settings.data, folder, **values(settings, "data"))
             return
         with files.making_folder(folder) as beside:

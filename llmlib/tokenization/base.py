@@ -12,6 +12,7 @@ import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -127,13 +128,15 @@ class VocabularyTokenizer(Tokenizer):
         return self.join(self.tokens[i] for i in checks.known_ids(ids, self.vocab_size))
 
     @classmethod
-    def from_text(cls: type[T], text: str, vocab_size: int | None = None) -> T:
+    def from_text(cls: type[T], text: str | Iterable[str], vocab_size: int | None = None) -> T:
         """Make a tokenizer that knows every piece of `text`, or the most frequent ones.
 
-        vocab_size: the largest number of ids, the two special tokens included.
+        text: one, or pieces of it that no token crosses. vocab_size: the largest number of ids, the
+        two special tokens included.
         Raises ValueError for a text without any piece and for a vocab_size below 3.
         """
-        counts = Counter(cls.split(text))
+        texts = [text] if isinstance(text, str) else text
+        counts = Counter(chain.from_iterable(map(cls.split, texts)))
         checks.learnable(counts, vocab_size, 3, "a piece and 2 special tokens")
         n_pieces = None if vocab_size is None else vocab_size - 2
         by_frequency = sorted(counts, key=lambda piece: (-counts[piece], piece))
