@@ -17,9 +17,11 @@ from llmlib.checks.loss import *
 from llmlib.checks.model import *
 from llmlib.checks.prepared import *
 from llmlib.checks.pretrained import *
+from llmlib.checks.runs import *
 from llmlib.checks.texts import *
 from llmlib.checks.tokenization import *
 from llmlib.checks.tokenizer_files import *
 from llmlib.checks.training import *
 from llmlib.checks.values import *
+from llmlib.checks.vector_files import *
 from llmlib.checks.word_vectors import *

@@ -4,8 +4,6 @@ Written by hand; `llmlib prepare` makes such folders. data.json vouches for the 
 hashes, and for itself by its own. Folders of version 1 have fewer hashes, and are still read.
 """
 
-import hashlib
-import json
 from pathlib import Path
 
 from llmlib import checks, files
@@ -23,8 +21,7 @@ def is_prepared(data: str | Path) -> bool:
 
 def hash_of(about: dict) -> str:
     """Return the hash of what data.json says, without the one that stands in it."""
-    said = {key: value for key, value in about.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return files.digest({key: value for key, value in about.items() if key != "sha256"})
 
 
 def write_about(folder: Path, about: dict) -> dict:
