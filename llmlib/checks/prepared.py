@@ -27,15 +27,6 @@ def both_parts(place: int, found: Any) -> None:
     )
 
 
-@contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Give an OSError of the system the name of the file that could not be written."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-
-
 def same_size(path: Path, size: int) -> None:
     """Raise OSError if a file is shorter than what was written to it."""
     if (found := path.stat().st_size) != size:
@@ -73,6 +64,8 @@ def prepared_about(path: Path, about: dict, digest: str, tokenizers: Collection[
         require(about["version"] == 1 or about["sha256"] == digest, "it has been changed")
         require(about["tokenizer"] in tokenizers, f"tokenizer is {about['tokenizer']!r}")
         require(about["rows"] in ("windows", "documents"), f"rows is {about['rows']!r}")
+        has_floor = about["version"] == 1 or "val_nats_sha256" in about
+        require(has_floor or about["rows"] == "windows", "it has no hash of val_nats.npy")
         for name in ("corpus", "vocab_size", "end_of_text"):
             require(type(about[name]) is (str if name == "corpus" else int), f"{name} is no such")
         for part in ("train", "val"):
@@ -109,8 +102,8 @@ def windows_fit(n_tokens: int, context_length: int, batch_size: int, world: int)
     flags += [f"--batch-size {fewer}"] * (fewer < batch_size)
     advice = f"give {' '.join(flags)}, or a longer text" if shorter else "give a longer text"
     raise ValueError(
-        f"the {n_tokens:,} tokens to train on do not fill one batch, {batch_size} rows (batch_size)"
-        f" of {context_length} tokens (context_length) and a target: {advice}"
+        f"the {n_tokens:,} tokens to train on do not fill one batch (--batch-size {batch_size}) of "
+        f"windows with a target (--context-length {context_length}): {advice}"
     )
 
 
@@ -118,11 +111,11 @@ def rows_fit(longest: int, n_rows: int, context_length: int, batch_size: int) ->
     """Raise ValueError if a story, with its end, is too long, or all do not fill one batch."""
     if longest + 1 > context_length:
         raise ValueError(
-            f"context_length is {context_length}, but the longest story with its <|endoftext|> "
+            f"--context-length is {context_length}, but the longest story with its <|endoftext|> "
             f"has {longest + 1} tokens: give --context-length {longest + 1} or more"
         )
     if n_rows < batch_size:
         raise ValueError(
-            f"{n_rows} stories to train on do not fill one batch of {batch_size} (batch_size): "
+            f"{n_rows} stories to train on do not fill one batch (--batch-size {batch_size}): "
             f"give --batch-size {n_rows}, or prepare more stories with --stories"
         )

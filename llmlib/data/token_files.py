@@ -6,12 +6,13 @@ reach the disk. The hash of an array is that of its numbers, without the file's 
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from llmlib import checks
+from llmlib import checks, files
 
 
 class ArrayWriter:
@@ -36,7 +37,7 @@ class ArrayWriter:
     def append(self, numbers: np.ndarray) -> None:
         """Write more numbers (N,)."""
         octets = numbers.astype(self.dtype, copy=False).tobytes()
-        with checks.named(self.path):
+        with files.naming(self.path):
             self.file.write(octets)
         self.digest.update(octets)
         self.n += len(numbers)
@@ -48,9 +49,10 @@ class ArrayWriter:
         self, kind: type | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is not None:
-            self.file.close()  # which may fail again: the folder is on its way out
+            with suppress(OSError):  # of what was to be written still
+                self.file.close()
             return
-        with checks.named(self.path):
+        with files.naming(self.path):
             size = self.file.tell()
             self.write_header()
             self.file.close()
@@ -78,10 +80,12 @@ def read_array(path: Path, dtype: object, n: int, sha256: str | None) -> np.ndar
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         checks.require(array.dtype == dtype, f"it holds {array.dtype}, not {np.dtype(dtype)}")
         checks.require(array.shape == (n,), f"it holds {array.size:,} numbers, not {n:,}")
+        start = os.path.getsize(path) - array.nbytes
+        checks.require(array.offset == start, "it has bytes behind its numbers")
         if sha256 is not None:
-            digest, size = hashlib.sha256(), os.path.getsize(path)
+            digest = hashlib.sha256()
             with open(path, "rb") as file:  # not through the map: its pages would stay in memory
-                file.seek(size - array.nbytes)
+                file.seek(start)
                 while block := file.read(2**20):
                     digest.update(block)
             checks.require(digest.hexdigest() == sha256, "its numbers are not those of data.json")
