@@ -6,9 +6,21 @@ says what it does, and the examples stand at the end.
 
 import argparse
 import inspect
+import os
+import re
+from collections.abc import Callable
 from typing import Any
 
-from llmlib.cli.settings import DATA, GROUPS, SETTINGS, Setting, did_you_mean
+from llmlib.cli.settings import (
+    BIG,
+    DATA,
+    GROUPS,
+    SETTINGS,
+    Setting,
+    SettingsFileError,
+    convert,
+    did_you_mean,
+)  # fmt: skip
 from llmlib.messages import shown
 
 
@@ -29,6 +41,67 @@ class Parser(argparse.ArgumentParser):
             near = did_you_mean(rest[0], self._option_string_actions)
             self.error(f"no argument {shown(rest[0])}{near}")
         return known, rest
+
+    def error(self, message: str) -> Any:
+        """End the program with a message that is not longer than what it is about."""
+        super().error(message if len(message) < 500 else f"{message[:300]} ...")
+
+
+def read_as(kind: type, least: float, most: float = BIG) -> Callable[[str], Any]:
+    """Return a reader of numbers in a range, as `add_argument` takes it."""
+    setting = Setting("", kind, 0, "", least=least, most=most)
+
+    def read(given: str) -> Any:
+        try:
+            return convert(setting, given, "it")
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
+
+
+COUNT, SHARE = read_as(int, 1), read_as(float, 0, 1)
+
+
+def typed(given: str) -> str:
+    """Return what a user typed, also where Python took the terminal for one without UTF-8."""
+    try:
+        return os.fsencode(given).decode("utf-8")
+    except UnicodeError:
+        raise argparse.ArgumentTypeError("it is not UTF-8") from None
+
+
+def one_line(error: BaseException, command: str) -> str:
+    """Return the message of an error without line breaks, in the words of the command line."""
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    else:
+        text = error.args[1] if isinstance(error, OSError) and len(error.args) > 1 else str(error)
+    line = re.sub(r"\S{400,}", lambda long: f"{long[0][:100]}...", " ".join(str(text).split()))
+    in_file = isinstance(error, SettingsFileError)  # which has names and no flags
+    return (line if in_file else name_flags(line, command)) or type(error).__name__
+
+
+def name_flags(message: str, command: str) -> str:
+    """Return a message about parameters with the flags of a command: n_heads becomes --n-heads."""
+    parser = Parser()
+    next(add for add in COMMANDS if add.__name__ == f"{command}_flags")(parser)
+    flags = {a.dest: a.option_strings[0] for a in parser._actions if a.option_strings}
+    for phrase, own in WORDS.items():
+        message = message.replace(phrase, own)
+    for name, flag in flags.items():
+        # one word alone may be a word of English, or stand in a path
+        where = r"(?<![\w./'\"-]){}(?![\w./'\"-])" if "_" in name else r"^{}(?= is )"
+        message = re.sub(where.format(name), flag, message)
+    return message
+
+
+# what only a programmer can set, and what a user sets in its place
+WORDS = {
+    "max_length": "context_length",
+    "a smaller stride": "a smaller context_length",
+    ", or drop_last=False": "",
+}
 
 
 def make_parser() -> Parser:
@@ -59,7 +132,7 @@ def tokenizer_flags(parser: Parser) -> None:
     parser.add_argument("data", help="the name of a corpus, or a text file")
     parser.add_argument("--out", required=True, metavar="FILE", help="the new .json file")
     parser.add_argument("--kind", help="bpe, wordpiece, unigram, word, char [bpe]")
-    parser.add_argument("--vocab-size", type=int, metavar="N", help="how many ids [4000]")
+    parser.add_argument("--vocab-size", type=COUNT, metavar="N", help="how many ids [4000]")
     parser.add_argument("--pattern", help="how bpe splits: gpt2, gpt4 [gpt2]")
 
 
@@ -105,17 +178,34 @@ def generate_flags(parser: Parser) -> None:
     """
     add_checkpoint(parser)
     add = parser.add_argument
-    add("--prompt", help="the beginning [a new text]")
-    add("--max-new-tokens", type=int, metavar="N", help="[200]")
-    add("--temperature", type=float, metavar="T", help="[1.0]")
-    add("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
-    add("--top-p", type=float, metavar="P", help="only the likeliest tokens, P together")
-    add("--min-p", type=float, metavar="P", help="only those at least P times the likeliest")
-    add("--repetition-penalty", type=float, metavar="R", help="above 1: fewer repeats [1.0]")
-    add("--until", action="append", metavar="TEXT", help="end before this string (repeatable)")
+    add("--prompt", type=typed, help="the beginning [a new text]")
+    add("--max-new-tokens", type=read_as(int, 0), metavar="N", help="[200]")
+    add("--temperature", type=read_as(float, 0), metavar="T", help="[1.0]")
+    add("--top-k", type=COUNT, metavar="K", help="only the K likeliest tokens")
+    add(
+        "--top-p",
+        type=SHARE,
+        metavar="P",
+        help="only the likeliest tokens, P together",
+    )
+    add(
+        "--min-p",
+        type=SHARE,
+        metavar="P",
+        help="only those at least P times the likeliest",
+    )
+    about = "above 1: fewer repeats [1.0]"
+    add("--repetition-penalty", type=read_as(float, 0.001, 1000), metavar="R", help=about)
+    add(
+        "--until",
+        action="append",
+        type=typed,
+        metavar="TEXT",
+        help="end before this string (repeatable)",
+    )
     add("--weights", metavar="FORMAT", help="stored as float32, bfloat16, float16, int8 [float32]")
-    add("--seed", type=int, help="[0]")
-    add("--n", type=int, help="how many texts [1]")
+    add("--seed", type=read_as(int, -(2**63), 2**64 - 1), help="[0]")
+    add("--n", type=COUNT, help="how many texts [1]")
 
 
 def evaluate_flags(parser: Parser) -> None:
@@ -127,7 +217,7 @@ def evaluate_flags(parser: Parser) -> None:
     """
     add_checkpoint(parser)
     parser.add_argument("--text", metavar="FILE", help="a text [the run's validation part]")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="[16]")
+    parser.add_argument("--batch-size", type=COUNT, metavar="N", help="[16]")
     parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
 
 

@@ -20,6 +20,10 @@ BIG = 2**31 - 1  # more of anything is a slip of the finger
 SEEDS = (0, 2**63 - 1)  # a step is added to them, and torch takes 64 bits
 
 
+class SettingsFileError(ValueError):
+    """A file of settings says something impossible: the message has the names that stand in it."""
+
+
 class Setting(NamedTuple):
     """A setting: `--max-steps` as a flag, `max_steps` in a file."""
 
@@ -68,6 +72,8 @@ DATA = [
     whole("max_vocab", None, "largest vocabulary of a tokenizer learned here", least=3),
     whole("stories", 20_000, "how many stories the world tells", least=2),
     Setting("val_fraction", float, 0.1, "share of the text that is kept for validation"),
+    Setting("separator", str, "<|endoftext|>", "ends a document inside a text; none: nothing does"),
+    Setting("text_field", str, "text", "where each line of a .jsonl has its text"),
     whole("seed", 0, "seed of everything random", *SEEDS),
 ]
 START = [
@@ -141,8 +147,9 @@ def parse(kind: Any, value: Any) -> Any:
     if kind is bool:
         return {word: word in TRUE for word in TRUE + FALSE}[str(value).lower()]
     if kind is tuple:
-        first, second = value if isinstance(value, (list, tuple)) else ()
-        return parse(float, first), parse(float, second)
+        numbers = [parse(float, number) for number in value if isinstance(value, (list, tuple))]
+        first, second = numbers
+        return first, second
     result = kind(value)
     # YAML gives 1e-3 and 010 as text; but True is not 1, 1.5 not a whole number, and 3 not a text
     same = result == value or (kind is not str and isinstance(value, str))
@@ -180,19 +187,20 @@ def did_you_mean(name: str, allowed: Collection[str]) -> str:
 def read_settings(path: str | Path) -> dict[str, Any]:
     """Return the settings in a YAML or TOML file, checked; dashes and underscores mean the same.
 
-    Raises ValueError for an unknown setting, naming the nearest, and OSError for a missing file.
+    Raises SettingsFileError, a ValueError, for a file that cannot be read and for an unknown or
+    impossible setting, naming the nearest, and OSError for a missing file.
     """
-    path = Path(path)
-    if path.suffix not in (".yaml", ".yml", ".toml"):
-        raise ValueError(f"{path} must be a .yaml or a .toml file")
-    settings: dict[str, Any] = {}
-    for key, value in read_pairs(path):
-        name = key.replace("-", "_")
-        if name not in SETTINGS:
-            raise ValueError(f"{path}: no setting {shown(key)}{did_you_mean(name, SETTINGS)}")
-        if name in settings:
-            raise ValueError(f"{path}: {name} is given twice, with - and with _")
-        settings[name] = convert(SETTINGS[name], value, f"{path}: {name}")
+    path, settings = Path(path), {}
+    try:
+        for key, value in read_pairs(path):
+            name = key.replace("-", "_")
+            if name not in SETTINGS:
+                raise ValueError(f"{path}: no setting {shown(key)}{did_you_mean(name, SETTINGS)}")
+            if name in settings:
+                raise ValueError(f"{path}: {name} is given twice, with - and with _")
+            settings[name] = convert(SETTINGS[name], value, f"{path}: {name}")
+    except ValueError as error:
+        raise SettingsFileError(*error.args) from None
     return settings
 
 

@@ -63,6 +63,8 @@ def read_pairs(path: Path) -> list[tuple[str, Any]]:
 
     Raises ValueError, which names the file, if it cannot be read, and OSError if it is missing.
     """
+    if path.suffix not in (".yaml", ".yml", ".toml"):
+        raise ValueError(f"{path} must be a .yaml or a .toml file")
     with path.open("rb") as file:
         data = file.read(LARGEST + 1)
     try:
@@ -79,7 +81,8 @@ def read_pairs(path: Path) -> list[tuple[str, Any]]:
 def load_toml(text: str) -> Any:
     """Return what a TOML text says. Raises ValueError for what no settings have, before reading."""
     # for a name of n parts tomllib takes n² of time and memory
-    if any(line.partition("#")[0].count(".") > 100 for line in text.splitlines()):
+    lines = (line for line in text.split("\n") if not line.lstrip().startswith("#"))
+    if any(line.count(".") > 100 for line in lines):
         raise ValueError("a name in it has too many parts")
     try:
         return tomllib.loads(text)
