@@ -6,9 +6,11 @@ says what it does, and the examples stand at the end.
 
 import argparse
 import inspect
+import math
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from llmlib.cli.settings import (
@@ -47,20 +49,19 @@ class Parser(argparse.ArgumentParser):
         super().error(message if len(message) < 500 else f"{message[:300]} ...")
 
 
-def read_as(kind: type, least: float, most: float = BIG) -> Callable[[str], Any]:
+def read_as(kind: type, least: float, most: float) -> Callable[[str], Any]:
     """Return a reader of numbers in a range, as `add_argument` takes it."""
     setting = Setting("", kind, 0, "", least=least, most=most)
 
     def read(given: str) -> Any:
-        try:
-            return convert(setting, given, "it")
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+        with suppress(ValueError):
+            return convert(setting, given, "")
+        raise argparse.ArgumentTypeError(f"{shown(given)} is not {setting.allowed}")
 
     return read
 
 
-COUNT, SHARE = read_as(int, 1), read_as(float, 0, 1)
+COUNT, SHARE = read_as(int, 1, BIG), read_as(float, 0, 1)
 
 
 def typed(given: str) -> str:
@@ -91,8 +92,9 @@ def name_flags(message: str, command: str) -> str:
         message = message.replace(phrase, own)
     for name, flag in flags.items():
         # one word alone may be a word of English, or stand in a path
-        where = r"(?<![\w./'\"-]){}(?![\w./'\"-])" if "_" in name else r"^{}(?= is )"
-        message = re.sub(where.format(name), flag, message)
+        alone, joined = r"^((?:the \w+ of )?){}(?= is )", r"(?<![\w./'\"-])(){}(?![\w./'\"-])"
+        pattern = (joined if "_" in name else alone).format(name)
+        message = re.sub(pattern, rf"\g<1>{flag}", message)
     return message
 
 
@@ -179,8 +181,8 @@ def generate_flags(parser: Parser) -> None:
     add_checkpoint(parser)
     add = parser.add_argument
     add("--prompt", type=typed, help="the beginning [a new text]")
-    add("--max-new-tokens", type=read_as(int, 0), metavar="N", help="[200]")
-    add("--temperature", type=read_as(float, 0), metavar="T", help="[1.0]")
+    add("--max-new-tokens", type=read_as(int, 0, BIG), metavar="N", help="[200]")
+    add("--temperature", type=read_as(float, 0, math.inf), metavar="T", help="[1.0]")
     add("--top-k", type=COUNT, metavar="K", help="only the K likeliest tokens")
     add(
         "--top-p",
