@@ -116,10 +116,16 @@ def pack_int8(weight: Tensor, bias: Tensor | None) -> Product:
 
 
 def column_scales(weight: Tensor) -> Tensor | None:
-    """Return the largest number of each column (I,), if they differ by more than a factor of 10."""
-    largest = weight.abs().amax(dim=0)
-    largest = torch.where(largest == 0, 1, largest)
-    return largest if largest.amax() > 10 * largest.amin() else None
+    """Return how large each column is (I,), if they differ by more than a factor of 4.
+
+    That is the mean of its sizes, where each row is divided by its own mean, and once more, since
+    that may be ruled by a column that stands out (Sinkhorn and Knopp 1967).
+    """
+    size, columns = weight.abs().clamp(min=1e-30), weight.new_ones(weight.shape[1])
+    for _ in range(2):
+        rows = (size / columns).mean(dim=1, keepdim=True)
+        columns = (size / rows).mean(dim=0)
+    return columns if columns.amax() > 4 * columns.amin() else None
 
 
 KERNELS = dict(zip(BYTES, [pack_float32, pack_bfloat16, pack_float16, pack_int8]))
@@ -150,9 +156,10 @@ def pack_columns(weight: Tensor, bias: Tensor | None, format: str) -> Product:
 class PackedLinear(nn.Module):
     """A linear layer without gradients, fast at a few vectors at a time: x weightᵀ + bias.
 
-    weight: (O, I); bias: (O,); format: of `BYTES`. Takes x (..., I) in float32 or bfloat16; returns
-    (..., O) in bfloat16 for bfloat16 weights, else in float32, and always with float_output.
-    Raises ValueError for an unknown format and for weights that are not finite.
+    weight: (O, I); bias: (O,); format: of `BYTES`. Takes x (..., I) in float32; returns (..., O) in
+    bfloat16 for bfloat16 weights, else in float32, and always with float_output. Of x in another
+    precision the result has that one. Raises ValueError for an unknown format and for weights that
+    are not finite, or too large for it.
 
     >>> PackedLinear(torch.eye(2), format="int8")(torch.tensor([[1.0, -1.0]]))
     tensor([[ 1., -1.]])
@@ -171,12 +178,16 @@ class PackedLinear(nn.Module):
         self.out_features, self.in_features = weight.shape
         self.format, self.has_bias = format, bias is not None
         self.nbytes = weight.numel() * BYTES[format]
-        product = pack(weight, bias, format)
+        self.takes = (torch.float32, torch.bfloat16)[: 1 + (format == "bfloat16")]
+        product, self.float_output = pack(weight, bias, format), float_output
         self.product = (lambda x: product(x).float()) if float_output else product
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map x (..., I) to (..., O), past the hooks of nn.Module: a step has fifty such calls."""
-        return self.product(x)
+        if x.dtype in self.takes:
+            return self.product(x)
+        out = self.product(x.float())
+        return out if self.float_output else out.to(x.dtype)
 
     forward = __call__
 
