@@ -51,7 +51,7 @@ def one_of(name: str, value: object, allowed: Collection[object]) -> None:
 def known_name(kind: str, name: str, allowed: Collection[str]) -> None:
     """Raise ValueError, naming the nearest one, for a name that is not among the allowed ones."""
     if name not in allowed:
-        raise ValueError(f"there is no {kind} {name!r}: {suggest(name, list(allowed))}")
+        raise ValueError(f"there is no {kind} {shorten(name)}: {suggest(name, list(allowed))}")
 
 
 def instance(name: str, value: object, kind: type) -> None:
@@ -79,6 +79,12 @@ def require(fact: object, message: str, error: type[Exception] = ValueError) -> 
         raise error(message)
 
 
+def shorten(value: object, length: int = 100) -> str:
+    """Return the repr of a value, cut to a length that a message can hold."""
+    shown = repr(value[: 2 * length] if isinstance(value, (str, bytes)) else value)
+    return shown if len(shown) <= length else shown[:length] + "…"
+
+
 def found(value: T | None, message: str) -> T:
     """Return what a search gave. Raises ValueError with a message for None."""
     if value is None:
@@ -88,7 +94,7 @@ def found(value: T | None, message: str) -> T:
 
 def suggest(name: str, allowed: Collection[str]) -> str:
     """Return words that help with a misspelt name: the nearest allowed one, and all of them."""
-    close = get_close_matches(str(name), allowed, n=1)
+    close = get_close_matches(str(name)[:100], allowed, n=1)
     return f"{f'did you mean {close[0]!r}? ' if close else ''}There are {', '.join(allowed)}"
 
 
