@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import regex
 
-from llmlib.checks.values import known_name, require, shorten
+from llmlib.checks.values import known_name, require, shown
 
 
 def text(value: object, role: str) -> None:
@@ -100,7 +100,7 @@ def split_pattern(pattern: str, names: Mapping[str, str]) -> Any:
     With groups, `findall` would return those and drop the rest of the text.
     """
     known = f"give one of {', '.join(names)}, or a regular expression"
-    require(isinstance(pattern, str), f"pattern is {shorten(pattern)}: {known}")
+    require(isinstance(pattern, str), f"pattern is {shown(pattern)}: {known}")
     if not set(pattern) & set("\\[](){}|.*+?^$ "):  # a word, which would match nothing but itself
         known_name("pattern", pattern, names)
     require(
@@ -110,9 +110,9 @@ def split_pattern(pattern: str, names: Mapping[str, str]) -> Any:
         compiled = regex.compile(names.get(pattern, pattern))
     except Exception as error:  # the regex package has an exception class of its own
         raise ValueError(
-            f"pattern is {shorten(pattern)}, which is no regular expression ({error}): {known}"
+            f"pattern is {shown(pattern)}, which is no regular expression ({error}): {known}"
         ) from None
-    groups = f"pattern {shorten(pattern)} has groups: write (?:...) in place of (...)"
+    groups = f"pattern {shown(pattern)} has groups: write (?:...) in place of (...)"
     require(not compiled.groups, groups)
     return compiled
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlib.checks.files import FileError, looks_like
-from llmlib.checks.values import require, shorten
+from llmlib.checks.values import require, shown
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def known_parts(merges: Iterable[Sequence[str]], known: Collection[str]) -> None
     """Raise ValueError unless each merge has two parts, which are bytes or merged themselves."""
     for rank, parts in enumerate(merges):
         if len(parts) != 2 or parts[0] not in known or parts[1] not in known:
-            line = shorten(" ".join(parts))
+            line = shown(" ".join(parts))
             raise ValueError(f"merge {rank} is {line}: merges join two tokens that are known")
 
 
@@ -132,9 +132,9 @@ def merge_lines(path: Path, symbols: Collection[str]) -> list[list[str]]:
     lines = [line for line in lines[: None if lines[-1] else -1] if not line.startswith("#version")]
     pairs = [line.split(" ") for line in lines]
     for number, pair in enumerate(pairs, 1):
-        shown = shorten(" ".join(pair))
+        line = shown(" ".join(pair))
         fits = len(pair) == 2 and all(pair)
-        require(fits, f"merge {number} is {shown}: merges join two tokens, with a space between")
+        require(fits, f"merge {number} is {line}: merges join two tokens, with a space between")
     known_parts(pairs, {*symbols, *map("".join, pairs)})
     return pairs
 
@@ -155,7 +155,7 @@ def made_by_no_merge(
     special = set(ids) - set(symbols) - set(map("".join, pairs))
     for token in sorted(special - set(known)):
         looks = token[0] + token[-1] in ("<>", "[]") and len(token) > 2
-        lost = f"no merge makes the token {shorten(token)} of {file}: a line of the merges is lost"
+        lost = f"no merge makes the token {shown(token)} of {file}: a line of the merges is lost"
         require(looks, f"{lost}, or the files are of two models")
     return special
 
@@ -172,11 +172,11 @@ def ids_of_tokens(ids: Mapping[str, Any]) -> None:
     for token, i in ids.items():
         require(
             type(i) is int and 0 <= i < 2 * len(ids) + 1000,
-            f"the id of {shorten(token)} is {shorten(i)}: ids are whole numbers from 0, hardly "
+            f"the id of {shown(token)} is {shown(i)}: ids are whole numbers from 0, hardly "
             f"more than the {len(ids):,} tokens",
         )
         other = owner.setdefault(i, token)
-        require(other == token, f"{shorten(other)} and {shorten(token)} have the same id {i}")
+        require(other == token, f"{shown(other)} and {shown(token)} have the same id {i}")
 
 
 def ids_without_holes(ids: Collection[int], filled: Collection[int]) -> None:
@@ -194,7 +194,7 @@ def splits_as_gpt2(kind: object, known: Collection[str]) -> None:
     """Raise ValueError for a class of transformers that splits a text in another way than GPT-2."""
     require(
         kind is None or kind in known,
-        f"tokenizer_config.json names {shorten(kind)}: how that splits a text, only a "
+        f"tokenizer_config.json names {shown(kind)}: how that splits a text, only a "
         "tokenizer.json says",
     )
 
@@ -202,5 +202,5 @@ def splits_as_gpt2(kind: object, known: Collection[str]) -> None:
 def number_of(i: object) -> int:
     """Return an id that is a number, or a string of digits, as keys of JSON are."""
     plain = type(i) is int or (isinstance(i, str) and i.isascii() and i.isdigit() and len(i) < 10)
-    require(plain, f"the id of an added token is {shorten(i)}")
+    require(plain, f"the id of an added token is {shown(i)}")
     return int(str(i))

@@ -8,7 +8,7 @@ from typing import Any
 
 from llmlib.checks.files import blame
 from llmlib.checks.tokenization import whole_characters
-from llmlib.checks.values import require, shorten
+from llmlib.checks.values import require, shown
 
 
 def only_bytes(feature: str) -> None:
@@ -49,13 +49,13 @@ def tokenizer_json(content: Mapping[str, Any]) -> None:
     """Raise ValueError unless a tokenizer.json holds a BPE whose fields have the right types."""
     model = part(content, "model", dict)
     kind = model.get("type", "BPE")
-    require(kind == "BPE", f"it holds a {shorten(kind)} tokenizer, not a BPE")
+    require(kind == "BPE", f"it holds a {shown(kind)} tokenizer, not a BPE")
     require(content.get("version", "1.0") == "1.0", f"its version is {content.get('version')!r}")
     for name in ("truncation", "padding"):
         require(content.get(name) is None, f"it asks for {name}: set that to null")
     post_processor(content.get("post_processor"))
     for token in part(content, "added_tokens", list, []):
-        require(isinstance(token, dict), f"its added token {shorten(token)} is not one")
+        require(isinstance(token, dict), f"its added token {shown(token)} is not one")
         for name, kind in TOKEN.items():
             part(token, name, kind)
     part(model, "vocab", dict)
@@ -77,9 +77,9 @@ def merge_pairs(merges: Sequence[Any], vocab: Mapping[str, int]) -> list[list[st
     require(len(kinds) < 2, "some of its merges are strings, and some are pairs")
     for rank, pair in enumerate(pairs):
         fits = isinstance(pair, list) and len(pair) == 2 and all(type(t) is str for t in pair)
-        require(fits, f"merge {rank} is {shorten(merges[rank])}: merges join two tokens")
+        require(fits, f"merge {rank} is {shown(merges[rank])}: merges join two tokens")
         for token in (*pair, "".join(pair)):
-            require(token in vocab, f"merge {rank} is of {shorten(token)}, which is no token")
+            require(token in vocab, f"merge {rank} is of {shown(token)}, which is no token")
     return pairs
 
 
@@ -87,7 +87,7 @@ def declared_id(content: str, declared: object, found: int) -> None:
     """Raise ValueError if an added token has another id in the file than programs give it."""
     require(
         type(declared) is int and declared == found,
-        f"the added token {shorten(content)} has the id {shorten(declared)} in the file, and as "
+        f"the added token {shown(content)} has the id {shown(declared)} in the file, and as "
         f"`tokenizers` numbers it {found}: tokens before it are lost",
     )
 
@@ -96,7 +96,7 @@ def portable(source: str, portable_source: str) -> None:
     """Raise ValueError for a pattern that means something else to the reader of a file."""
     require(
         source == portable_source,
-        f"Hugging Face would read the pattern {shorten(source)} as {shorten(portable_source)}",
+        f"Hugging Face would read the pattern {shown(source)} as {shown(portable_source)}",
     )
 
 
@@ -106,7 +106,7 @@ def decodable(contents: Iterable[str]) -> None:
         latin = not token.isascii() and all(
             "!" <= c <= "~" or "\xa1" <= c <= "\u0143" for c in token
         )
-        require(not latin, f"a tokenizer.json cannot hold the special token {shorten(token)}")
+        require(not latin, f"a tokenizer.json cannot hold the special token {shown(token)}")
 
 
 def class_agrees(kind: str, same: bool) -> None:
@@ -121,8 +121,8 @@ def class_agrees(kind: str, same: bool) -> None:
 def kind_of_part(role: str, spec: object, known: Collection[str]) -> str:
     """Return the type of a part of a tokenizer.json; ValueError for one that is not supported."""
     kind = spec.get("type") if isinstance(spec, dict) else spec
-    require(isinstance(spec, dict) and isinstance(kind, str), f"its {role} is {shorten(spec)}")
-    require(kind in known, f"it uses the {role} {shorten(kind)}, which is not supported")
+    require(isinstance(spec, dict) and isinstance(kind, str), f"its {role} is {shown(spec)}")
+    require(kind in known, f"it uses the {role} {shown(kind)}, which is not supported")
     return str(kind)
 
 
@@ -133,7 +133,7 @@ def part(spec: Mapping[str, Any], name: str, kind: Any, default: object = ...) -
     value = spec.get(name, default)
     kinds = kind if isinstance(kind, tuple) else (kind,)
     fits = type(value) in kinds and (type(value) is not int or value >= 0)
-    require(fits, f"{name!r} of its {role} is {shorten(value)}")
+    require(fits, f"{name!r} of its {role} is {shown(value)}")
     return value
 
 
@@ -142,14 +142,14 @@ def choice_part(
 ) -> str:
     """Return a field of a part that is one of several words; ValueError for another one."""
     value = part(spec, name, str, default)
-    require(value in choices, f"{name!r} of its {spec['type']} is {shorten(value)}")
+    require(value in choices, f"{name!r} of its {spec['type']} is {shown(value)}")
     return value
 
 
 def character_part(spec: Mapping[str, Any], name: str) -> str:
     """Return a field of a part that is a single character."""
     value = part(spec, name, str)
-    require(len(value) == 1, f"{name!r} of its {spec['type']} is {shorten(value)}")
+    require(len(value) == 1, f"{name!r} of its {spec['type']} is {shown(value)}")
     return value
 
 
@@ -157,7 +157,7 @@ def pattern_part(spec: Mapping[str, Any]) -> tuple[str, str]:
     """Return what a part looks for: ("String" or "Regex", the source). It may not be empty."""
     pattern = part(spec, "pattern", dict)
     kinds = [kind for kind in ("String", "Regex") if isinstance(pattern.get(kind), str)]
-    require(len(kinds) == len(pattern) == 1, f"its {spec['type']} looks for {shorten(pattern)}")
+    require(len(kinds) == len(pattern) == 1, f"its {spec['type']} looks for {shown(pattern)}")
     require(pattern[kinds[0]], f"its {spec['type']} looks for an empty string")
     return kinds[0], pattern[kinds[0]]
 
@@ -191,12 +191,12 @@ def post_processor(spec: Any) -> None:
     if kind == "TemplateProcessing":
         for piece in [*spec["single"], *spec["pair"]]:
             names = [*piece] if isinstance(piece, dict) else []
-            require(names in (["Sequence"], ["SpecialToken"]), f"its template has {shorten(piece)}")
+            require(names in (["Sequence"], ["SpecialToken"]), f"its template has {shown(piece)}")
             inside = {"type": names[0], **part({"type": kind, **piece}, names[0], dict)}
             require(part(inside, "id", str) in "AB" or names[0] != "Sequence", "its template fails")
             part(inside, "type_id", int)
         for token in spec["special_tokens"].values():
-            require(isinstance(token, dict), f"its template has {shorten(token)}")
+            require(isinstance(token, dict), f"its template has {shown(token)}")
             given = {"type": "template", **token}
             part(given, "id", str)
             kinds = (

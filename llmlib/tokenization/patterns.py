@@ -50,8 +50,9 @@ class PatternReader:
 
     def need(self, fact: object, what: str) -> None:
         """Refuse the pattern, naming a construct and its place, unless a fact holds."""
-        shown = checks.shorten(self.source)
-        message = f"the pattern {shown} has {what} before character {self.place}"
+        message = (
+            f"the pattern {checks.shown(self.source)} has {what} before character {self.place}"
+        )
         checks.require(fact, f"{message}, which engines of regular expressions read differently")
 
     def peek(self, n: int = 1) -> str:

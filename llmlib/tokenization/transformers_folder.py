@@ -88,7 +88,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
 def token_of(token: Any, **given: bool) -> dict[str, Any]:
     """Return a token with all flags; a name alone stands for a special token without any."""
     found = {"content": token, "special": True} if isinstance(token, str) else token
-    checks.require(isinstance(found, dict), f"the token {checks.shorten(token)} is not one")
+    checks.require(isinstance(found, dict), f"the token {checks.shown(token)} is not one")
     found = found | given
     flags = {flag: checks.part(found, flag, bool, False) for flag in FLAGS}
     flags["normalized"] = checks.part(found, "normalized", bool, not flags["special"])
