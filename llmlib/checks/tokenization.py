@@ -110,7 +110,7 @@ def split_pattern(pattern: str, names: Mapping[str, str]) -> Any:
         compiled = regex.compile(names.get(pattern, pattern))
     except Exception as error:  # the regex package has an exception class of its own
         raise ValueError(
-            f"pattern is {shown(pattern)}, which is no regular expression ({error}): {known}"
+            f"pattern is {shown(pattern)}, which is not a regular expression ({error}): {known}"
         ) from None
     groups = f"pattern {shown(pattern)} has groups: write (?:...) in place of (...)"
     require(not compiled.groups, groups)

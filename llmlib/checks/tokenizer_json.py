@@ -49,7 +49,7 @@ def tokenizer_json(content: Mapping[str, Any]) -> None:
     """Raise ValueError unless a tokenizer.json holds a BPE whose fields have the right types."""
     model = part(content, "model", dict)
     kind = model.get("type", "BPE")
-    require(kind == "BPE", f"it holds a {shown(kind)} tokenizer, not a BPE")
+    require(kind == "BPE", f"it holds a {str(kind)[:50]} tokenizer, not a BPE")
     require(content.get("version", "1.0") == "1.0", f"its version is {content.get('version')!r}")
     for name in ("truncation", "padding"):
         require(content.get(name) is None, f"it asks for {name}: set that to null")

@@ -268,7 +268,6 @@ REFUSALS = [
     bpe_row("train on bytes", lambda tmp: train(texts=[b"ab"]), ["bytes", "string"], TypeError),
     bpe_row("train on a number", lambda tmp: train(texts=5), ["int"], TypeError),
     bpe_row("ties", lambda tmp: train(ties="none"), ["ties", "'none'", "ids", "bytes"]),
-    bpe_row("train by a pattern of holes", lambda tmp: train(pattern="[a-z]+"), ["[a-z]+", r"\S"]),
     # ---- BPE: decoded
     bpe_row(
         "errors", lambda tmp: bpe().decode([0], errors="ignore"), ["'ignore'", "replace", "strict"]
