@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from llmlib.checks.files import blame
-from llmlib.checks.tokenization import whole_characters
 from llmlib.checks.values import require, shown
 
 
@@ -33,9 +32,8 @@ def strict_json(path: Path) -> dict[str, Any]:
         except (ValueError, RecursionError):
             raise ValueError("it is not JSON: it is damaged, or of another kind") from None
         require(isinstance(content, dict), "it is not a JSON object: it should begin with {")
-        if rb"\ud" in data.lower():
-            with whole_characters():
-                json.dumps(content, ensure_ascii=False).encode()
+        if rb"\ud" in data.lower():  # by itself, half a character, which no UTF-8 can write
+            json.dumps(content, ensure_ascii=False).encode()
     return content
 
 
@@ -216,3 +214,9 @@ def known_unknown(token: str, ids: Collection[str]) -> None:
 def json_name(path: Path) -> None:
     """Raise ValueError for a name of a file that does not end in .json."""
     require(path.suffix == ".json", f"{path}: this tokenizer is written to a .json file only")
+
+
+def without_replacement(text: str, errors: str) -> None:
+    """Raise ValueError for a decoded text with U+FFFD, if errors are strict."""
+    wrong = errors == "strict" and "\ufffd" in text
+    require(not wrong, "the ids give bytes that are not UTF-8: pass errors='replace'")

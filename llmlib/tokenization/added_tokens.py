@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import regex
 
 from llmlib import checks
-from llmlib.tokenization.base import Tokenizer
 
 # Unicode's White_Space. str.strip() takes four control characters (1c to 1f) for spaces, too.
 SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
@@ -67,38 +66,32 @@ class AddedTokens:
     def __bool__(self) -> bool:
         return bool(self.tokens)
 
-    def split(self, text: str, ignored: Collection[str] = ()) -> Iterator[Part]:
+    def split(
+        self,
+        text: str,
+        special_tokens: Collection[str],
+        allowed_special: Collection[str] | str,
+        disallowed_special: Collection[str] | str,
+    ) -> Iterator[Part]:
         """Yield the parts of a text: added tokens with their ids, and normalized text with None.
 
-        ignored: special tokens that are read as plain text.
+        allowed_special, disallowed_special: as for `Tokenizer.encode`.
         """
+        checks.names_or_all(allowed_special, disallowed_special)
+        special = set(special_tokens)
+        allowed = special & set(special if allowed_special == "all" else allowed_special)
+        refused = special - allowed if disallowed_special == "all" else disallowed_special
+        checks.no_special_tokens(text, refused)
+        return self.found(text, special - allowed)
+
+    def found(self, text: str, ignored: Collection[str]) -> Iterator[Part]:
+        """Yield the parts of a text; ignored: special tokens that are read as plain text."""
         for part, i, is_start in cut(text, *self.passes[0], ignored):
             if i is not None:
                 yield part, i, is_start
                 continue
             for piece, number, is_first in cut(self.normalize(part), *self.passes[1], ignored):
                 yield piece, number, is_start and is_first
-
-    def encode(
-        self,
-        tokenizer: Tokenizer,
-        text: str,
-        allowed_special: Collection[str] | str,
-        disallowed_special: Collection[str] | str,
-        encode_part: Callable[[str, bool], list[int]],
-    ) -> list[int]:
-        """Return the ids of a text, as `Tokenizer.encode` promises them.
-
-        encode_part: gives the ids of text between tokens, told whether it is the start of the text.
-        """
-        special = set(tokenizer.special_tokens)
-        allowed = special if allowed_special == "all" else special & set(allowed_special)
-        refused = special if disallowed_special == "all" else set(disallowed_special)
-        checks.no_special_tokens(text, refused - allowed)
-        ids = []
-        for part, i, is_start in self.split(text, special - allowed):
-            ids += encode_part(part, is_start) if i is None else [i]
-        return ids
 
 
 def finder(tokens: Collection[str]) -> re.Pattern | None:

@@ -16,6 +16,7 @@ from llmlib.tokenization.added_tokens import AddedTokens
 from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.bpe import LONG, PieceIds, merge_long, merge_short
 from llmlib.tokenization.decoders import make_decoder
+from llmlib.tokenization.interface import whole_characters
 from llmlib.tokenization.normalizers import make_normalizer
 from llmlib.tokenization.pre_tokenizers import make_pre_tokenizer
 
@@ -87,16 +88,42 @@ class PipelineTokenizer(Tokenizer):
         disallowed_special: Collection[str] | str = "all",
     ) -> list[int]:
         """Return the token ids of a text: see `Tokenizer.encode`."""
-        with checks.whole_characters():
-            text.encode()
-        special = (allowed_special, disallowed_special)
-        return self.added.encode(self, text, *special, self.encode_between)
+        ids = []
+        special = (self.special_tokens, allowed_special, disallowed_special)
+        for part, number, is_start in self.added.split(whole_characters(text), *special):
+            ids += self.encode_between(part, is_start) if number is None else [number]
+        return ids
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of token ids. Raises ValueError for an id that no token has."""
-        ids = checks.known_ids(ids, self.vocab_size)
+    def parts(
+        self,
+        text: str,
+        allowed_special: Collection[str] | str = (),
+        disallowed_special: Collection[str] | str = "all",
+    ) -> list[tuple[str, int | None]]:
+        """Cut a text at its added tokens; what lies between is normalized."""
+        found = self.added.split(text, self.special_tokens, allowed_special, disallowed_special)
+        return [(part, number) for part, number, _ in found]
+
+    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
+        """Return the text of token ids.
+
+        errors: bytes that are not UTF-8 become U+FFFD ("replace"), or raise ValueError ("strict").
+        Raises ValueError, too, for an id that no token has.
+        """
+        checks.one_of("errors", errors, ("replace", "strict"))
+        numbers = checks.whole_ids(ids, self.vocab_size)
         with checks.unknown_ids(self.vocab_size):
-            return "".join(self.decoder([self.tokens[i] for i in ids]))
+            text = "".join(self.decoder([self.tokens[i] for i in numbers]))
+        checks.without_replacement(text, errors)
+        return text
+
+    def settled(self, ids: Iterable[int]) -> str:
+        """Return the beginning of `decode(ids)` that stays, whatever ids follow."""
+        return self.decode(ids).rstrip("\ufffd")
+
+    def has(self, number: int) -> bool:
+        """Return whether a token has this id."""
+        return number in self.tokens
 
     def token_to_id(self, token: str) -> int | None:
         """Return the id of a single token, as its file writes it; None if there is none."""
