@@ -282,7 +282,9 @@ class BPETokenizer(ByteTokenizer):
         return cls(merges, special_tokens, pattern=pattern)
 
     @classmethod
-    def from_text(cls, text: str, vocab_size: int | None = None, **settings: Any) -> "BPETokenizer":
+    def from_text(
+        cls, text: str | Iterable[str], vocab_size: int | None = None, **settings: Any
+    ) -> "BPETokenizer":
         """Learn a tokenizer with `<|endoftext|>` from a text: `train` with 4,000 ids by default."""
         size = 4000 if vocab_size is None else vocab_size
         return cls.train(text, size, special_tokens=[END_OF_TEXT], **settings)

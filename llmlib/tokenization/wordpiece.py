@@ -201,6 +201,8 @@ class WordPieceTokenizer(VocabularyTokenizer):
         return cls(tokens)
 
     @classmethod
-    def from_text(cls, text: str, vocab_size: int | None = None) -> "WordPieceTokenizer":
+    def from_text(
+        cls, text: str | Iterable[str], vocab_size: int | None = None
+    ) -> "WordPieceTokenizer":
         """Learn a vocabulary from a text, as `train` does; by default of 4,000 tokens."""
         return cls.train(text, 4000 if vocab_size is None else vocab_size)
