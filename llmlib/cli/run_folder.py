@@ -183,8 +183,13 @@ class RunFolder:
             with suppress(ValueError, OSError):
                 entries = read_manifest(self.path / name)["files"].values()
                 remove_others(self.path / name, {entry["name"] for entry in entries})
-        if damaged := read_metrics(self.path)[1]:
-            warn(f"{self.path / METRICS}: {damaged} damaged lines are passed over")
+        step = checkpoint.step if checkpoint else 0
+        lost = {*range(1, step + 1)} - {entry["step"] for entry in self.metrics()}
+        if lost:
+            hint = "the curves will do without them"
+            warn(
+                f"{self.path / METRICS}: {len(lost)} of {step} steps are missing or damaged: {hint}"
+            )
 
     def data(self) -> TokenData:
         """Return the tokens of the run: its own, or those of the prepared folder.
@@ -202,7 +207,7 @@ class RunFolder:
 
     def metrics(self) -> list[dict]:
         """Return the lines of the metrics, without damaged ones."""
-        return read_metrics(self.path)[0]
+        return read_metrics(self.path)
 
     def has_begun(self) -> bool:
         """Return whether there is a checkpoint to go on from."""

@@ -43,6 +43,7 @@ def load_model(name_or_path: str | Path, drop_rate: float | None = None) -> tupl
         config = GPTConfig(**checks.found(checkpoint.model_config, unknown))
     except TypeError as error:
         raise ValueError(f"{folder} holds another kind of model: {error}") from None
+    checks.sizes_of_gpt(folder / MANIFEST, config, checkpoint.weights)
     tokenizer = load_run_tokenizer(folder.parent)
     model = GPT(config if drop_rate is None else replace(config, drop_rate=drop_rate))
     checkpoint.load_into(model)
