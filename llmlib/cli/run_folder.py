@@ -30,10 +30,10 @@ from llmlib.cli.console import quoted, warn
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.prepare import prepare
 from llmlib.cli.run_log import GROWING, METRICS, SAMPLES, cut, read_metrics, sizes
-from llmlib.cli.run_notes import as_json, identity, machine
+from llmlib.cli.run_notes import as_json, machine
 from llmlib.cli.settings import CHANGEABLE, PREPARED, SETTINGS, read_settings, values
 from llmlib.model.config import GPTConfig
-from llmlib.tokenization.prepared import is_prepared
+from llmlib.tokenization.prepared import identity, is_prepared
 from llmlib.training.checkpoint import (
     MANIFEST,
     Checkpoint,
@@ -85,6 +85,7 @@ class RunFolder:
         self.data_folder = self.path / "data"
         self.file_lock = FileLock(self.path / LOCK, timeout=0)
         self.made: list[Path] = []  # folders that `open` made
+        self.tokens: dict = {}  # what tells them from others, once they are prepared
 
     def __reduce__(self) -> tuple:
         """Send path and settings to other processes; the lock stays with the writer."""
@@ -166,12 +167,14 @@ class RunFolder:
             with files.making_folder(folder) as beside:
                 for path in Path(settings.data).glob("*.json"):
                     shutil.copy(path, beside)
-        now = identity(folder)
-        if checkpoint and checkpoint.notes.get("data", now) != now:
+        self.tokens = identity(folder)
+        try:
+            then = checkpoint.notes.get("data") if checkpoint else None
+            checks.same_data(settings.data if is_new else folder, self.tokens, then)
+        except ValueError:
             if is_new:
                 files.remove(folder)
-            source = settings.data if is_new else folder
-            raise ValueError(f"{source} is not what it was when the run began: put that back")
+            raise
 
     def cut_back(self, checkpoint: Checkpoint | None) -> None:
         """Cut off what was written after a checkpoint (None: after the very beginning)."""
@@ -244,7 +247,7 @@ class RunFolder:
 
     def save(self, name: str, trainer: Trainer, **notes: object) -> None:
         """Save a checkpoint, "latest" or "best", once the files that it counts on are on disk."""
-        notes |= {"data": identity(self.data_folder), "machine": machine(trainer.model)}
+        notes |= {"data": self.tokens, "machine": machine(trainer.model)}
         notes |= {"settings": as_json(self.settings), "files": sizes(self.path)}
         save_checkpoint(self.path / name, trainer.model, trainer.state_dict(), notes)
 

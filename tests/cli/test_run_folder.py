@@ -309,6 +309,8 @@ def test_tokens_of_another_text_in_the_place_of_the_runs_own_are_refused(
     assert llmlib("prepare", other, "--tokenizer", "char", "--out", run / "data") == 0
     before = everything(run)
     assert "is not what it was" in failure(capsys, "train", "--resume", run, "--max-steps", 8)
+    for command in ("evaluate", "generate"):
+        assert "is not what it was" in failure(capsys, command, "--checkpoint", run)
     assert everything(run) == before
 
 
