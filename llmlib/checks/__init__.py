@@ -20,4 +20,5 @@ from llmlib.checks.tokenization import *
 from llmlib.checks.tokenizer_files import *
 from llmlib.checks.training import *
 from llmlib.checks.values import *
+from llmlib.checks.weights import *
 from llmlib.checks.word_vectors import *

@@ -146,8 +146,8 @@ def read_tiktoken(path: Path) -> Vocabulary:
     return Vocabulary(ranks, merges_of(ranks))
 
 
-def write_huggingface(path: Path, vocabulary: Vocabulary) -> None:
-    """Write a `tokenizer.json` that Hugging Face's tokenizers and transformers load."""
+def huggingface_text(vocabulary: Vocabulary) -> str:
+    """Return a `tokenizer.json` that Hugging Face's tokenizers and transformers load."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
     split = byte_level | {"use_regex": vocabulary.pattern == "gpt2"}
     if vocabulary.pattern != "gpt2":
@@ -161,8 +161,16 @@ def write_huggingface(path: Path, vocabulary: Vocabulary) -> None:
         for token, number in vocabulary.special_tokens.items()
     ]
     bpe = {"type": "BPE", "ignore_merges": vocabulary.whole_tokens, "vocab": ids, "merges": merges}
-    parts = {"pre_tokenizer": split, "decoder": byte_level | {"use_regex": True}, "model": bpe}
-    files.write_json(path, {"version": "1.0", "added_tokens": added, **parts}, indent=1)
+    # transformers.js asks for each part by name, also for those that do nothing
+    steps = {"normalizer": None, "pre_tokenizer": split, "post_processor": None}
+    rest = {"decoder": byte_level | {"use_regex": True}, "model": bpe}
+    content = {"version": "1.0", "added_tokens": added, **steps, **rest}
+    return json.dumps(content, indent=1, ensure_ascii=False)
+
+
+def write_huggingface(path: Path, vocabulary: Vocabulary) -> None:
+    """Write a `tokenizer.json`."""
+    files.write_text(path, huggingface_text(vocabulary))
 
 
 def read_huggingface(path: Path) -> Vocabulary:

@@ -153,6 +153,16 @@ def put(file: str, octets: bytes):
     return lambda folder: (folder / file).write_bytes(octets)
 
 
+def put_old(file: str, octets: bytes):
+    """Spoil a file of a folder from before there was a tokenizer.json."""
+
+    def call(folder):
+        (folder / "tokenizer.json").unlink(missing_ok=True)
+        put(file, octets)(folder)
+
+    return call
+
+
 def change(file: str, **changes):
     return lambda folder: api.change_json(folder / file, **changes)
 
@@ -405,7 +415,12 @@ REFUSALS = [
     # ---- Hugging Face's folder
     *(
         nano_row(
-            f"{file} is {name}", put(file, octets), file, *says, door=door, copy="copy_huggingface"
+            f"{file} is {name}",
+            put_old(file, octets),
+            file,
+            *says,
+            door=door,
+            copy="copy_huggingface",
         )
         for file, door in [
             ("config.json", "load_pretrained"),
@@ -432,8 +447,14 @@ REFUSALS = [
             ("model_type", "gpt_neo", "'gpt_neo'", "'gpt2'"),
             ("activation_function", "relu", "'relu'", "'gelu_new'"),
             ("layer_norm_epsilon", 1e-6, "1e-06", "1e-05"),
-            ("scale_attn_by_inverse_layer_idx", True, "True", "False"),
+            ("scale_attn_weights", False, "False", "True"),
             ("n_inner", 50, "50", "None"),
+            ("n_inner", "50", "'50'", "int"),
+            ("n_embd", 8.0, "8.0", "int"),
+            ("attn_pdrop", 2, "2"),
+            ("eos_token_id", ["a"], "'a'", "int"),
+            ("is_causal", False, "False", "True"),
+            ("tie_word_embeddings", "no", "'no'", "bool"),
         ]
     ),
     nano_row(
