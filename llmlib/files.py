@@ -7,6 +7,7 @@ old content or the new, never half of one, even when the process is killed or th
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -16,14 +17,47 @@ from pathlib import Path
 
 @contextmanager
 def temporary(path: Path) -> Iterator[Path]:
-    """Yield a name beside `path`; when the block ends, nothing has that name any more."""
+    """Yield a free name beside `path`; when the block ends, nothing has that name any more.
+
+    What a process that was killed left under such a name of `path` is removed first.
+    """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    remove_leftovers(path)
+    remove(part)  # of a killed process that had our number
     try:
         yield part
     finally:
-        with suppress(OSError):
-            part.unlink()
-        shutil.rmtree(part, ignore_errors=True)
+        remove(part)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder, or a link but not what it points to, if it is there and can be."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove NAME.PID.part beside a path of that name, where PID is of a process that is gone."""
+    with suppress(OSError):
+        for part in path.parent.iterdir():
+            found = re.fullmatch(re.escape(path.name) + r"\.(\d+)\.part", part.name)
+            if found and not is_running(int(found[1])):
+                remove(part)
+
+
+def is_running(process: int) -> bool:
+    """Return whether there is a process of that number; on Windows, which cannot be asked, yes."""
+    try:
+        if sys.platform != "win32":
+            os.kill(process, 0)  # signal 0 only asks; on Windows it would be Ctrl-C
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it belongs to somebody else
+        pass
+    return True
 
 
 @contextmanager
@@ -54,7 +88,6 @@ def making_folder(path: str | Path) -> Iterator[Path]:
         raise FileExistsError(f"{path} exists: remove it, or name another folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
-        shutil.rmtree(part, ignore_errors=True)  # of a killed process that had our number
         part.mkdir()
         yield part
 
@@ -68,12 +101,14 @@ def write_named_by_hash(
     never takes the place of old content. `write` fills the path that it is given.
     """
     with temporary(folder / name) as part:
-        write(part)
-        flush(part)
-        digest = sha256(part)
-        path = folder / f"{name}-{digest[:16]}.{suffix}"
-        os.replace(part, path)
-    return path, digest
+        # in a folder of our name: a writer that is killed may leave files under names of its own
+        part.mkdir()
+        write(part / name)
+        flush(part / name)
+        checksum = sha256(part / name)
+        path = folder / f"{name}-{checksum[:16]}.{suffix}"
+        os.replace(part / name, path)
+    return path, checksum
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -85,6 +120,18 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: object, indent: int | None = None) -> None:
     """Write JSON, whole or not at all. Raises TypeError or ValueError for what JSON cannot say."""
     write_text(path, json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False))
+
+
+def digest(content: object) -> str:
+    """Return the SHA-256 of what a JSON value says, whatever its spaces and the order of its keys.
+
+    Raises TypeError or ValueError for what JSON cannot say.
+    """
+    try:
+        text = json.dumps(content, sort_keys=True, allow_nan=False)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def flush(path: Path) -> None:

@@ -11,14 +11,17 @@ One file for each room; this one is their table of contents, so that a caller wr
 from llmlib.checks.batches import *
 from llmlib.checks.checkpoint import *
 from llmlib.checks.data import *
+from llmlib.checks.downloads import *
 from llmlib.checks.files import *
 from llmlib.checks.generation import *
 from llmlib.checks.loss import *
 from llmlib.checks.model import *
 from llmlib.checks.pretrained import *
+from llmlib.checks.runs import *
 from llmlib.checks.tokenization import *
 from llmlib.checks.tokenizer_files import *
 from llmlib.checks.training import *
 from llmlib.checks.values import *
+from llmlib.checks.vector_files import *
 from llmlib.checks.weights import *
 from llmlib.checks.word_vectors import *

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from llmlib.checks.files import FileError, blame, read_json
 from llmlib.checks.values import require
-from llmlib.files import sha256
+from llmlib.files import digest, sha256
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def saving_checkpoint(folder: Path) -> Iterator[None]:
 
 
 def manifest(path: Path, kind: str, version: int) -> dict[str, Any]:
-    """Return the content of a checkpoint.json.
+    """Return the content of a checkpoint.json, without the hash of itself.
 
     Raises FileNotFoundError if it is not there, and FileError unless it is whole.
     """
@@ -39,20 +39,39 @@ def manifest(path: Path, kind: str, version: int) -> dict[str, Any]:
         found = content.get("version")
         other = f"it was not written by llmlib: its format is not {kind!r}"
         require(content.get("format") == kind, other)
-        later = f"it is of version {found!r}, this llmlib reads {version}"
-        require(found == version, f"{later}: use the llmlib that wrote it")
-        match content:
-            case {
-                "files": {
-                    "weights": {"name": str(), "size": int(), "sha256": str()},
-                    "training": {"name": str(), "size": int(), "sha256": str()},
-                },
-                "notes": dict(),
-                "model": dict() | None,
-                "training": dict() | None,
-            }:
-                return content
-        raise ValueError("it is damaged: something is missing in it")
+        later = f"it is of version {found!r:.100}, this llmlib reads {version}"
+        is_known = isinstance(found, int) and 1 <= found <= version
+        require(is_known, f"{later}: use the llmlib that wrote it")
+        # version 1 had no hash of itself
+        sealed = content.pop("sha256", None if found == 1 else "")
+        require(sealed in (None, digest(content)), "it is damaged: it does not say what was saved")
+        require(is_complete(content), "it is damaged: something is missing or impossible in it")
+        return content
+
+
+def is_complete(content: dict[str, Any]) -> bool:
+    """Return whether a manifest has all its parts, and numbers that a checkpoint can have."""
+    match content:
+        case {
+            "files": {
+                "weights": {"name": str(), "size": weights_size, "sha256": str()},
+                "training": {"name": str(), "size": training_size, "sha256": str()},
+            },
+            "notes": dict(),
+            "model": dict() | None,
+            "training": dict() | None as training,
+        }:
+            names = ("step", "epoch", "batch", "n_batches")
+            counts = [weights_size, training_size]
+            given = ((training or {}).get(name) for name in names)
+            counts += [count for count in given if count is not None]
+            return all(map(is_count, counts))
+    return False
+
+
+def is_count(value: object) -> bool:
+    """Return whether a value of JSON is a number of things: whole, from 0, and believable."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**48
 
 
 def checkpoint_file(path: Path, entry: dict[str, Any], named_by: str) -> None:
@@ -84,3 +103,28 @@ def checkpoint_fits(saved: Any, config: dict | None, weights: dict[str, torch.Te
         if there != here:
             difference = f"under the name {name!r} it has {there}, the model {here}"
             raise FileError(saved.folder, f"it does not fit the model: {difference}")
+
+
+def sizes_of_gpt(file: Path, config: Any, weights: dict[str, torch.Tensor]) -> None:
+    """Raise FileError unless weights have the vocabulary, positions and blocks of a GPTConfig.
+
+    Asked before the model is made, which an absurd number would keep busy for ever.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    blocks = {name.split(".")[1] for name in weights if name.startswith("h.")}
+    fits = len(blocks) == config.n_layers
+    for name, length in (("wte", config.vocab_size), ("wpe", config.context_length)):
+        fits = fits and shapes.get(f"{name}.weight") == (length, config.emb_dim)
+    with blame(file):
+        require(fits, "it is damaged: its sizes are not those of the weights beside it")
+
+
+def finite_weights(model: torch.nn.Module) -> None:
+    """Raise FloatingPointError if a parameter of a model holds a number that is not finite."""
+    for name, parameter in model.named_parameters():
+        require(
+            parameter.isfinite().all(),
+            f"the model is not saved: {name} holds numbers that are not finite. What was saved "
+            "before is untouched: go on from it with a lower learning rate or a longer warm-up",
+            FloatingPointError,
+        )

@@ -1,6 +1,7 @@
 """Files that are not what they should be: which one, and what it looks like instead."""
 
 import json
+import lzma
 import re
 import zlib
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def blame(file: Path, tensor: str | None = None, about: str = "") -> Iterator[No
         yield
     except FileError:
         raise
-    except (OSError, ValueError, EOFError, zlib.error, SafetensorError) as error:
+    except (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(file, about + reason + looks_like(file), tensor) from error
 

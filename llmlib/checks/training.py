@@ -64,21 +64,39 @@ def loader(given: Any, n_read: int, n_batches: int | None) -> int | None:
     return n_given
 
 
-def some_targets(batches: Collection[tuple], ignore_index: int) -> None:
-    """Raise ValueError for a batch from which nothing can be learned, or for none at all."""
+def some_batches(batches: Collection[tuple]) -> None:
+    """Raise ValueError if there is no batch to learn from."""
     require(batches, "there is no batch to learn from: give at least one")
-    for _, ids, *_ in batches:
-        has_targets = (ids != ignore_index).any()
-        require(has_targets, f"a batch has no targets: all of them are {ignore_index}")
 
 
-def finite_step(step: int, loss: float, grad_norm: float) -> None:
-    """Raise FloatingPointError if the loss or the gradient of a step is not finite."""
+def step(number: int, loss: float, grad_norm: float, n_tokens: int) -> None:
+    """Raise ValueError for a step without targets, FloatingPointError for one that is not finite.
+
+    All processes see the same numbers, so that all of them stop.
+    """
+    none = f"step {number} has no targets: all those of its batches are -100, which do not count"
+    require(n_tokens, f"{none}. Leave such rows out, or accumulate more batches in a step")
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         raise FloatingPointError(
-            f"step {step}: the loss is {loss}, the gradient's length {grad_norm}: lower the "
+            f"step {number}: the loss is {loss}, the gradient's length {grad_norm}: lower the "
             "learning rate, warm up longer, or set grad_clip"
         )
+
+
+def not_torn(torn: list[int] | None, steps: int) -> None:
+    """Raise RuntimeError for a trainer whose weights are half those of another step."""
+    if torn is not None:
+        raise RuntimeError(
+            f"step {steps + 1} was interrupted while its weights were being written, so that they "
+            "are neither the old nor the new ones. Go back to the last checkpoint: llmlib train "
+            "--resume RUN, or load_checkpoint(folder, model) and the trainer's load_state_dict"
+        )
+
+
+def weights_loaded(torn: list[int] | None, now: list[int]) -> None:
+    """Raise ValueError if a torn trainer's weights, by their versions, have not been replaced."""
+    replaced = not torn or all(before != after for before, after in zip(torn, now))
+    require(replaced, "the weights are still torn: load those of the checkpoint first")
 
 
 def trainer_state(state: Any, optimizer: str) -> None:

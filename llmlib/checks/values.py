@@ -1,5 +1,6 @@
 """Values and tensors of ids: the primitives that the other checks use."""
 
+import reprlib
 from collections.abc import Callable, Collection
 from dataclasses import fields
 from difflib import get_close_matches
@@ -8,6 +9,16 @@ from typing import Any, TypeVar
 import torch
 
 T = TypeVar("T")
+
+BRIEF = reprlib.Repr()
+BRIEF.maxstring = BRIEF.maxother = BRIEF.maxlong = 100
+BRIEF.maxlevel = 3  # lists in lists: eight nested aliases of YAML would print as 350 MB
+
+
+def shown(value: object) -> str:
+    """Return a value as Python writes it, cut to about 100 characters, for a message."""
+    text = BRIEF.repr(value)
+    return text if len(text) <= 103 else f"{text[:97]} ..."
 
 
 def whole_number(
@@ -21,7 +32,7 @@ def whole_number(
     if not fits and not (optional and value is None):
         allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
         allowed += ", or None" if optional else ""
-        raise ValueError(f"{name} is {value!r}: it must be an int {allowed}")
+        raise ValueError(f"{name} is {shown(value)}: it must be an int {allowed}")
 
 
 def whole_numbers(**values: object) -> None:
@@ -33,25 +44,26 @@ def whole_numbers(**values: object) -> None:
 def number(name: str, value: object, fits: Callable[[float], bool], allowed: str) -> None:
     """Raise ValueError unless a value is an int or float that fits, with `allowed` in words."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not fits(value):
-        raise ValueError(f"{name} is {value!r}: it must be a number {allowed}")
+        raise ValueError(f"{name} is {shown(value)}: it must be a number {allowed}")
 
 
 def flag(name: str, value: object) -> None:
     """Raise ValueError unless a value is True or False."""
     if not isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}: it must be True or False")
+        raise ValueError(f"{name} is {shown(value)}: it must be True or False")
 
 
 def one_of(name: str, value: object, allowed: Collection[object]) -> None:
     """Raise ValueError unless a value is among the allowed ones."""
     if value not in allowed:
-        raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(map(str, allowed))}")
+        names = ", ".join(map(str, allowed))
+        raise ValueError(f"{name} is {shown(value)}: it must be one of {names}")
 
 
 def known_name(kind: str, name: str, allowed: Collection[str]) -> None:
     """Raise ValueError, naming the nearest one, for a name that is not among the allowed ones."""
     if name not in allowed:
-        raise ValueError(f"there is no {kind} {name!r}: {suggest(name, list(allowed))}")
+        raise ValueError(f"there is no {kind} {shown(name)}: {suggest(name, list(allowed))}")
 
 
 def instance(name: str, value: object, kind: type) -> None:
@@ -69,7 +81,7 @@ class KnownFields:
     def __new__(cls: type[Any], *args: object, **given: object) -> Any:
         names = [field.name for field in fields(cls)]
         for name in given.keys() - set(names):
-            raise TypeError(f"{cls.__name__} has no field {name!r}: {suggest(name, names)}")
+            raise TypeError(f"{cls.__name__} has no field {shown(name)}: {suggest(name, names)}")
         return object.__new__(cls)
 
 
@@ -88,7 +100,7 @@ def found(value: T | None, message: str) -> T:
 
 def suggest(name: str, allowed: Collection[str]) -> str:
     """Return words that help with a misspelt name: the nearest allowed one, and all of them."""
-    close = get_close_matches(str(name), allowed, n=1)
+    close = get_close_matches(str(name)[:100], allowed, n=1)  # whose time grows with the square
     return f"{f'did you mean {close[0]!r}? ' if close else ''}There are {', '.join(allowed)}"
 
 

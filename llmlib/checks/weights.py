@@ -154,7 +154,7 @@ def floating(stored: Any) -> None:
         raise FileError(stored.file, fault, stored.name)
 
 
-def finite_weights(file: Path, name: str, tensor: Any) -> Any:
+def finite_tensor(file: Path, name: str, tensor: Any) -> Any:
     """Return a tensor. Raises FileError unless it holds floats, none of them NaN or infinite."""
     if not tensor.is_floating_point():
         raise FileError(file, f"its numbers are {tensor.dtype}, and should be floats", name)

@@ -1,4 +1,4 @@
-"""Word vectors and the files that hold them."""
+"""Word vectors: in the container, compared, and asked for by name."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmlib.checks.files import FileError
 from llmlib.checks.values import require, suggest, whole_number
 
 
@@ -108,35 +107,6 @@ def word_vector_path(path: Path, known: Sequence[str]) -> Path:
         raise FileNotFoundError(f"there is no file {path}")
     hint = suggest(path.name, known)
     raise ValueError(f"no word vectors are called {path.name!r}: {hint}, or give a path")
-
-
-def word_vector_file(path: Path, start: bytes, n_numbers: int, announced: int | None) -> None:
-    """Raise FileError unless a file begins like word vectors.
-
-    n_numbers: those that follow the first word, 0 if anything else does (in binary files).
-    announced: how many the header says there are; None without a header.
-    """
-    if start.startswith(b"\x80"):
-        raise FileError(
-            path,
-            "it is a pickle, and loading it could run anything: save the vectors with gensim's "
-            "save_word2vec_format, and load that file",
-        )
-    if start.startswith(b"\x1f\x8b"):
-        raise FileError(path, "it is compressed by gzip: give it a name that ends in .gz")
-    if announced is not None and n_numbers not in (0, announced):
-        raise FileError(
-            path, f"it announces {announced} dimensions, but its first word has {n_numbers}"
-        )
-    if announced is None and n_numbers < 2:
-        raise FileError(path, f"it does not hold word vectors: it begins with {start[:40]!r}")
-
-
-def sound_vectors(vectors: Any) -> Any:
-    """Return gensim's vectors. Raises ValueError if there are none, or NaN among them."""
-    if not len(vectors) or not np.isfinite(vectors.vectors.sum()):
-        raise ValueError("it holds no words, or NaN among their vectors")
-    return vectors
 
 
 @contextmanager

@@ -5,23 +5,45 @@ more often takes the same steps.
 """
 
 import json
+import os
 from dataclasses import asdict
-from math import inf
 from typing import Any
 
 import torch
 
 from llmlib import stories
-from llmlib.cli.console import tell
+from llmlib.cli.console import tell, warn
 from llmlib.cli.dataset import Measure, TokenData
-from llmlib.cli.run_folder import METRICS, PLOT, SAMPLES, RunFolder
+from llmlib.cli.run_folder import PLOT, RunFolder
+from llmlib.cli.run_log import METRICS, SAMPLES, append, writing
 from llmlib.evaluation.perplexity import evaluate
 from llmlib.files import replacing
 from llmlib.generation.generate import generate
+from llmlib.training.checkpoint import Checkpoint
 from llmlib.training.trainer import StepReport, Trainer
 
 SHOWN = 5  # samples written down at each look; more may have been checked
 LONGEST = 200  # tokens of a sample
+
+
+class Decoration:
+    """A context for what only decorates a run: an error in it becomes a warning.
+
+    A class, not a generator, so that an error of memory passes through it as it is.
+    """
+
+    def __init__(self, what: str):
+        self.what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        ends = isinstance(error, MemoryError) or not isinstance(error, Exception)
+        if not ends:
+            reason = " ".join(str(error).split())
+            warn(f"{self.what} failed, and the training goes on: {reason:.300}")
+        return not ends
 
 
 class Recorder:
@@ -34,22 +56,37 @@ class Recorder:
     def __init__(self, run: RunFolder, data: TokenData):
         self.run, self.data = run, data
         self.measure: Measure | None = None  # made at the first look: nothing delays the first step
-        self.best = min((entry.get("val_loss", inf) for entry in run.metrics()), default=inf)
+        self.best = run.best_loss()
 
     def __call__(self, trainer: Trainer, report: StepReport) -> None:
         step, settings = report.step, self.run.settings
         is_last = step == settings.max_steps
-        found = {}
-        if is_last or step % settings.eval_every == 0:
-            found = self.look(trainer.model, step)
-            tell(summary(report, found))
+        looks = is_last or step % settings.eval_every == 0
+        saves = is_last or step % settings.save_every == 0
+        if not looks:
+            self.log(report, {})
+        if saves:  # before the look, in which more can go wrong than in a step
+            notes = {"report": asdict(report)} if looks else {}
+            self.run.save("latest", trainer, **notes)
+        if looks:
+            self.look_and_log(trainer, report)
+        if looks and saves:
+            self.run.finish_look()
+
+    def catch_up(self, trainer: Trainer, checkpoint: Checkpoint) -> None:
+        """Look at the step of a checkpoint, if the run ended between its save and its look."""
+        if report := checkpoint.notes.get("report"):
+            self.look_and_log(trainer, StepReport(**report))
+            self.run.finish_look()
+
+    def look_and_log(self, trainer: Trainer, report: StepReport) -> None:
+        """Look, write down what was found, and save the best checkpoint if it is a better one."""
+        found = self.look(trainer.model, report.step)
+        tell(summary(report, found))
         self.log(report, found)
-        if found.get("val_loss", inf) < self.best:
+        if found["val_loss"] < self.best:
             self.best = found["val_loss"]
             self.run.save("best", trainer, val_loss=self.best)
-        # after the best one: if it is killed between the two, the best is found once more
-        if is_last or step % settings.save_every == 0:
-            self.run.save("latest", trainer)
 
     def look(self, model: Any, step: int) -> dict[str, float]:
         """Measure the validation loss, write samples, and return what metrics.jsonl gets of it.
@@ -65,13 +102,14 @@ class Recorder:
         found = {"val_loss": loss}
         if floor:
             found |= {"floor": floor, "above_floor": loss / floor - 1}
-        texts = write_samples(model, self.data, settings.n_samples, settings.seed + step)
-        if self.data.about["corpus"] == "stories":
-            checked = [stories.check(text) for text in texts]
-            for name in ("grammatical", "consistent"):
-                found[name] = sum(getattr(each, name) for each in checked) / len(texts)
-        shown = "\n\n".join(texts[:SHOWN])
-        self.run.append(SAMPLES, f"=== step {step} ===\n\n{shown}\n\n")
+        with Decoration("writing samples"):
+            texts = write_samples(model, self.data, settings.n_samples, settings.seed + step)
+            if self.data.about["corpus"] == "stories":
+                checked = [stories.check(text) for text in texts]
+                for name in ("grammatical", "consistent"):
+                    found[name] = sum(getattr(each, name) for each in checked) / len(texts)
+            shown = "\n\n".join(texts[:SHOWN])
+            append(self.run.path / SAMPLES, f"=== step {step} ===\n\n{shown}\n\n")
         return found
 
     def log(self, report: StepReport, found: dict[str, float]) -> None:
@@ -79,9 +117,10 @@ class Recorder:
         entry = asdict(report)
         entry |= {**entry.pop("aux"), "tokens_per_second": round(report.tokens_per_second)}
         del entry["seconds"]  # which the two others say
-        self.run.append(METRICS, json.dumps(entry | found) + "\n")
+        append(self.run.path / METRICS, json.dumps(entry | found) + "\n")
         if found:
-            draw(self.run)
+            with Decoration("drawing the curves"):
+                draw(self.run)
 
 
 def write_samples(model: Any, data: TokenData, n: int, seed: int) -> list[str]:
@@ -111,7 +150,7 @@ def draw(run: RunFolder) -> None:
     from llmlib.plots import use_style
 
     entries = run.metrics()
-    with matplotlib.rc_context(), run.writing(PLOT) as path, replacing(path) as part:
+    with matplotlib.rc_context(), writing(run.path / PLOT) as path, replacing(path) as part:
         use_style()
         figure = Figure()
         axes = figure.subplots()
@@ -119,7 +158,9 @@ def draw(run: RunFolder) -> None:
         axes.plot(*curve(entries, "val_loss"), marker="o", markersize=3, label="validation")
         if floor := entries[-1].get("floor"):  # which a look found after the last step
             axes.axhline(floor, color="black", linestyle=":", label="the floor")
-        axes.set(title=run.path.name, xlabel="step", ylabel="loss (nats per token)")
+        title = os.fsencode(run.path.name).decode(errors="replace")
+        axes.set_title(title, parse_math=False)  # it may hold a $
+        axes.set(xlabel="step", ylabel="loss (nats per token)")
         axes.legend()
         figure.savefig(part, format="png", dpi=120)
 

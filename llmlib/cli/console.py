@@ -5,7 +5,9 @@ Written by hand. Needs no torch.
 
 import io
 import os
+import shlex
 import sys
+from contextlib import suppress
 
 
 def accept_any_text() -> None:
@@ -21,11 +23,25 @@ def mute() -> None:
 
 
 def tell(text: str) -> None:
-    """Print a line, above the progress bar if there is one, and go on if nobody reads it."""
+    """Print a line, above the progress bar if there is one, and go on if nobody can read it."""
     from tqdm import tqdm  # takes as long to import as all that `--help` needs
 
     try:
         tqdm.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:  # a closed pipe, a terminal that is gone, a full disk
         mute()
+
+
+def warn(text: str) -> None:
+    """Print a line to stderr as `tell` does: something went wrong, and the work goes on."""
+    from tqdm import tqdm
+
+    with suppress(OSError, ValueError):
+        tqdm.write(text, file=sys.stderr)
+
+
+def quoted(path: object) -> str:
+    """Return a path as a shell takes it, also one with spaces or with a dash before it."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)

@@ -90,20 +90,28 @@ class Processes:
 
 
 class StopRequest:
-    """Notes Ctrl-C (SIGINT) and SIGTERM, so that a step is not left half taken.
+    """Notes Ctrl-C (SIGINT), SIGTERM and a closed terminal (SIGHUP): no step is left half taken.
 
-    A second one ends the process at once, with the last checkpoint on disk.
+    A second Ctrl-C or SIGTERM ends the process at once, with the last checkpoint on disk. SIGHUP
+    may come twice, from the terminal and from its shell, and behind a SIGTERM: it ends nothing at
+    once. Whoever started the process with `nohup` wants it ignored.
     """
 
     def __enter__(self) -> "StopRequest":
         self.made = False
-        signals = (signal.SIGINT, signal.SIGTERM)
-        self.before = {number: signal.signal(number, self.note) for number in signals}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        # under torchrun, which hears it for its processes and then kills them, it is not ignored
+        if hasattr(signal, "SIGHUP") and (
+            signal.getsignal(signal.SIGHUP) != signal.SIG_IGN or "TORCHELASTIC_RUN_ID" in os.environ
+        ):
+            numbers.append(signal.SIGHUP)
+        self.before = {number: signal.signal(number, self.note) for number in numbers}
         return self
 
     def note(self, *_: object) -> None:
         self.made = True
-        self.__exit__()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.before[number])
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():

@@ -10,76 +10,47 @@ Written by hand.
     loss.png        the curves
 
 The two text files only ever grow, and each checkpoint notes how long they were when it was saved.
-Whatever stands behind that belongs to steps that will be taken again: resuming cuts it off.
+Whatever stands behind that belongs to steps that will be taken again: resuming cuts it off. A
+checkpoint also notes which tokens, which settings and what kind of machine its steps were taken
+with, and a run that is resumed is held against that.
 """
 
-import json
-import os
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import chain, count, filterfalse
+from contextlib import suppress
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 
 from llmlib import checks, files
-from llmlib.cli.dataset import TokenData, read_about
+from llmlib.cli.console import quoted, warn
+from llmlib.cli.dataset import TokenData
 from llmlib.cli.prepare import prepare
-from llmlib.cli.settings import CHANGEABLE, PREPARED, SETTINGS, read_settings, settle, values
-from llmlib.data import corpora
+from llmlib.cli.run_log import GROWING, METRICS, SAMPLES, cut, read_metrics, sizes
+from llmlib.cli.run_notes import as_json, identity, machine
+from llmlib.cli.settings import CHANGEABLE, PREPARED, SETTINGS, read_settings, values
 from llmlib.model.config import GPTConfig
-from llmlib.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from llmlib.training.checkpoint import (
+    MANIFEST,
+    Checkpoint,
+    load_checkpoint,
+    read_manifest,
+    remove_others,
+    save_checkpoint,
+    write_manifest,
+)
 from llmlib.training.config import TrainConfig
 from llmlib.training.trainer import Trainer
 
-CONFIG, METRICS, SAMPLES, PLOT = "config.yaml", "metrics.jsonl", "samples.txt", "loss.png"
-GROWING = (METRICS, SAMPLES)
-
-
-def new_run(data: str | None = None, out: str | None = None, **given: Any) -> "RunFolder":
-    """Start a run in a new folder: `out`, or runs/NAME, with a number if that is taken.
-
-    Raises ValueError for settings that are impossible, and for a folder that is not empty.
-    """
-    data, corpus = locate(data), None
-    if Path(data).is_dir():
-        corpus = read_about(data)["corpus"]
-        for name in sorted(given.keys() & PREPARED):
-            raise ValueError(f"{name} was decided when {data} was prepared: leave it out")
-    settings = settle({**given, "data": data}, corpus)
-    name = f"runs/{Path(data).stem}-{settings.preset}"
-    numbered = chain([name], (f"{name}-{n}" for n in count(2)))
-    path = Path(out or next(filterfalse(os.path.exists, numbered)))
-    hint = f"go on with `llmlib train --resume {path}`, or name another folder with --out"
-    checks.require(not (path / CONFIG).exists(), f"{path} holds a run already: {hint}")
-    others = path.is_dir() and {p.name for p in path.iterdir()} - {".lock"}
-    checks.require(not others, f"{path} is not empty: name a new folder with --out")
-    run = RunFolder(path, settings)
-    run.begin()
-    return run
-
-
-def resume_run(path: str | Path, **given: Any) -> "RunFolder":
-    """Open the folder of an earlier run to go on with it; given: settings that change.
-
-    Raises ValueError for a change that would make it another run, and if the folder is in use.
-    """
-    checks.require("out" not in given, "give --resume or --out, not both: a run keeps its folder")
-    if "data" in given:
-        given["data"] = locate(given["data"])
-    run = open_run(path)
-    for name, value in given.items():
-        own = getattr(run.settings, name)
-        if name not in CHANGEABLE and value != own:
-            change = f"this run has {name} {own!r}, and cannot go on with {value!r}"
-            raise ValueError(f"{change}: start a new run for that")
-    vars(run.settings).update(given)
-    run.begin()
-    return run
+CONFIG, PLOT, LOCK = "config.yaml", "loss.png", ".lock"
+NAMES = (CONFIG, METRICS, SAMPLES, PLOT, LOCK, "data", "latest", "best")
+# what a killed process leaves: NAME.PID.part, and before, without PID
+LEFT = re.compile(
+    r"(config\.yaml|loss\.png)(\.\d+)?\.part|(data|metrics\.jsonl|samples\.txt)\.\d+\.part"
+)
 
 
 def open_run(path: str | Path) -> "RunFolder":
@@ -90,20 +61,6 @@ def open_run(path: str | Path) -> "RunFolder":
     for name in SETTINGS.keys() - settings.keys() - {"out"}:
         raise ValueError(f"{file} is damaged: {name} is missing in it")
     return RunFolder(path, SimpleNamespace(**settings))
-
-
-def locate(data: str | None) -> str:
-    """Return the name of a corpus, or the absolute path of a file or folder, good from everywhere.
-
-    Raises ValueError or OSError, naming the nearest corpus, for anything else.
-    """
-    kinds = "a corpus, a text file or a prepared folder, such as `llmlib train stories`"
-    data = checks.found(data, f"no data to train on: name {kinds}")
-    if data in {corpus.name for corpus in corpora.CORPORA}:
-        return data
-    if not Path(data).is_dir():
-        corpora.documents(data)
-    return str(Path(data).resolve())
 
 
 def model_config(settings: SimpleNamespace, vocab_size: int) -> GPTConfig:
@@ -123,30 +80,68 @@ class RunFolder:
     def __init__(self, path: str | Path, settings: SimpleNamespace):
         self.path, self.settings = Path(path), settings
         self.data_folder = self.path / "data"
-        self.file_lock = FileLock(self.path / ".lock", timeout=0)
+        self.file_lock = FileLock(self.path / LOCK, timeout=0)
+        self.made: list[Path] = []  # folders that `open` made
 
     def __reduce__(self) -> tuple:
         """Send path and settings to other processes; the lock stays with the writer."""
         return RunFolder, (self.path, self.settings)
 
-    def begin(self) -> None:
-        """Make the folder if there is none, lock it, and write the settings into it.
+    def require_free(self) -> None:
+        """Raise ValueError if something is in the folder that a new run would change.
+
+        What a killed start left is not, nor is a run of the same settings without a step.
+        """
+        names = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        others = {name for name in names if name != LOCK and not LEFT.fullmatch(name)}
+        hint = f"go on with `llmlib train --resume {quoted(self.path)}`"
+        hint += ", or name another folder with --out"
+        if CONFIG in names:
+            free = not (others - {*NAMES} or self.has_begun() or self.traces())
+            with suppress(ValueError, OSError):
+                free = free and vars(open_run(self.path).settings) == vars(self.settings)
+                others -= {*NAMES} if free else set()
+            checks.require(not others, f"{self.path} holds a run already: {hint}")
+        checks.require(not others, f"{self.path} is not empty: name a new folder with --out")
+
+    def open(self) -> None:
+        """Make the folder if there is none, and lock it.
 
         Raises ValueError, before that, for sizes that no model or training can have.
         """
-        model_config(self.settings, vocab_size=3)  # the true size is known when there are tokens
+        config = model_config(self.settings, vocab_size=3)  # the true size: once there are tokens
+        checks.affordable(config)
         train_config(self.settings)
+        self.made = [place for place in (self.path, *self.path.parents) if not place.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock()
+
+    def write_settings(self) -> None:
+        """Write config.yaml, unless it says the same already, as it may hold comments."""
+        with suppress(ValueError, OSError):
+            if vars(open_run(self.path).settings) == vars(self.settings):
+                return
         lists = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.settings).items()}
         text = yaml.safe_dump(lists, sort_keys=False, allow_unicode=True)
         files.write_text(self.path / CONFIG, text)
+
+    def discard(self) -> None:
+        """Remove a run that has no checkpoint, and nothing else: its name is free again."""
+        self.file_lock.release()
+        for path in [*self.path.iterdir()]:
+            if path.name in NAMES or LEFT.fullmatch(path.name):
+                files.remove(path)
+        for folder in self.made:
+            with suppress(OSError):
+                folder.rmdir()
 
     def lock(self) -> None:
         """Be the only process that writes here, until this one ends or is killed.
 
         Raises ValueError if another process was first.
         """
+        if (self.path / LOCK).is_symlink():  # what it points to would be emptied
+            files.remove(self.path / LOCK)
         try:
             self.file_lock.acquire()
         except Timeout:
@@ -155,79 +150,99 @@ class RunFolder:
             pass
 
     def prepare_data(self, checkpoint: Checkpoint | None) -> None:
-        """Make the folder ready for the step after a checkpoint: cut off the rest, encode the text.
+        """Encode the text, unless that is done. Raises ValueError for other tokens than before.
 
         A text is prepared in the run's own folder. Of a folder that was prepared elsewhere, the run
         keeps what tells which tokens it held and what they mean.
         """
-        self.cut_back(checkpoint)
         settings, folder = self.settings, self.data_folder
-        if (folder / "data.json").is_file():
-            return
-        if not Path(settings.data).is_dir():
+        is_new = not (folder / "data.json").is_file()
+        if is_new and not Path(settings.data).is_dir():
             prepare(settings.data, folder, **values(settings, "data"))
-            return
-        with files.making_folder(folder) as beside:
-            for path in Path(settings.data).glob("*.json"):
-                shutil.copy(path, beside)
+        elif is_new:
+            with files.making_folder(folder) as beside:
+                for path in Path(settings.data).glob("*.json"):
+                    shutil.copy(path, beside)
+        now = identity(folder)
+        if checkpoint and checkpoint.notes.get("data", now) != now:
+            if is_new:
+                files.remove(folder)
+            source = settings.data if is_new else folder
+            raise ValueError(f"{source} is not what it was when the run began: put that back")
 
     def cut_back(self, checkpoint: Checkpoint | None) -> None:
         """Cut off what was written after a checkpoint (None: after the very beginning)."""
-        sizes = checkpoint.notes.get("files", {}) if checkpoint else {}
+        noted = checkpoint.notes.get("files", {}) if checkpoint else {}
         for name in GROWING:
-            path = self.path / name
-            if path.is_file():
-                content = path.read_bytes()[: sizes.get(name, 0)]
-                os.truncate(path, content.rfind(b"\n") + 1)
-        for part in [*self.path.glob("*.part"), *self.data_folder.glob("*.part")]:
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
+            cut(self.path / name, noted.get(name, 0))
+        for path in filter(lambda path: LEFT.fullmatch(path.name), [*self.path.iterdir()]):
+            files.remove(path)
+        if not self.data_folder.is_symlink():
+            files.remove(self.data_folder / "tokenizer.json.part")
+        for name in ("latest", "best"):
+            with suppress(ValueError, OSError):
+                entries = read_manifest(self.path / name)["files"].values()
+                remove_others(self.path / name, {entry["name"] for entry in entries})
+        if damaged := read_metrics(self.path)[1]:
+            warn(f"{self.path / METRICS}: {damaged} damaged lines are passed over")
 
     def data(self) -> TokenData:
         """Return the tokens of the run: its own, or those of the prepared folder.
 
         Raises ValueError if the prepared folder has changed since the run began.
         """
-        if (self.data_folder / "train.npy").is_file():
-            return TokenData(self.data_folder)
-        prepared = TokenData(self.settings.data)
-        same = prepared.about == read_about(self.data_folder)
-        checks.require(same, f"{prepared.folder} holds other tokens than when the run began")
-        return prepared
-
-    def append(self, name: str, text: str) -> None:
-        """Add text to one of the files that only grow."""
-        with self.writing(name), open(self.path / name, "ab") as file:
-            file.write(text.encode())
-
-    @contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
-        """Yield the path of a file; an OSError inside says that this file could not be written."""
-        try:
-            yield self.path / name
-        except OSError as error:
-            what = f"{self.path / name} could not be written: {error.strerror}"
-            raise OSError(error.errno, f"{what}. The checkpoints are untouched") from error
+        own, given = self.data_folder, Path(self.settings.data)
+        if (own / "train.npy").is_file():
+            return TokenData(own)
+        gone = f"{own} holds no train.npy, and there is no prepared folder at {given}: put it back"
+        checks.require(given.is_dir(), gone)
+        same = identity(given) == identity(own)
+        checks.require(same, f"{given} holds other tokens than when the run began")
+        return TokenData(given)
 
     def metrics(self) -> list[dict]:
-        """Return the lines of the metrics, which `cut_back` has left whole."""
-        path = self.path / METRICS
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return [json.loads(line) for line in lines]
+        """Return the lines of the metrics, without damaged ones."""
+        return read_metrics(self.path)[0]
 
     def has_begun(self) -> bool:
         """Return whether there is a checkpoint to go on from."""
-        return (self.path / "latest" / "checkpoint.json").is_file()
+        return (self.path / "latest" / MANIFEST).is_file()
+
+    def traces(self) -> list[str]:
+        """Return the names of what says that steps were taken."""
+        grown = [name for name in GROWING if (self.path / name).is_file()]
+        found = [name for name in grown if (self.path / name).stat().st_size]
+        return found + ["best"] * (self.path / "best" / MANIFEST).is_file()
+
+    def changeable(self) -> set[str]:
+        """Return the settings that may change from here on: before there is a step, nearly all."""
+        if self.has_begun():
+            return CHANGEABLE
+        return {setting for setting in SETTINGS if setting not in {*PREPARED, "data", "seed"}}
 
     def load(self, name: str = "latest") -> Checkpoint:
         """Return a checkpoint of the run; raises as `load_checkpoint` does."""
-        return load_checkpoint(self.path / name)
+        checkpoint = load_checkpoint(self.path / name)
+        checks.run_checkpoint(checkpoint, GROWING)
+        return checkpoint
+
+    def best_loss(self) -> float:
+        """Return the validation loss of the best checkpoint; infinity if there is none."""
+        if not (self.path / "best" / MANIFEST).is_file():
+            return inf
+        noted = read_manifest(self.path / "best")["notes"].get("val_loss")
+        losses = [entry.get("val_loss", inf) for entry in self.metrics()]
+        return noted if isinstance(noted, float) else min(losses, default=inf)
 
     def save(self, name: str, trainer: Trainer, **notes: object) -> None:
         """Save a checkpoint, "latest" or "best", once the files that it counts on are on disk."""
-        sizes = {}
-        for file in GROWING:
-            with open(self.path / file, "ab") as opened:
-                os.fsync(opened.fileno())
-                sizes[file] = opened.tell()
-        notes |= {"files": sizes}
+        notes |= {"data": identity(self.data_folder), "machine": machine(trainer.model)}
+        notes |= {"settings": as_json(self.settings), "files": sizes(self.path)}
         save_checkpoint(self.path / name, trainer.model, trainer.state_dict(), notes)
+
+    def finish_look(self) -> None:
+        """Note in the latest checkpoint that the look at it is done, and what it has written."""
+        manifest = read_manifest(self.path / "latest")
+        manifest["notes"].pop("report", None)
+        manifest["notes"]["files"] = sizes(self.path)
+        write_manifest(self.path / "latest", manifest)

@@ -5,8 +5,6 @@ callbacks, loop. A run that is stopped, killed or crashes at any moment goes on 
 checkpoint as if nothing had happened, bit for bit.
 """
 
-import shutil
-import sys
 from functools import partial
 
 import torch
@@ -15,19 +13,24 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from llmlib import checks
 from llmlib.cli.callbacks import Recorder
-from llmlib.cli.dataset import Batch, peek
+from llmlib.cli.console import quoted, warn
+from llmlib.cli.dataset import Batch, TokenData, peek
 from llmlib.cli.devices import choose_device, compiled
 from llmlib.cli.processes import Processes, StopRequest
-from llmlib.cli.run_folder import RunFolder, model_config, new_run, resume_run, train_config
-from llmlib.cli.settings import check_flags, read_settings
+from llmlib.cli.run_folder import CONFIG, RunFolder, model_config, train_config
+from llmlib.cli.run_notes import changes, machine_changes
+from llmlib.cli.run_start import new_run, resume_run, settings_like
+from llmlib.cli.settings import check_flags
 from llmlib.model.gpt import GPT
+from llmlib.training.checkpoint import Checkpoint
 from llmlib.training.trainer import Trainer
 
 
 def train_command(config: str | None = None, resume: str | None = None, **flags: object) -> int:
     """Do what the command line asks for; 0 after the last step, 130 if it was stopped before."""
-    given = (read_settings(config) if config else {}) | check_flags(flags)
+    given = (settings_like(config) if config else {}) | check_flags(flags)
     start = partial(resume_run, resume) if resume else new_run
     with Processes() as processes:
         run = processes.by_writer(partial(start, **given))
@@ -35,9 +38,9 @@ def train_command(config: str | None = None, resume: str | None = None, **flags:
             return train(run, processes)
         except KeyboardInterrupt:  # before the first step, or a second one: nothing new to save
             return stopped("stopped", run, processes)
-        except ValueError:  # settings that do not fit the text, or a step that went wrong
+        except Exception:  # whatever it is, a refusal leaves no folder behind
             if processes.is_writer and not (resume or run.has_begun()):
-                shutil.rmtree(run.path, ignore_errors=True)  # its name is free again
+                run.discard()
             raise
 
 
@@ -45,10 +48,14 @@ def train(run: RunFolder, processes: Processes) -> int:
     """Train from where the run stands to its end, or until it is asked to stop."""
     settings = run.settings
     checkpoint = run.load() if run.has_begun() else None
+    notes = checkpoint.notes if checkpoint else {}
+    changed = changes(run.path / CONFIG, settings, run.changeable(), notes)
     processes.by_writer(partial(run.prepare_data, checkpoint))
     data = run.data()
     torch.manual_seed(settings.seed)
-    model = GPT(model_config(settings, data.about["vocab_size"]))
+    config = model_config(settings, data.about["vocab_size"])
+    checks.affordable(config)
+    model = GPT(config)
     model.init_weights(settings.init_std)
     if checkpoint:
         checkpoint.load_into(model)
@@ -59,16 +66,30 @@ def train(run: RunFolder, processes: Processes) -> int:
     processes.say(f"{run.path}: {n_parameters:,} parameters, {n_tokens:,} tokens to train on")
     if checkpoint:
         trainer.load_state_dict(checkpoint.training or {})
+    for line in changed + machine_changes(model, notes):
+        processes.say(line)
     if processes.rank:  # dropout must differ between processes, or they would learn less
         torch.manual_seed(hash((settings.seed, processes.rank, trainer.step)) % 2**63)
+    processes.by_writer(partial(begin_records, run, data, trainer, checkpoint))
     if trainer.step >= settings.max_steps:
         processes.say(f"all {trainer.step:,} steps are taken: give --max-steps to go on")
         return 0
-    if processes.is_writer:
-        trainer.callbacks = [Recorder(run, data)]
-        if trainer.step == 0:
-            run.save("latest", trainer)
     return take_steps(run, trainer, loader, processes)
+
+
+def begin_records(
+    run: RunFolder, data: TokenData, trainer: Trainer, checkpoint: Checkpoint | None
+) -> None:
+    """Make the run's folder ready for the next step, once nothing is left that could be refused."""
+    run.cut_back(checkpoint)
+    recorder = Recorder(run, data)
+    trainer.callbacks = [recorder]
+    if checkpoint:
+        recorder.catch_up(trainer, checkpoint)
+    if trainer.step < run.settings.max_steps:
+        run.write_settings()
+    if trainer.step == 0:
+        run.save("latest", trainer)
 
 
 def make_trainer(model: GPT, run: RunFolder, first: Batch, processes: Processes) -> Trainer:
@@ -110,13 +131,13 @@ def take_steps(run: RunFolder, trainer: Trainer, loader: DataLoader, processes: 
                 if processes.is_writer:
                     run.save("latest", trainer)
                 return stopped(f"stopped and saved at step {trainer.step:,}", run, processes)
-    processes.say(f"done: llmlib generate --checkpoint {run.path}")
+    processes.say(f"done: llmlib generate --checkpoint {quoted(run.path)}")
     return 0
 
 
 def stopped(what: str, run: RunFolder, processes: Processes) -> int:
     """Say on stderr what has happened and which command goes on from there; return 130."""
     if processes.is_writer:
-        command = f"{processes.command()} train --resume {run.path}"
-        print(f"{what}; go on with: {command}", file=sys.stderr)
+        command = f"{processes.command()} train --resume {quoted(run.path)}"
+        warn(f"{what}; go on with: {command}")
     return 130

@@ -117,7 +117,7 @@ def load_pretrained(name: str | Path, drop_rate: float = 0.0, *, ignore_extra: b
         model = GPT(replace(weights.config, drop_rate=drop_rate))
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     checks.stored_tensors(weights, shapes, ignore_extra)
-    state = {name: checks.finite_weights(weights.file, name, weights.read(name)) for name in shapes}
+    state = {name: checks.finite_tensor(weights.file, name, weights.read(name)) for name in shapes}
     model.load_state_dict(state, assign=True)  # the tensors become the parameters: no copy
     return model.eval()
 

@@ -10,9 +10,6 @@ import sys
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
-
-from torch import Tensor
 
 from llmlib import checks
 from llmlib.model.config import GPTConfig
@@ -56,24 +53,12 @@ def load_run(folder: Path, drop_rate: float | None = None) -> GPT:
     except TypeError as error:
         raise ValueError(f"{folder} holds another kind of model: {error}") from None
     found = replace(found, weights={clean_name(name): t for name, t in found.weights.items()})
-    checks.gpt_sizes(RunWeights(folder / MANIFEST, config, found.weights))
+    checks.sizes_of_gpt(folder / MANIFEST, config, found.weights)
     for name, tensor in found.weights.items():
-        checks.finite_weights(folder, name, tensor)
+        checks.finite_tensor(folder, name, tensor)
     model = GPT(config if drop_rate is None else replace(config, drop_rate=drop_rate))
     found.load_into(model)
     return model.eval()
-
-
-class RunWeights(NamedTuple):
-    """The weights of a checkpoint, as the checks of published ones see them."""
-
-    file: Path
-    config: GPTConfig
-    tensors: dict[str, Tensor]
-
-    def stored(self, name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-        """Return the name and the shape that a parameter of ours has in the file."""
-        return name, shape
 
 
 def find_model(name_or_path: str | Path) -> Path:

@@ -6,24 +6,24 @@ Built in notebook 06. A folder holds `checkpoint.json`, which names two files of
 sizes and SHA-256: the weights, and the state of a Trainer. New files are written under new names,
 flushed to the disk, and only then named by a new `checkpoint.json`, which takes the place of the
 old one in a single rename. If the process is killed, at any moment, the folder holds the old
-checkpoint or the new one. Nothing is pickled: tensors are in safetensors, the rest is JSON. What is
-left out: keeping several (give each a folder), and models in pieces on many machines.
+checkpoint or the new one. `checkpoint.json` holds a hash of itself too, so that it vouches for the
+tensors and for its own numbers. Nothing is pickled: tensors are in safetensors, the rest is JSON.
+What is left out: keeping several (give each a folder), and models in pieces on many machines.
 """
 
 import json
 import re
-from contextlib import suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import nn
 
 from llmlib import checks, files
 
 MANIFEST = "checkpoint.json"
-FORMAT, VERSION = "llmlib checkpoint", 1
+FORMAT, VERSION = "llmlib checkpoint", 2  # 1 had no hash of itself, and is read too
 
 
 def config_fields(model: nn.Module) -> dict | None:
@@ -66,14 +66,22 @@ def write_tensors(folder: Path, name: str, tensors: dict[str, torch.Tensor]) -> 
     return {"name": path.name, "size": path.stat().st_size, "sha256": digest}
 
 
+def write_manifest(folder: Path, manifest: dict) -> None:
+    """Write checkpoint.json, and a hash of itself into it."""
+    sealed = {**manifest, "sha256": files.digest(manifest)}
+    # the rename in here is the moment in which a new checkpoint becomes valid
+    files.write_json(folder / MANIFEST, sealed, indent=1)
+
+
 def remove_others(folder: Path, kept: set[str]) -> None:
     """Delete what older or interrupted checkpoints left behind, and nothing else."""
-    # files that were being written when a process was killed end in the number of the process
-    ours = re.compile(r"(weights|training)-[0-9a-f]{16}\.safetensors|(.*\.)?\d+\.part")
+    # the last two are what earlier versions left when they were killed: PID.part, and safetensors'
+    names = r"(weights|training)-[0-9a-f]{16}\.safetensors|\d+\.part|\.tmp[A-Za-z0-9]{6}"
     for path in folder.iterdir():
-        if ours.fullmatch(path.name) and path.name not in kept:
-            with suppress(OSError):
-                path.unlink()
+        if re.fullmatch(names, path.name) and path.name not in kept and not path.is_dir():
+            files.remove(path)
+    for name in ("weights", "training", MANIFEST):
+        files.remove_leftovers(folder / name)
 
 
 def save_checkpoint(
@@ -83,9 +91,11 @@ def save_checkpoint(
 
     training: `trainer.state_dict()`, so that training can go on. notes: what else should be known,
     such as the name of the corpus, as JSON can say it; write numbers that may be nan as text.
-    Raises OSError if it cannot be written (a full disk, a folder without permission), and
-    TypeError or ValueError for notes that are not JSON; the checkpoint from before is then intact.
+    Raises OSError if it cannot be written (a full disk, a folder without permission), TypeError or
+    ValueError for notes that are not JSON, and FloatingPointError for weights that are not finite;
+    the checkpoint from before is then intact.
     """
+    checks.finite_weights(model)
     folder, training = Path(folder), dict(training or {})
     content = {"weights": model.state_dict(), "training": training.pop("tensors", {})}
     manifest = {
@@ -100,8 +110,7 @@ def save_checkpoint(
         folder.mkdir(parents=True, exist_ok=True)
         entries = {name: write_tensors(folder, name, content[name]) for name in content}
         files.flush_folder(folder)  # the files that it names have their names, on the disk too
-        # the rename in here is the moment in which the new checkpoint becomes valid
-        files.write_json(folder / MANIFEST, {**manifest, "files": entries}, indent=1)
+        write_manifest(folder, {**manifest, "files": entries})
     remove_others(folder, {entry["name"] for entry in entries.values()})
 
 
@@ -115,7 +124,25 @@ def read_tensors(folder: Path, entry: dict) -> dict[str, torch.Tensor]:
     path = folder / Path(entry["name"]).name  # never outside the folder
     checks.checkpoint_file(path, entry, MANIFEST)
     with checks.blame(path, about="it is not a safetensors file: "):
-        return load_file(path)
+        if str(path).isprintable():
+            return load_file(path)
+        return load(path.read_bytes())  # safetensors cannot open a name that is not UTF-8
+
+
+def read_parts(folder: Path) -> tuple[dict, list[dict[str, torch.Tensor]]]:
+    """Return the manifest and the tensors of weights and training, which belong together.
+
+    Another process may save meanwhile, and remove what the manifest named: then its new one counts.
+    """
+    manifest = read_manifest(folder)
+    while True:
+        try:
+            entries = manifest["files"]
+            return manifest, [read_tensors(folder, entries[n]) for n in ("weights", "training")]
+        except (OSError, RuntimeError, ValueError):
+            before, manifest = manifest, read_manifest(folder)
+            if manifest == before:
+                raise
 
 
 def load_checkpoint(folder: str | Path, model: nn.Module | None = None) -> Checkpoint:
@@ -125,8 +152,7 @@ def load_checkpoint(folder: str | Path, model: nn.Module | None = None) -> Check
     is damaged, of another kind, or does not fit the model.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
-    weights, state = (read_tensors(folder, manifest["files"][n]) for n in ("weights", "training"))
+    manifest, (weights, state) = read_parts(folder)
     training = manifest["training"] and {**manifest["training"], "tensors": state}
     checkpoint = Checkpoint(folder, weights, manifest["model"], training, manifest["notes"])
     if model is not None:

@@ -55,14 +55,20 @@ class Position:
         self.epoch = self.batch = 0
         self.n_batches: int | None = None  # of an epoch, if the loader knows it
         self.epoch_start: dict[str, torch.Tensor] = {}  # random states when the epoch began
+        self.loader: Iterable = ()  # the one that is being read
 
     def batches(self, loader: Iterable) -> Iterator:
-        """Yield the batches from here on, epoch after epoch, without an end.
+        """Return the batches from here on, epoch after epoch, without an end.
 
         Raises TypeError for a loader that can be read only once, and ValueError for one that is
         empty or has another number of batches than before.
         """
         self.n_batches = checks.loader(loader, self.batch, self.n_batches)
+        self.loader = loader
+        return self.read(loader)
+
+    def read(self, loader: Iterable) -> Iterator:
+        """Yield the batches of a loader from here on."""
         rest = self.resume_epoch(loader) if self.batch else self.start_epoch(loader)
         while True:
             for batch in rest:
@@ -85,3 +91,13 @@ class Position:
         deque(islice(batches, self.batch), maxlen=0)  # draws the order, then skips what was read
         restore_random_states(now)
         return batches
+
+    def moment(self) -> tuple:
+        """Return where training stands now, random states included, for `return_to`."""
+        place = self.epoch, self.batch, self.n_batches, self.epoch_start
+        return *place, random_states(self.loader)
+
+    def return_to(self, moment: tuple) -> None:
+        """Go back to a moment: `batches` then gives again what it gave after it."""
+        self.epoch, self.batch, self.n_batches, self.epoch_start, random = moment
+        restore_random_states(random, self.loader)

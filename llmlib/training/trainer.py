@@ -44,6 +44,11 @@ def sum_over_processes(value: torch.Tensor, parallel: bool) -> torch.Tensor:
     return value
 
 
+def versions(tensors: Iterable[torch.Tensor]) -> list[int]:
+    """Return how often each tensor was written so far, as torch counts."""
+    return [tensor._version for tensor in tensors]
+
+
 def accumulate(
     loss: nn.Module,
     batches: Sequence[Sequence[Any]],
@@ -131,33 +136,59 @@ class Trainer:
         loss = NextTokenLoss(model, config.dtype)
         self.loss = wrap(loss) if wrap else loss
         self.step, self.position = 0, Position()
+        # set while weights are written, and for good if an error meets the optimizers there: the
+        # versions of the weights at that time, which tell when others have been loaded
+        self.torn: list[int] | None = None
 
     def take_step(self, batches: Iterable[Sequence[torch.Tensor]]) -> StepReport:
         """Learn from some batches, and report what happened.
 
-        Raises FloatingPointError, with all weights as they were, if the loss or the gradient is not
-        finite, and TypeError or ValueError for batches that `split_batch` or the loss refuses.
+        Whatever ends a step early, Ctrl-C and a lack of memory included, leaves everything as it
+        was before: weights, position, random states. Only if weights were being written is there
+        no way back; then the trainer is torn, and refuses to go on.
+        Raises FloatingPointError if the loss or the gradient is not finite, TypeError or ValueError
+        for batches that `split_batch` or the loss refuses, and RuntimeError if it is torn.
         """
+        checks.not_torn(self.torn, self.step)
+        step, moment, buffers = self.step, self.position.moment(), versions(self.model.buffers())
+        try:
+            return self.learn(batches)
+        except BaseException:
+            self.drop_gradients()
+            if self.step > step:  # the step was taken, and only its report is lost
+                raise
+            if self.torn is None and versions(self.model.buffers()) == buffers:
+                self.position.return_to(moment)
+            else:
+                self.torn = versions(self.parameters.values())
+            raise
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients, which take as much memory as the weights."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def learn(self, batches: Iterable[Sequence[torch.Tensor]]) -> StepReport:
+        """Do what `take_step` says, without the way back."""
         start = time.perf_counter()
         self.model.train()  # in each step: the caller may have evaluated in between
+        self.drop_gradients()  # or left some of another loss
         parameters, rate = list(self.parameters.values()), learning_rate_at(self.step, self.config)
         parts = [split_batch(batch) for batch in batches]
-        checks.some_targets(parts, IGNORED)  # where they are: an accelerator would have to be asked
+        checks.some_batches(parts)
         device = parameters[0].device
         parts = [[p.to(device) for p in batch if p is not None] for batch in parts]
         aux: dict[str, torch.Tensor] = {}
         loss, n_tokens = accumulate(self.loss, parts, self.config.aux_weights, aux)
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-        # the first look at a number: only here does Python wait for an accelerator
-        if loss.isfinite() and norm.isfinite():
-            self.update(rate, norm)
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-        # after the gradients are gone, so that the next step can be tried with a clean slate
-        checks.finite_step(self.step + 1, loss.item(), norm.item())
-        self.step += 1
-        seconds, means = time.perf_counter() - start, {name: aux[name].item() for name in aux}
-        return StepReport(self.step, loss.item(), rate, norm.item(), int(n_tokens), seconds, means)
+        # the first look at numbers: only here does Python wait for an accelerator
+        value, length, count = loss.item(), norm.item(), int(n_tokens)
+        means = {name: mean.item() for name, mean in aux.items()}
+        checks.step(self.step + 1, value, length, count)
+        self.update(rate, norm)
+        self.drop_gradients()
+        seconds = time.perf_counter() - start
+        return StepReport(self.step, value, rate, length, count, seconds, means)
 
     def update(self, learning_rate: float, grad_norm: torch.Tensor) -> None:
         """Clip the gradient, whose length is grad_norm, and let the optimizers take their step."""
@@ -166,7 +197,10 @@ class Trainer:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
+        self.torn = []  # from the first weight to the last
+        for optimizer in self.optimizers:
             optimizer.step()
+        self.step, self.torn = self.step + 1, None  # the step is taken
 
     def run(self, loader: Iterable) -> Iterator[StepReport]:
         """Train until `max_steps`, giving a report after each step; leave the loop to stop.
@@ -190,7 +224,9 @@ class Trainer:
         """Return all that training remembers beside the weights: plain values and named "tensors".
 
         As with torch's own, the tensors are the living ones: save them before training goes on.
+        Raises RuntimeError if the trainer is torn: there is nothing whole to save.
         """
+        checks.not_torn(self.torn, self.step)
         parts = {
             "random": random_states(),
             "epoch_start": self.position.epoch_start,
@@ -204,10 +240,12 @@ class Trainer:
         """Go back to what `state_dict` returned, torch's own random generators included.
 
         With the same configuration, training then continues as if it had never stopped; any other
-        configuration is followed from here on, but the optimizer has to be the same. Raises
-        ValueError, and changes nothing, if this is not a state or does not fit.
+        configuration is followed from here on, but the optimizer has to be the same. A torn trainer
+        is whole again; load the model's weights first. Raises ValueError, and changes nothing, if
+        this is not a state, does not fit, or if the weights are still those of a torn trainer.
         """
         checks.trainer_state(state, self.config.optimizer)
+        checks.weights_loaded(self.torn, versions(self.parameters.values()))
         parts: dict[str, dict] = {"random": {}, "epoch_start": {}, "optimizer": {}}
         for full_name, tensor in state["tensors"].items():
             kind, _, name = full_name.partition(".")
@@ -217,6 +255,7 @@ class Trainer:
         for name in ("epoch", "batch", "n_batches"):
             setattr(self.position, name, state[name])
         restore_random_states(parts["random"])
+        self.torn = None
 
 
 def train(

@@ -1,9 +1,7 @@
 """Word vectors: equal to their references, and clear about bad input."""
 
-import gzip
 import itertools
 import os
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from gensim import downloader
 from gensim.models import KeyedVectors
 
-from llmlib.data import corpora, vector_files
-from llmlib.data.vector_files import read_word_vectors
+from llmlib.data import corpora
 from llmlib.model import word_vectors as module
 from llmlib.model.skipgram import (
     SkipGram,
@@ -429,134 +425,6 @@ def test_a_text_that_was_not_split_is_refused():
 def test_words_that_repeat_are_refused():
     with pytest.raises(ValueError, match="each of them once"):
         SkipGram(["a", "a"], 3)
-
-
-# ---- files
-
-
-def save(vectors, path, layout):
-    if layout == "glove":
-        vectors.save_word2vec_format(str(path), write_header=False)
-    else:
-        vectors.save_word2vec_format(str(path), binary=layout == "binary")
-    return path
-
-
-@pytest.mark.parametrize("ending", [".vec", ".vec.gz"])
-@pytest.mark.parametrize("layout", ["text", "binary", "glove"])
-def test_a_file_comes_back_as_it_was_saved(vectors, tmp_path, layout, ending):
-    path = save(vectors, tmp_path / f"vectors{ending}", layout)
-    assert vector_files.layout_of(path) == layout
-    for given in (path, str(path)):
-        back = load_word_vectors(given)
-        assert back.index_to_key == WORDS
-        np.testing.assert_allclose(back.vectors, vectors.vectors, rtol=1e-5)
-
-
-@pytest.mark.parametrize("layout", ["text", "binary", "glove"])
-def test_words_of_other_scripts_and_numbers_come_back(tmp_path, layout):
-    words = ["Zürich", "猫", "1984", "🙂", "0.5"]
-    path = save(word_vectors(words, random_matrix(5, 3)), tmp_path / "v.txt", layout)
-    assert load_word_vectors(path).index_to_key == words
-
-
-@pytest.mark.parametrize("ending", [".vec", ".vec.gz"])
-@pytest.mark.parametrize("layout", ["text", "binary", "glove"])
-def test_a_file_cut_short_is_refused(vectors, tmp_path, layout, ending):
-    path = save(vectors, tmp_path / f"vectors{ending}", layout)
-    half = path.read_bytes()[: path.stat().st_size // 2]
-    path.write_bytes(half[: half.rfind(b" ")] if ending == ".vec" else half)
-    with pytest.raises(ValueError, match=r"vectors\.vec.*(cut short|dimensions)"):
-        load_word_vectors(path)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "does not hold word vectors"),
-        (b"\n\n\n", "does not hold word vectors"),
-        (b"Once upon a time there was a king.\n", "does not hold word vectors"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(100), "does not hold word vectors"),
-        (b"\xff\xfe\x00bad utf-8 \xff 1\n", "does not hold word vectors"),
-        (b"2 3\na 1 2\nb 1 2\n", "announces 3 dimensions, but its first word has 2"),
-        (b"3 2\na 1 2\nb 1 2\n", "cut short"),
-        (b"2 2\na 1 2\nb 1 x\n", "cut short"),
-        (b"2 2\na 1 2\nb 1\n", "cut short"),
-        (b"3 2\na 1 2\nb 1\nc 1 2\n", "cut short"),
-        (b"a 1 2\nb 1\n", "cut short"),
-        (b"1 2\na nan 1\n", "NaN"),
-        (b"5 300\n", "cut short"),
-        (b"5 300\nhello world\n", "cut short"),
-        (b"0 0\n", "cut short|no words"),
-        (pickle.dumps({"a": [1.0]}), "pickle.*save_word2vec_format"),
-        (gzip.compress(b"a 1 2\n", mtime=0), "ends in .gz"),
-    ],
-)
-def test_a_foreign_or_damaged_file_is_refused(tmp_path, content, message):
-    path = tmp_path / "some file.txt"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=message) as raised:
-        read_word_vectors(path)
-    assert "some file.txt" in str(raised.value)
-
-
-def test_a_file_that_only_claims_to_be_gzipped_is_refused(tmp_path):
-    (tmp_path / "v.gz").write_bytes(b"a 1 2\nb 3 4\n")
-    with pytest.raises(ValueError, match=r"v.gz: it is damaged"):
-        load_word_vectors(tmp_path / "v.gz")
-
-
-def test_gensims_own_files_are_pickles_and_are_not_opened(vectors, tmp_path):
-    vectors.save(str(tmp_path / "v.kv"))
-    with pytest.raises(ValueError, match="it is a pickle"):
-        load_word_vectors(tmp_path / "v.kv")
-
-
-def test_missing_files_folders_and_unknown_names_are_told_apart(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no file .*nowhere.vec"):
-        load_word_vectors(tmp_path / "nowhere.vec")
-    with pytest.raises(FileNotFoundError, match=r"no file nowhere.bin"):
-        load_word_vectors("nowhere.bin")
-    with pytest.raises(IsADirectoryError, match="is a folder"):
-        load_word_vectors(tmp_path)
-    with pytest.raises(ValueError, match=r"'google-news-30'.*did you mean 'google-news-300'"):
-        load_word_vectors("google-news-30")
-    with pytest.raises(ValueError, match=r"'qqqq'.*There are wiki, google-news-300"):
-        load_word_vectors("qqqq")
-
-
-# ---- vectors by name
-
-
-@pytest.mark.parametrize("name", ["google-news-300", "glove-wiki-gigaword-50"])
-def test_vectors_are_fetched_by_name_and_the_size_is_said_first(
-    vectors, tmp_path, monkeypatch, capsys, name
-):
-    path = save(vectors, tmp_path / "downloaded.gz", "binary")
-    asked = []
-
-    def fake_load(full_name, return_path):
-        asked.append((full_name, return_path, capsys.readouterr().out))
-        return str(path)
-
-    monkeypatch.setattr(downloader, "BASE_DIR", str(tmp_path / "empty"))
-    monkeypatch.setattr(downloader, "load", fake_load)
-    assert load_word_vectors(name).index_to_key == WORDS
-    ((full_name, return_path, said),) = asked
-    assert full_name == name.replace("google", "word2vec-google")
-    assert return_path  # otherwise gensim would run a file that came with the download
-    assert f"{vector_files.MEGABYTES[full_name]:,} MB" in said
-
-
-@pytest.mark.parametrize("error", [OSError("no route to host"), ValueError("x"), Exception("y")])
-def test_without_a_network_the_offline_vectors_are_named(tmp_path, monkeypatch, error):
-    def fail(*args, **kwargs):
-        raise error
-
-    monkeypatch.setattr(downloader, "BASE_DIR", str(tmp_path))
-    monkeypatch.setattr(downloader, "load", fail)
-    with pytest.raises(ConnectionError, match=r'could not be fetched.*load_word_vectors\("wiki"\)'):
-        load_word_vectors("google-news-300")
 
 
 def test_wiki_vectors_are_trained_on_the_wiki_corpus(monkeypatch):

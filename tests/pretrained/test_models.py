@@ -18,7 +18,7 @@ from llmlib.tokenization.gpt2 import gpt2_encoding
 from llmlib.tokenization.unigram import UnigramTokenizer
 from llmlib.tokenization.wordpiece import WordPieceTokenizer
 from llmlib.tokenization.words import CharTokenizer, WordTokenizer
-from llmlib.training.checkpoint import save_checkpoint
+from llmlib.training.checkpoint import read_manifest, save_checkpoint, write_manifest
 
 NANO = home() / "gpt2" / "nano"
 TEXT = "Once upon a time there was a wise king. He had a red hat. " * 5
@@ -189,9 +189,9 @@ def test_a_checkpoint_of_another_model_is_refused(run):
     save_checkpoint(run[0] / "best", torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="which model its weights belong to"):
         load_model(run[0])
-    manifest = json.loads((run[0] / "latest" / "checkpoint.json").read_text())
+    manifest = read_manifest(run[0] / "latest")
     manifest["model"]["n_experts"] = 8
-    (run[0] / "latest" / "checkpoint.json").write_text(json.dumps(manifest))
+    write_manifest(run[0] / "latest", manifest)
     with pytest.raises(ValueError, match="another kind of model"):
         load_model(run[0] / "latest")
 

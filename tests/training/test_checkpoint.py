@@ -45,6 +45,12 @@ def save(folder, trainer, notes=None):
     save_checkpoint(folder, trainer.model, trainer.state_dict(), notes)
 
 
+def seal(folder, manifest):
+    """Write a manifest with its right hash, as somebody could who means harm."""
+    manifest.pop("sha256", None)
+    module.write_manifest(folder, manifest)
+
+
 def names(folder):
     return sorted(path.name.partition("-")[0] for path in folder.iterdir())
 
@@ -168,7 +174,8 @@ def test_a_model_of_another_kind_needs_no_config(tmp_path):
 def test_a_new_checkpoint_replaces_the_old_one_and_leaves_other_files_alone(saved):
     (saved / "log.txt").write_text("mine")
     (saved / "weights-of-mine.safetensors").write_text("mine")
-    for name in ("12345.part", "weights.12345.part", "checkpoint.json.12345.part"):
+    # no process has that number: the largest one is 4194304
+    for name in ("12345.part", "weights.4194305.part", "checkpoint.json.4194305.part"):
         (saved / name).write_text("left behind by a process that was killed")
     (saved / "mine.part").write_text("mine")
     trainer = make_trainer(seed=2)
@@ -219,7 +226,7 @@ def test_a_damaged_file_is_named_and_nothing_is_loaded(saved, name, damage):
         (b"\xff\xfe", "it is not JSON"),
         (b"[]", "it is not a JSON object"),
         (b'{"model": "GPT"}', "was not written by llmlib"),
-        (b'{"format": "llmlib checkpoint", "version": 99}', "version 99, this llmlib reads 1"),
+        (b'{"format": "llmlib checkpoint", "version": 99}', "version 99, this llmlib reads 2"),
         (b'{"format": "llmlib checkpoint", "version": 1}', "something is missing"),
         (b'{"format": "llmlib checkpoint", "version": 1, "files": []}', "something is missing"),
     ],
@@ -236,7 +243,7 @@ def test_a_file_that_is_not_safetensors_is_refused_even_with_the_right_hash(save
     path.write_bytes(b"not a table of tensors")
     manifest = json.loads((saved / "checkpoint.json").read_text())
     manifest["files"]["weights"] |= {"size": 22, "sha256": sha256(path)}
-    (saved / "checkpoint.json").write_text(json.dumps(manifest))
+    seal(saved, manifest)
     with pytest.raises(FileError, match="is not a safetensors file"):
         load_checkpoint(saved)
 
@@ -246,7 +253,7 @@ def test_a_manifest_cannot_point_outside_its_folder(saved):
     outside = saved.parent / "outside.safetensors"
     os.replace(saved / manifest["files"]["weights"]["name"], outside)
     manifest["files"]["weights"]["name"] = "../outside.safetensors"
-    (saved / "checkpoint.json").write_text(json.dumps(manifest))
+    seal(saved, manifest)
     with pytest.raises(FileError, match="missing"):
         load_checkpoint(saved)
 

@@ -1,0 +1,69 @@
+"""Runs: a folder that lost a part, settings that were changed, models that no memory holds."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from llmlib.checks.checkpoint import is_count
+from llmlib.checks.values import require
+
+BLOCK = 50_000  # bytes of Python objects in a block of layers, beside its numbers
+
+
+def whole_run(folder: Path, traces: list[str], copy: str) -> None:
+    """Raise ValueError for a run without its latest checkpoint, of which `traces` say it had one.
+
+    copy: the command that puts the best one in its place.
+    """
+    lost = f"{folder}/latest holds no checkpoint, although {' and '.join(traces)} tell of steps"
+    advice = f"to go on from the best one: {copy}" if copy else "put it back, or start a new run"
+    require(not traces, f"{lost}; nothing was changed. {advice[0].upper()}{advice[1:]}")
+
+
+def no_links(paths: Iterable[Path]) -> None:
+    """Raise ValueError for a link in the place of a checkpoint: a save removes old files in it."""
+    for path in paths:
+        advice = f"replace it by a copy of {os.path.realpath(path)}"
+        require(not path.is_symlink(), f"{path} is a link, and training saves there: {advice}")
+
+
+def same_run(file: Path, now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
+    """Raise ValueError if settings in a file are others than those of the steps behind it."""
+    for name, value in now.items():
+        was = then.get(name, value)
+        fault = f"{file} has {name} {value!r:.100}, the steps so far were taken with {was!r:.100}"
+        require(value == was, f"{fault}: put that back, or start a new run")
+
+
+def run_checkpoint(checkpoint: Any, growing: Iterable[str]) -> None:
+    """Raise ValueError for a checkpoint that says more steps than there were, or no true sizes."""
+    state, noted = checkpoint.training or {}, checkpoint.notes.get("files", {})
+    most = state.get("config", {}).get("max_steps", 0)
+    sizes = [noted.get(name, 0) for name in growing] if isinstance(noted, dict) else [None]
+    fault = (
+        f"{checkpoint.folder} is damaged: it says step {checkpoint.step} of {most}, sizes {sizes}"
+    )
+    require(checkpoint.step <= most and all(map(is_count, sizes)), fault)
+
+
+def affordable(config: Any) -> None:
+    """Raise ValueError for a GPT that is larger than this machine's memory, before it is made."""
+    layers, emb_dim = config.n_layers, config.emb_dim
+    tables = config.vocab_size * (1 if config.tie_weights else 2) + config.context_length
+    n_parameters = 12 * layers * emb_dim**2 + tables * emb_dim
+    size, memory = 4 * n_parameters + BLOCK * layers, machine_memory()
+    require(
+        size <= memory,
+        f"a model with n_layers {layers:,}, emb_dim {emb_dim:,} and context_length "
+        f"{config.context_length:,} takes {size / 1e9:,.1f} GB, and this machine has "
+        f"{memory / 1e9:,.1f}: make it smaller",
+    )
+
+
+def machine_memory() -> float:
+    """Return the bytes of memory of this machine; infinity where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return float("inf")

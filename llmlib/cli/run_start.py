@@ -1,0 +1,98 @@
+"""The beginning of a training run: in a new folder, or in that of an earlier run.
+
+Written by hand. Whatever can be refused is refused here, before a folder is made or changed.
+"""
+
+import os
+from itertools import chain, count, filterfalse
+from pathlib import Path
+from typing import Any
+
+from llmlib import checks
+from llmlib.cli.console import quoted
+from llmlib.cli.dataset import read_about
+from llmlib.cli.run_folder import RunFolder, open_run
+from llmlib.cli.settings import PREPARED, read_settings, settle
+from llmlib.data import corpora
+from llmlib.tokenization.folders import KINDS
+
+
+def new_run(data: str | None = None, out: str | None = None, **given: Any) -> "RunFolder":
+    """Start a run in a new folder: `out`, or runs/NAME, with a number if that is taken.
+
+    Raises ValueError for settings that are impossible, and for a folder that is not empty.
+    """
+    data, corpus, decided = locate(data), None, {}
+    if Path(data).is_dir():
+        about = read_about(data)
+        corpus, decided = about["corpus"], {"tokenizer": about["tokenizer"]}
+        for name in sorted(given.keys() & PREPARED):
+            hint = f"{name} was decided when {data} was prepared: leave it out"
+            checks.require(given[name] == decided.get(name), hint)
+    settings = settle({**given, **decided, "data": data}, corpus)
+    if settings.tokenizer not in (*KINDS, "gpt2") and Path(settings.tokenizer).exists():
+        settings.tokenizer = str(Path(settings.tokenizer).resolve())  # good from everywhere
+    name = f"runs/{Path(data).stem}-{settings.preset}"
+    numbered = chain([name], (f"{name}-{n}" for n in count(2)))
+    run = RunFolder(out or next(filterfalse(os.path.lexists, numbered)), settings)
+    run.require_free()
+    run.open()
+    run.require_free()  # another process may have been faster
+    try:
+        run.write_settings()
+    except BaseException:
+        run.discard()
+        raise
+    return run
+
+
+def settings_like(path: str | Path) -> dict[str, Any]:
+    """Return the settings in a file, such as the config.yaml of another run.
+
+    A run on a prepared folder used to note defaults where that folder had decided: they say
+    nothing. Raises as `read_settings` does.
+    """
+    settings = read_settings(path)
+    if Path(settings.get("data") or "").is_dir():
+        defaults = [vars(settle({}, corpus)) for corpus in (None, "stories")]
+        for name in PREPARED & settings.keys():
+            if settings[name] in [default[name] for default in defaults]:
+                del settings[name]
+    return settings
+
+
+def resume_run(path: str | Path, **given: Any) -> "RunFolder":
+    """Open the folder of an earlier run to go on with it; given: settings that change.
+
+    Raises ValueError for a change that would make it another run, and if the folder is in use.
+    """
+    checks.require("out" not in given, "give --resume or --out, not both: a run keeps its folder")
+    if "data" in given:
+        given["data"] = locate(given["data"])
+    run = open_run(path)
+    traces = [] if run.has_begun() else run.traces()
+    best, latest = quoted(run.path / "best/."), quoted(run.path / "latest")
+    checks.whole_run(run.path, traces, f"cp -r {best} {latest}" if "best" in traces else "")
+    checks.no_links(run.path / name for name in ("latest", "best"))
+    for name, value in given.items():
+        own = getattr(run.settings, name)
+        if name not in run.changeable() and value != own:
+            change = f"this run has {name} {own!r}, and cannot go on with {value!r}"
+            raise ValueError(f"{change}: start a new run for that")
+    vars(run.settings).update(given)
+    run.open()
+    return run
+
+
+def locate(data: str | None) -> str:
+    """Return the name of a corpus, or the absolute path of a file or folder, good from everywhere.
+
+    Raises ValueError or OSError, naming the nearest corpus, for anything else.
+    """
+    kinds = "a corpus, a text file or a prepared folder, such as `llmlib train stories`"
+    data = checks.found(data, f"no data to train on: name {kinds}")
+    if data in {corpus.name for corpus in corpora.CORPORA}:
+        return data
+    if not Path(data).is_dir():
+        corpora.documents(data)
+    return str(Path(data).resolve())
