@@ -19,7 +19,7 @@ from llmlib.pretrained.gpt2_files import OPENAI, find_folder, holds_gpt2
 from llmlib.pretrained.layout import clean_name
 from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.folders import load_tokenizer
-from llmlib.tokenization.prepared import load_prepared_tokenizer
+from llmlib.tokenization.prepared import identity, load_prepared_tokenizer
 from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
 from llmlib.training.checkpoint import MANIFEST, load_checkpoint
 
@@ -37,7 +37,7 @@ def load_model(
     """
     folder = find_model(name_or_path)
     if (folder / MANIFEST).is_file():
-        return load_run(folder, drop_rate), load_run_tokenizer(folder.parent)
+        return load_run(folder, drop_rate)
     tokenizer = load_gpt2_tokenizer(folder, name_or_path)
     model = gpt2.load_pretrained(folder, drop_rate or 0.0, ignore_extra=ignore_extra)
     if name_or_path not in OPENAI:  # whose files were verified
@@ -45,8 +45,8 @@ def load_model(
     return model, tokenizer
 
 
-def load_run(folder: Path, drop_rate: float | None = None) -> GPT:
-    """Return the model in a checkpoint of a run. Raises ValueError if it is damaged or another."""
+def load_run(folder: Path, drop_rate: float | None = None) -> tuple[GPT, Tokenizer]:
+    """Return the model in a checkpoint of a run, and its tokenizer, as `load_model` does."""
     found = load_checkpoint(folder)
     unknown = f"{folder} does not say which model its weights belong to"
     try:
@@ -57,9 +57,10 @@ def load_run(folder: Path, drop_rate: float | None = None) -> GPT:
     checks.sizes_of_gpt(folder / MANIFEST, config, found.weights)
     for name, tensor in found.weights.items():
         checks.finite_tensor(folder, name, tensor)
+    tokenizer = load_run_tokenizer(folder.parent, found.notes.get("data"))
     model = GPT(config if drop_rate is None else replace(config, drop_rate=drop_rate))
     found.load_into(model)
-    return model.eval()
+    return model.eval(), tokenizer
 
 
 def find_model(name_or_path: str | Path) -> Path:
@@ -109,9 +110,13 @@ def load_gpt2_tokenizer(folder: Path, name: str | Path) -> Tokenizer:
     return TiktokenTokenizer.load(folder) if is_openai else load_tokenizer(folder)
 
 
-def load_run_tokenizer(run: Path) -> Tokenizer:
-    """Return the tokenizer that a run trains with; ValueError if the folder does not hold one."""
+def load_run_tokenizer(run: Path, tokens: dict | None) -> Tokenizer:
+    """Return the tokenizer that a run trains with; ValueError if the folder does not hold it.
+
+    tokens: what the checkpoint has noted of them, by `identity`.
+    """
     path = run / "data" / "data.json"
     fault = "data/data.json, which names the tokenizer of its checkpoints, is missing"
     checks.require(path.is_file(), f"{run} is not a run of llmlib train: {fault}")
+    checks.same_data(path.parent, identity(path.parent), tokens)
     return load_prepared_tokenizer(path.parent)
