@@ -188,7 +188,8 @@ def end_of_text(tokenizer: Any, eos_token_id: int | None, vocab_size: int) -> in
     Warns where there is none; raises TypeError or ValueError for a tokenizer or id of no use.
     """
     if tokenizer is not None:
-        byte_tokenizer(tokenizer)
+        if not hasattr(tokenizer, "content"):  # of a tokenizer.json
+            byte_tokenizer(tokenizer)
         if eos_token_id is None:
             ends_documents(tokenizer.special_tokens, "the tokenizer")
             return tokenizer.special_tokens["<|endoftext|>"]

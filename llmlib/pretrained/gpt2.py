@@ -31,6 +31,7 @@ from llmlib.pretrained.layout import (
     our_name,
 )
 from llmlib.pretrained.tensor_bundle import TensorBundle, write_bundle
+from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.bpe import ByteTokenizer
 from llmlib.tokenization.formats import gpt2_files, vocabulary_of
 
@@ -186,7 +187,7 @@ def save_openai(model: GPT, folder: str | Path, tokenizer: ByteTokenizer) -> Non
 def save_pretrained(
     model: GPT,
     folder: str | Path,
-    tokenizer: ByteTokenizer | None = None,
+    tokenizer: Tokenizer | None = None,
     *,
     eos_token_id: int | None = None,
 ) -> None:

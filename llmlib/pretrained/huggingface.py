@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from safetensors import safe_open
 from llmlib import checks
 from llmlib.model.config import GPTConfig
 from llmlib.pretrained.layout import StoredTensor, clean_name, is_transposed
+from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.bpe import ByteTokenizer
-from llmlib.tokenization.formats import gpt2_files, huggingface_text
+from llmlib.tokenization.formats import gpt2_files
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 FIELDS = {  # of a GPTConfig: what config.json calls them
@@ -163,15 +165,15 @@ def model_texts(config: GPTConfig, eos_token_id: int | None) -> dict[str, str]:
     }
 
 
-def tokenizer_texts(tokenizer: ByteTokenizer, end_id: int | None, length: int) -> dict[str, str]:
+def tokenizer_texts(tokenizer: Tokenizer, end_id: int | None, length: int) -> dict[str, str]:
     """Return the files of a tokenizer for a model of a context length.
 
     GPT-2's two files too, for programs that know no others, if they can say how a text is split.
     """
-    vocabulary = tokenizer.vocabulary()
     tokens: dict[str, Any] = dict.fromkeys(("bos_token", "eos_token", "unk_token"))
     end = next((t for t, i in tokenizer.special_tokens.items() if i == end_id), None)
-    is_gpt2 = vocabulary.pattern == "gpt2"
+    vocabulary = tokenizer.vocabulary() if isinstance(tokenizer, ByteTokenizer) else None
+    is_gpt2 = vocabulary is not None and vocabulary.pattern == "gpt2"
     settings = {
         "tokenizer_class": "GPT2Tokenizer" if is_gpt2 else "PreTrainedTokenizerFast",
         "model_max_length": length,
@@ -179,7 +181,9 @@ def tokenizer_texts(tokenizer: ByteTokenizer, end_id: int | None, length: int) -
         "clean_up_tokenization_spaces": False,  # or decoding drops spaces before punctuation
         **dict.fromkeys(tokens, end),
     }
-    texts = {"tokenizer.json": huggingface_text(vocabulary)}
+    with TemporaryDirectory() as folder:
+        tokenizer.save(path := Path(folder, "tokenizer.json"))
+        texts = {path.name: path.read_text(encoding="utf-8")}
     if is_gpt2:
         texts |= dict(zip(("vocab.json", "merges.txt"), gpt2_files(vocabulary)))
     return texts | {"tokenizer_config.json": json.dumps(settings, indent=2) + "\n"}
