@@ -35,6 +35,9 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any):
         settings |= {"allow_abbrev": False, "argument_default": argparse.SUPPRESS}
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        # what `type=int` and `type=float` mean: numbers that can be meant, in our words
+        self.register("type", int, read_as(int, most=BIG))
+        self.register("type", float, read_as(float))
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Answer an unknown flag with the nearest one; the parser of a command comes here too."""
@@ -49,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         super().error(message if len(message) < 500 else f"{message[:300]} ...")
 
 
-def read_as(kind: type, least: float, most: float) -> Callable[[str], Any]:
+def read_as(kind: type, least: float = -math.inf, most: float = math.inf) -> Callable[[str], Any]:
     """Return a reader of numbers in a range, as `add_argument` takes it."""
     setting = Setting("", kind, 0, "", least=least, most=most)
 
@@ -61,7 +64,7 @@ def read_as(kind: type, least: float, most: float) -> Callable[[str], Any]:
     return read
 
 
-COUNT, SHARE = read_as(int, 1, BIG), read_as(float, 0, 1)
+SEED = read_as(int, -(2**63), 2**64 - 1)  # what torch takes
 
 
 def typed(given: str) -> str:
@@ -134,7 +137,7 @@ def tokenizer_flags(parser: Parser) -> None:
     parser.add_argument("data", help="the name of a corpus, or a text file")
     parser.add_argument("--out", required=True, metavar="FILE", help="the new .json file")
     parser.add_argument("--kind", help="bpe, wordpiece, unigram, word, char [bpe]")
-    parser.add_argument("--vocab-size", type=COUNT, metavar="N", help="how many ids [4000]")
+    parser.add_argument("--vocab-size", type=int, metavar="N", help="how many ids [4000]")
     parser.add_argument("--pattern", help="how bpe splits: gpt2, gpt4 [gpt2]")
 
 
@@ -181,33 +184,21 @@ def generate_flags(parser: Parser) -> None:
     add_checkpoint(parser)
     add = parser.add_argument
     add("--prompt", type=typed, help="the beginning [a new text]")
-    add("--max-new-tokens", type=read_as(int, 0, BIG), metavar="N", help="[200]")
-    add("--temperature", type=read_as(float, 0, math.inf), metavar="T", help="[1.0]")
-    add("--top-k", type=COUNT, metavar="K", help="only the K likeliest tokens")
-    add(
-        "--top-p",
-        type=SHARE,
-        metavar="P",
-        help="only the likeliest tokens, P together",
-    )
-    add(
-        "--min-p",
-        type=SHARE,
-        metavar="P",
-        help="only those at least P times the likeliest",
-    )
-    about = "above 1: fewer repeats [1.0]"
-    add("--repetition-penalty", type=read_as(float, 0.001, 1000), metavar="R", help=about)
-    add(
-        "--until",
-        action="append",
-        type=typed,
-        metavar="TEXT",
-        help="end before this string (repeatable)",
-    )
+    add("--max-new-tokens", type=int, metavar="N", help="[200]")
+    add("--temperature", type=float, metavar="T", help="[1.0]")
+    add("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
+    add("--top-p", type=float, metavar="P", help="only the likeliest tokens, P together")
+    add("--min-p", type=float, metavar="P", help="only those at least P times the likeliest")
+    add("--repetition-penalty", type=float, metavar="R", help="above 1: fewer repeats [1.0]")
+    add("--no-repeat-ngram-size", type=int, metavar="N", help="no N tokens twice in a text")
+    add("--min-new-tokens", type=int, metavar="N", help="no end of the text before these [0]")
+    about = "end before this string (repeatable)"
+    add("--until", "--stop", dest="until", action="append", type=typed, metavar="TEXT", help=about)
+    add("--num-beams", type=int, metavar="N", help="search with N beams, draw nothing")
+    add("--prompt-lookup", type=int, metavar="N", help="guess N tokens from what stood before")
     add("--weights", metavar="FORMAT", help="stored as float32, bfloat16, float16, int8 [float32]")
-    add("--seed", type=read_as(int, -(2**63), 2**64 - 1), help="[0]")
-    add("--n", type=COUNT, help="how many texts [1]")
+    add("--seed", type=SEED, help="[0]")
+    add("--n", type=int, help="how many texts [1]")
 
 
 def evaluate_flags(parser: Parser) -> None:
@@ -219,7 +210,7 @@ def evaluate_flags(parser: Parser) -> None:
     """
     add_checkpoint(parser)
     parser.add_argument("--text", metavar="FILE", help="a text [the run's validation part]")
-    parser.add_argument("--batch-size", type=COUNT, metavar="N", help="[16]")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="[16]")
     parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
 
 

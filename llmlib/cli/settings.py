@@ -44,9 +44,9 @@ class Setting(NamedTuple):
         """What it may be, in words."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        words = WORDS[self.kind]
-        words += f" of at least {self.least}" if self.least > -math.inf else ""
-        words += f" and at most {self.most}" if self.most < math.inf else ""
+        bounds = [f"at least {self.least}"] * (self.least > -math.inf)
+        bounds += [f"at most {self.most}"] * (self.most < math.inf)
+        words = " of ".join(filter(None, [WORDS[self.kind], " and ".join(bounds)]))
         return words + (", or none" if self.may_be_none else "")
 
     @property
