@@ -106,6 +106,8 @@ WORDS = {
     "max_length": "context_length",
     "a smaller stride": "a smaller context_length",
     ", or drop_last=False": "",
+    " an int ": " a whole number ",
+    ", or None": ", or none",
 }
 
 
