@@ -22,6 +22,7 @@ from llmlib.checks.runs import *
 from llmlib.checks.texts import *
 from llmlib.checks.tokenization import *
 from llmlib.checks.tokenizer_files import *
+from llmlib.checks.tokenizer_json import *
 from llmlib.checks.training import *
 from llmlib.checks.values import *
 from llmlib.checks.vector_files import *

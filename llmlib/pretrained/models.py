@@ -17,7 +17,7 @@ from llmlib.model.gpt import GPT
 from llmlib.pretrained import gpt2
 from llmlib.pretrained.gpt2_files import OPENAI, find_folder, holds_gpt2
 from llmlib.tokenization.base import Tokenizer
-from llmlib.tokenization.prepared import load_prepared_tokenizer
+from llmlib.tokenization.prepared import identity, load_prepared_tokenizer
 from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
 from llmlib.training.checkpoint import MANIFEST, load_checkpoint
 
@@ -43,7 +43,8 @@ def load_model(name_or_path: str | Path, drop_rate: float | None = None) -> tupl
         config = GPTConfig(**checks.found(checkpoint.model_config, unknown))
     except TypeError as error:
         raise ValueError(f"{folder} holds another kind of model: {error}") from None
-    tokenizer = load_run_tokenizer(folder.parent)
+    checks.sizes_of_gpt(folder / MANIFEST, config, checkpoint.weights)
+    tokenizer = load_run_tokenizer(folder.parent, checkpoint.notes.get("data"))
     model = GPT(config if drop_rate is None else replace(config, drop_rate=drop_rate))
     checkpoint.load_into(model)
     return model.eval(), tokenizer
@@ -76,9 +77,13 @@ def find_model(name_or_path: str | Path) -> Path:
     )
 
 
-def load_run_tokenizer(run: Path) -> Tokenizer:
-    """Return the tokenizer that a run trains with; ValueError if the folder does not hold one."""
+def load_run_tokenizer(run: Path, tokens: dict | None) -> Tokenizer:
+    """Return the tokenizer that a run trains with; ValueError if the folder does not hold it.
+
+    tokens: what the checkpoint has noted of them, by `identity`.
+    """
     path = run / "data" / "data.json"
     fault = "data/data.json, which names the tokenizer of its checkpoints, is missing"
     checks.require(path.is_file(), f"{run} is not a run of llmlib train: {fault}")
+    checks.same_data(path.parent, identity(path.parent), tokens)
     return load_prepared_tokenizer(path.parent)
