@@ -39,10 +39,10 @@ def parallel_map(
 ) -> Generator[R, None, None]:
     """Yield function(item) for each item, in order, computed in other processes.
 
-    n_processes: by default as many as there are cores, up to MOST; 1 computes here. method: "fork", which needs
-    little time and memory, or "spawn", for which function must be picklable; by default "fork"
-    where that is safe. Raises what the function raises, and ChildProcessError if a process dies;
-    afterwards, and when the iterator is closed, no process is left.
+    n_processes: by default as many as there are cores, up to MOST; 1 computes here. method: "fork",
+    which needs little time and memory, or "spawn", for which function must be picklable; by default
+    "fork" where that is safe. Raises what the function raises, and ChildProcessError if a process
+    dies; afterwards, and when the iterator is closed, no process is left.
     """
     n = n_processes or min(n_cores(), MOST)
     if n == 1 or multiprocessing.current_process().daemon:  # a daemon may have no children
