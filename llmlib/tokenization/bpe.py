@@ -190,6 +190,11 @@ class BPETokenizer(ByteTokenizer):
         self._whole = self._ids if whole_tokens else {}
         self._known = PieceIds(self._encode_piece)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is byte-level BPE and nothing else, with a pattern that others know."""
+        return self.pattern in PATTERNS and self._whole is self._ids
+
     def _encode_piece(self, piece: str) -> list[int]:
         data = piece.encode()
         if (whole := self._whole.get(data)) is not None:
@@ -222,12 +227,13 @@ class BPETokenizer(ByteTokenizer):
         *,
         pattern: str = "gpt2",
         special_tokens: Iterable[str] = (),
-        ties: str = "ids",
+        **rules: Any,
     ) -> "BPETokenizer":
         """Learn a tokenizer with vocab_size ids, special tokens included, from one text or many.
 
         It has fewer if the texts have no more pairs to merge. Nothing is merged across special
-        tokens, which the texts may contain. ties: see `learn_merges`.
+        tokens, which the texts may contain. rules: ties, min_frequency and max_token_length of
+        `learn_merges`.
         Raises ValueError for an empty text, and if vocab_size is below 256 and the special tokens.
         """
         special_tokens = list(number_special(special_tokens, 0))
@@ -235,7 +241,7 @@ class BPETokenizer(ByteTokenizer):
         needed = f"256 bytes and {len(special_tokens)} special tokens"
         counts = count_pieces(texts, pattern, special_tokens)
         checks.learnable(counts, vocab_size, n_fixed, needed)
-        merges = learn_merges(counts, vocab_size - n_fixed, ties)
+        merges = learn_merges(counts, vocab_size - n_fixed, **rules)
         return cls(merges, special_tokens, pattern=pattern)
 
     @classmethod

@@ -703,3 +703,36 @@ def test_ids_that_are_not_ranks_cannot_be_written_for_tiktoken(tmp_path):
 
 def test_safe_cuts_are_searched_from_the_end():
     assert SAFE_CUT.search("a b c").start() == 3
+
+
+# What Hugging Face's trainer can be told
+
+
+def hugging_face_rules(texts, vocab_size, **rules):
+    tokenizer = hf.Tokenizer(hf.models.BPE())
+    tokenizer.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = hf.pre_tokenizers.ByteLevel.alphabet()
+    trainer = hf.trainers.BpeTrainer(
+        vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False, **rules
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    return [tuple(as_bytes(part) for part in merge) for merge in merges]
+
+
+def test_rare_pairs_and_long_tokens_are_left_out_as_in_hugging_faces_trainer(wiki):
+    rng = random.Random(0)
+    texts = [wiki[:20_000], "aaaa aaaaaaaa abababab éééééé " * 3]
+    texts += [" ".join("".join(rng.choices("abé", k=rng.randint(1, 9))) for _ in range(12))]
+    for text in texts:
+        for rules in (
+            {"min_frequency": 0},
+            {"min_frequency": 3},
+            {"min_frequency": 10**9},
+            *({"max_token_length": length} for length in (1, 2, 3, 4, 5, 8)),
+            {"max_token_length": 6, "min_frequency": 2},
+        ):
+            ours = BPETokenizer.train(text, 600, **rules)
+            assert ours.merges == hugging_face_rules([text], 600, **rules), rules
+            longest = rules.get("max_token_length", 10**9)
+            assert max(len(a + b) for a, b in ours.merges or [(b"", b"")]) < max(3, longest)

@@ -92,7 +92,7 @@ def collides(words, a, b):
 
 
 def test_counts_stay_those_of_the_words():
-    words = Counter(wordpiece.words_of(corpora.load("wiki")[:20_000]))
+    words = wordpiece.count_words(corpora.load("wiki")[:20_000])
     table = MergeTable(words)
     for _ in range(100):
         table.merge(table.best())
