@@ -16,11 +16,15 @@ from llmlib.checks.files import *
 from llmlib.checks.generation import *
 from llmlib.checks.loss import *
 from llmlib.checks.model import *
+from llmlib.checks.prepared import *
 from llmlib.checks.pretrained import *
 from llmlib.checks.runs import *
+from llmlib.checks.texts import *
 from llmlib.checks.tokenization import *
 from llmlib.checks.tokenizer_files import *
+from llmlib.checks.tokenizer_json import *
 from llmlib.checks.training import *
 from llmlib.checks.values import *
 from llmlib.checks.vector_files import *
+from llmlib.checks.weights import *
 from llmlib.checks.word_vectors import *

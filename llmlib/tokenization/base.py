@@ -146,10 +146,11 @@ class VocabularyTokenizer(Tokenizer):
         return self.join(self.tokens[i] for i in checks.known_ids(ids, self.vocab_size))
 
     @classmethod
-    def from_text(cls: type[T], text: str, vocab_size: int | None = None) -> T:
+    def from_text(cls: type[T], text: str | Iterable[str], vocab_size: int | None = None) -> T:
         """Make a tokenizer that knows every piece of a text, or the most frequent ones.
 
-        vocab_size: the largest number of ids, the two special tokens included.
+        text: one, or pieces of it that no token crosses. vocab_size: the largest number of ids, the
+        two special tokens included.
         Raises ValueError for a text without any piece and for a vocab_size below 3.
         """
         counts = Counter(chain.from_iterable(map(cls.split, each_text(text))))

@@ -5,81 +5,23 @@
 Built in notebook 09. `BPETokenizer.train` learns the merges that Hugging Face's trainer learns, and
 `encode` gives the ids that tiktoken gives, both at a speed of the same order.
 `llmlib.tokenization.bpe_trainer` learns the merges, `llmlib.tokenization.formats` knows the files.
-What is left out: Unicode normalization, and dropping merges at random.
+What is left out: Unicode normalization.
 """
 
-import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, count, repeat
+import random
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from llmlib import checks
-from llmlib.tokenization import formats
+from llmlib.tokenization import formats, storage
+from llmlib.tokenization.added_tokens import AddedToken, AddedTokens
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 from llmlib.tokenization.bpe_trainer import PATTERNS, blocks, count_pieces, learn_merges, splitter
 from llmlib.tokenization.interface import whole_characters
-
-
-def merge_short(ids: list[int], ranks: Mapping, new_ids: Sequence[int]) -> list[int]:
-    """Merge the pair of lowest rank until no pair has one: quadratic, and quickest for a word."""
-    no_rank, get = len(new_ids), ranks.get
-    found = list(map(get, zip(ids, ids[1:]), repeat(no_rank)))
-    while found and (best := min(found)) < no_rank:
-        i = found.index(best)
-        ids[i] = new_ids[best]
-        del ids[i + 1], found[i]
-        if i:
-            found[i - 1] = get((ids[i - 1], ids[i]), no_rank)
-        if i < len(found):
-            found[i] = get((ids[i], ids[i + 1]), no_rank)
-    return ids
-
-
-def merge_long(ids: list[int], ranks: Mapping, new_ids: Sequence[int]) -> list[int]:
-    """Do the same with a heap of pairs and a linked list of tokens: n log n."""
-    n = len(ids)
-    after, before = list(range(1, n + 1)), list(range(-1, n - 1))
-    # one integer for rank and place, which is quicker to compare than a tuple
-    heap = [ranks[pair] * n + i for i, pair in enumerate(zip(ids, ids[1:])) if pair in ranks]
-    heapq.heapify(heap)
-    while heap:
-        rank, i = divmod(heapq.heappop(heap), n)
-        j = after[i]
-        if j >= n or ranks.get((ids[i], ids[j])) != rank:
-            continue  # one of the two was merged with another since
-        ids[i], ids[j], after[i] = new_ids[rank], -1, after[j]
-        if after[i] < n:
-            before[after[i]] = i
-        for left, right in ((before[i], i), (i, after[i])):
-            if left >= 0 and right < n and (pair := (ids[left], ids[right])) in ranks:
-                heapq.heappush(heap, ranks[pair] * n + left)
-    return [i for i in ids if i >= 0]
-
-
-LONG = 100  # pieces of more bytes are merged with a heap, and are not remembered
-
-
-class PieceIds(dict):
-    """Remembers the ids of pieces; those of a new piece are computed when it is looked up.
-
-    A copy, or what comes back from a pickle, is empty.
-    """
-
-    def __init__(self, encode_piece: Callable[[str], Sequence], limit: int = 2**18):
-        super().__init__()
-        self.encode_piece, self.limit = encode_piece, limit
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self.encode_piece, self.limit)
-
-    def __missing__(self, piece: str) -> Sequence:
-        ids = self.encode_piece(piece)
-        if len(piece) <= LONG:
-            if len(self) >= self.limit:
-                self.clear()
-            self[piece] = ids
-        return ids
+from llmlib.tokenization.merging import LONG, PieceIds, merge_long, merge_short
 
 
 def number_special(tokens: Iterable[str] | Mapping[str, int], first_id: int) -> dict[str, int]:
@@ -99,12 +41,18 @@ class ByteTokenizer(Tokenizer):
     `encode_ordinary` and `vocabulary`. Raises ValueError if two tokens have the same id.
     """
 
-    def __init__(self, ids: Mapping[bytes, int], special_tokens: Mapping[str, int]):
+    def __init__(
+        self,
+        ids: Mapping[bytes, int],
+        special_tokens: Mapping[str, int],
+        added_tokens: Iterable[AddedToken] = (),
+    ):
         self._ids, self.special_tokens = dict(ids), dict(special_tokens)
-        self.tokens = {i: token for token, i in self._ids.items()}
-        self.tokens |= {i: token.encode() for token, i in self.special_tokens.items()}
-        n_tokens = len(self._ids) + len(self.special_tokens)
-        checks.require(len(self.tokens) == n_tokens, "two tokens have the same id")
+        self.added = AddedTokens(added_tokens)
+        added = self.special_tokens | {token.content: token.id for token in self.added.tokens}
+        checks.different_ids(self._ids, added)
+        self.tokens = {i: token.encode() for token, i in added.items()}
+        self.tokens |= {i: token for token, i in self._ids.items()}
         self.vocab_size = max(self.tokens) + 1
 
     def vocabulary(self) -> formats.Vocabulary:
@@ -117,7 +65,7 @@ class ByteTokenizer(Tokenizer):
 
         Raises ValueError if the format cannot hold all of this tokenizer.
         """
-        formats.save(path, self.vocabulary())
+        storage.save(path, self.vocabulary())
 
     def token_to_id(self, token: str) -> int | None:
         """Return the id of a token, special or not; None if there is no such token."""
@@ -161,7 +109,8 @@ class BPETokenizer(ByteTokenizer):
     strings, which get the ids after all others, or a mapping to ids. pattern: a name in PATTERNS
     or a regular expression. vocabulary: bytes -> id; by default, the bytes in GPT-2's order are
     followed by the merged pairs. whole_tokens: whether a piece that is a token is taken as it is;
-    for learned merges that is the same, and quicker.
+    for learned merges that is the same, and quicker. added_tokens: all tokens that are looked for
+    in a text first, the special ones among them, if they are more than that: see `AddedToken`.
 
     Raises ValueError for merges, ids or a pattern that do not fit together.
     """
@@ -174,6 +123,7 @@ class BPETokenizer(ByteTokenizer):
         pattern: str = "gpt2",
         vocabulary: Mapping[bytes, int] | None = None,
         whole_tokens: bool = True,
+        added_tokens: Iterable[AddedToken] = (),
     ):
         self.merges = [(first, second) for first, second in merges]
         names = {source: name for name, source in PATTERNS.items()}
@@ -181,8 +131,10 @@ class BPETokenizer(ByteTokenizer):
         self._split = splitter(self.pattern)
         ids = formats.vocabulary_of(self.merges) if vocabulary is None else vocabulary
         checks.bpe_vocabulary(ids, self.merges)
-        super().__init__(ids, number_special(special_tokens, max(ids.values()) + 1))
-        self._byte_ids = [ids[bytes([byte])] for byte in range(256)]
+        special = number_special(special_tokens, max(ids.values()) + 1)
+        super().__init__(ids, special, added_tokens)
+        # no text holds the bytes without an id
+        self._byte_ids = [ids.get(bytes([byte]), -1) for byte in range(256)]
         self._new_ids = [ids[first + second] for first, second in self.merges]
         self._ranks: dict[tuple[int, int], int] = {}
         for rank, (first, second) in enumerate(self.merges):
@@ -193,30 +145,75 @@ class BPETokenizer(ByteTokenizer):
     @property
     def is_plain(self) -> bool:
         """Whether this is byte-level BPE and nothing else, with a pattern that others know."""
-        return self.pattern in PATTERNS and self._whole is self._ids
+        return self.pattern in PATTERNS and self._whole is self._ids and not self.added
 
-    def _encode_piece(self, piece: str) -> list[int]:
+    def _encode_piece(self, piece: str, **chance: Any) -> list[int]:
         data = piece.encode()
-        if (whole := self._whole.get(data)) is not None:
+        if not chance and (whole := self._whole.get(data)) is not None:
             return [whole]
-        merge = merge_short if len(data) <= LONG else merge_long
-        return merge(list(map(self._byte_ids.__getitem__, data)), self._ranks, self._new_ids)
+        ids = list(map(self._byte_ids.__getitem__, data))
+        short = len(data) <= LONG and not chance
+        return (merge_short if short else merge_long)(ids, self._ranks, self._new_ids, **chance)
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the token ids of a text in which nothing is special.
 
         Surrogates become whole characters, see `whole_characters`.
         """
+        if self.added:  # those that are not special are found in any text
+            return self.encode(text, disallowed_special=())
+        return self._encode_between(text)
+
+    def _encode_between(self, text: str, _: bool = True) -> list[int]:
         pieces = self._split(whole_characters(text))
         return list(chain.from_iterable(map(self._known.__getitem__, pieces)))
+
+    def parts(
+        self,
+        text: str,
+        allowed_special: Collection[str] | str = (),
+        disallowed_special: Collection[str] | str = "all",
+    ) -> list[tuple[str, int | None]]:
+        """Cut a text at its special and added tokens: see `Tokenizer.parts`."""
+        special = (allowed_special, disallowed_special)
+        if self.added:
+            found = self.added.split(text, self.special_tokens, *special)
+            return [(part, number) for part, number, _ in found]
+        return Tokenizer.parts(self, text, *special)
+
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: Collection[str] | str = (),
+        disallowed_special: Collection[str] | str = "all",
+    ) -> list[int]:
+        """Return the token ids of a text: see `Tokenizer.encode`."""
+        ids = []
+        for part, number in self.parts(text, allowed_special, disallowed_special):
+            ids += self._encode_between(part) if number is None else [number]
+        return ids
+
+    def sample_ids(self, text: str, rng: random.Random, dropout: float = 0.1) -> list[int]:
+        """Return the ids of a text with merges passed over at random, for training.
+
+        dropout: the probability of passing over (BPE-dropout, Provilkov et al. 2020): with 0 this
+        is `encode_ordinary`, with 1 each byte is a token.
+        """
+        checks.number("dropout", dropout, lambda p: 0 <= p <= 1, "from 0 to 1")
+        if not dropout:
+            return self.encode_ordinary(text)
+        encode = partial(self._encode_piece, dropout=dropout, rng=rng)
+        return list(chain.from_iterable(map(encode, self._split(whole_characters(text)))))
 
     def encode_stream(self, texts: Iterable[str], **special: Any) -> Iterator[int]:
         """Yield the ids of `"".join(texts)`, holding no more than a block of it at a time.
 
         special: the keyword arguments of `encode`. With a custom pattern, where it would be safe
-        to cut is not known, and the texts are joined after all.
+        to cut is not known, and the texts are joined after all; so they are with added tokens.
         """
-        for block in blocks(texts, self.special_tokens, self.pattern, size=2**16):
+        pattern = "" if self.added else self.pattern
+        for block in blocks(texts, self.special_tokens, pattern, size=2**16):
             yield from self.encode(block, **special)
 
     @classmethod
@@ -245,15 +242,17 @@ class BPETokenizer(ByteTokenizer):
         return cls(merges, special_tokens, pattern=pattern)
 
     @classmethod
-    def from_text(cls, text: str, vocab_size: int | None = None, **settings: Any) -> "BPETokenizer":
+    def from_text(
+        cls, text: str | Iterable[str], vocab_size: int | None = None, **settings: Any
+    ) -> "BPETokenizer":
         """Learn a tokenizer with `<|endoftext|>` from a text: `train` with 4,000 ids by default."""
         size = 4000 if vocab_size is None else vocab_size
         return cls.train(text, size, special_tokens=[END_OF_TEXT], **settings)
 
     def vocabulary(self) -> formats.Vocabulary:
         """Return all that a file says about this tokenizer."""
-        whole = bool(self._whole)
-        return formats.Vocabulary(self._ids, self.merges, self.special_tokens, self.pattern, whole)
+        about = (self.special_tokens, self.pattern, bool(self._whole), self.added.tokens)
+        return formats.Vocabulary(self._ids, self.merges, *about)
 
     @classmethod
     def load(
@@ -268,7 +267,7 @@ class BPETokenizer(ByteTokenizer):
         pattern, special_tokens: what to use in place of what the file says; tiktoken's files say
         nothing about either. Raises FileNotFoundError, and FileError for a damaged or other file.
         """
-        found = formats.load(path)
+        found = storage.load(path, (special_tokens or {}).values())
         with checks.tokenizer_file(path, "an undamaged byte-level BPE"):
             return cls(
                 found.merges,
@@ -276,4 +275,5 @@ class BPETokenizer(ByteTokenizer):
                 pattern=found.pattern if pattern is None else pattern,
                 vocabulary=found.tokens,
                 whole_tokens=found.whole_tokens,
+                added_tokens=found.added_tokens if special_tokens is None else (),
             )

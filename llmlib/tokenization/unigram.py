@@ -20,8 +20,8 @@ import regex
 
 from llmlib import checks
 from llmlib.tokenization.base import VocabularyTokenizer
-from llmlib.tokenization.bpe import PieceIds
 from llmlib.tokenization.interface import each_text, whole_characters
+from llmlib.tokenization.merging import PieceIds
 
 # Letters, digits or marks with the space before them, or a single white-space character.
 WORD = regex.compile(
@@ -297,6 +297,8 @@ class UnigramTokenizer(VocabularyTokenizer):
         return cls(pieces)
 
     @classmethod
-    def from_text(cls, text: str, vocab_size: int | None = None) -> "UnigramTokenizer":
+    def from_text(
+        cls, text: str | Iterable[str], vocab_size: int | None = None
+    ) -> "UnigramTokenizer":
         """Learn pieces from a text, as `train` does; by default 4,000 ids."""
         return cls.train(text, 4000 if vocab_size is None else vocab_size)

@@ -17,8 +17,8 @@ import regex
 
 from llmlib import checks
 from llmlib.tokenization.base import UNKNOWN, VocabularyTokenizer
-from llmlib.tokenization.bpe import PieceIds
 from llmlib.tokenization.interface import each_text
+from llmlib.tokenization.merging import PieceIds
 from llmlib.tokenization.words import join_words
 
 INSIDE = "##"  # begins a piece that does not begin its word
@@ -205,6 +205,8 @@ class WordPieceTokenizer(VocabularyTokenizer):
         return cls(tokens)
 
     @classmethod
-    def from_text(cls, text: str, vocab_size: int | None = None) -> "WordPieceTokenizer":
+    def from_text(
+        cls, text: str | Iterable[str], vocab_size: int | None = None
+    ) -> "WordPieceTokenizer":
         """Learn a vocabulary from a text, as `train` does; by default of 4,000 tokens."""
         return cls.train(text, 4000 if vocab_size is None else vocab_size)

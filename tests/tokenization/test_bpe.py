@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from llmlib.data import corpora
 from llmlib.files import home
-from llmlib.tokenization import bpe, formats
-from llmlib.tokenization.bpe import BPETokenizer, merge_long, merge_short
+from llmlib.tokenization import formats, merging
+from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.bpe_trainer import (
     BYTE_ORDER,
     PATTERNS,
@@ -34,6 +34,7 @@ from llmlib.tokenization.bpe_trainer import (
 from llmlib.tokenization.formats import as_bytes
 from llmlib.tokenization.gpt2 import gpt2_encoding
 from llmlib.tokenization.interface import whole_characters
+from llmlib.tokenization.merging import merge_long, merge_short
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 END = "<|endoftext|>"
@@ -196,9 +197,9 @@ def test_an_endless_word_is_learned_from_in_seconds():
         ({"texts": ""}, "empty text"),
         ({"texts": []}, "empty text"),
         ({"ties": "first"}, "must be one of ids, bytes"),
-        ({"pattern": "gpt5"}, "skips a part"),
-        ({"pattern": "("}, "neither one of gpt2, gpt4"),
-        ({"pattern": 7}, "neither one of gpt2, gpt4"),
+        ({"pattern": "gpt5"}, "did you mean 'gpt4'"),
+        ({"pattern": "("}, "give one of gpt2, gpt4"),
+        ({"pattern": 7}, "give one of gpt2, gpt4"),
         ({"pattern": r"(\s)|\S+"}, "has groups"),
         ({"special_tokens": [""]}, "give a text"),
         ({"special_tokens": [END, END]}, "named twice"),
@@ -321,11 +322,11 @@ def test_one_word_of_a_megabyte_takes_seconds(gpt2, letters):
     assert time.perf_counter() - start < 30
     assert gpt2.decode(ids) == word
     assert ids == gpt2_encoding().encode(word)
-    assert len(gpt2._known) == 0 or max(map(len, gpt2._known)) <= bpe.LONG
+    assert len(gpt2._known) == 0 or max(map(len, gpt2._known)) <= merging.LONG
 
 
 def test_the_memory_of_pieces_is_limited():
-    known = bpe.PieceIds(lambda piece: [len(piece)], limit=3)
+    known = merging.PieceIds(lambda piece: [len(piece)], limit=3)
     assert [known[piece] for piece in ("a", "bb", "c", "dd", "a")] == [[1], [2], [1], [2], [1]]
     assert len(known) <= 3
     assert known["x" * 500] == [500] and "x" * 500 not in known
@@ -370,11 +371,11 @@ def test_nul_and_control_characters_come_back(small):
     assert small.decode(small.encode(text), errors="strict") == text
 
 
-def test_a_custom_pattern_must_make_up_the_text(small):
+def test_what_a_custom_pattern_passes_over_is_a_piece_too(small):
     own = BPETokenizer(small.merges, pattern=r"\w+|\s")
     assert own.decode(own.encode("a bc")) == "a bc"
-    with pytest.raises(ValueError, match="skips a part"):
-        own.encode("a, b")
+    assert splitter(r"\w+|\s")("a, b--c") == ["a", ",", " ", "b", "--", "c"]
+    assert own.decode(own.encode("a, b")) == "a, b"
     assert list(own.encode_stream(["ab", "cd e"])) == own.encode("abcd e")
 
 
@@ -629,22 +630,29 @@ def test_foreign_and_damaged_files_are_refused_by_name(tmp_path, name, content):
 
 SPLIT = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "invert": False}
 LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+SEQUENCE = {"type": "Sequence"}
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"normalizer": {"type": "NFC"}}, "uses a normalizer"),
+        ({"normalizer": {"type": "NFC"}}, "uses the normalizer NFC"),
         ({"model": {"byte_fallback": True}}, "uses byte_fallback"),
         ({"model": {"dropout": 0.1}}, "uses dropout"),
-        ({"model": {"unk_token": "<unk>"}}, "uses unk_token"),
+        ({"model": {"end_of_word_suffix": "</w>"}}, "uses end_of_word_suffix"),
         ({"model": {"type": "WordPiece"}}, "holds a WordPiece tokenizer"),
-        ({"pre_tokenizer": {"add_prefix_space": True}}, "splits a text by ByteLevel"),
-        ({"pre_tokenizer": {"use_regex": False}}, "other rules"),
-        ({"pre_tokenizer": {"pretokenizers": [SPLIT, LEVEL | {"use_regex": True}]}}, "other rules"),
+        ({"pre_tokenizer": {"add_prefix_space": True}}, r"ByteLevel \(add_prefix_space"),
+        ({"pre_tokenizer": {"use_regex": False}}, r"the pre_tokenizer ByteLevel \(\)"),
         (
-            {"pre_tokenizer": {"pretokenizers": [SPLIT | {"behavior": "Removed"}, LEVEL]}},
-            "the behaviour Removed",
+            {"pre_tokenizer": SEQUENCE | {"pretokenizers": [SPLIT, LEVEL | {"use_regex": True}]}},
+            r"Split \(Isolated\), ByteLevel \(use_regex\)",
+        ),
+        (
+            {
+                "pre_tokenizer": SEQUENCE
+                | {"pretokenizers": [SPLIT | {"behavior": "Removed"}, LEVEL]}
+            },
+            r"Split \(Removed\)",
         ),
     ],
 )
@@ -736,3 +744,32 @@ def test_rare_pairs_and_long_tokens_are_left_out_as_in_hugging_faces_trainer(wik
             assert ours.merges == hugging_face_rules([text], 600, **rules), rules
             longest = rules.get("max_token_length", 10**9)
             assert max(len(a + b) for a, b in ours.merges or [(b"", b"")]) < max(3, longest)
+
+
+def test_dropout_of_merges_cuts_at_random_and_loses_nothing(small, wiki):
+    text = wiki[2000:6000] + " 🦊" + "abcd" * 60
+    rng = random.Random(0)
+    assert small.sample_ids(text, rng, 0) == small.encode(text)
+    assert small.sample_ids(text, rng, 1) == [small._byte_ids[byte] for byte in text.encode()]
+    lengths = [len(small.sample_ids(text, rng, p)) for p in (0, 0.1, 0.3, 0.6, 1)]
+    assert lengths == sorted(lengths) and len(set(lengths)) == 5
+    drawn = [small.sample_ids(text, random.Random(seed), 0.2) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert {small.decode(ids) for ids in drawn} == {text}
+    for wrong in (-0.1, 1.1, True, "a", float("nan")):
+        with pytest.raises(ValueError, match="from 0 to 1"):
+            small.sample_ids(text, rng, wrong)
+
+
+def test_cuts_with_dropout_come_as_often_as_in_hugging_face(tmp_path):
+    merges = [(b"a", b"b"), (b"c", b"d"), (b"ab", b"cd"), (b"b", b"c"), (b"a", b"bc")]
+    ours, n, p = BPETokenizer(merges), 4000, 0.4
+    ours.save(tmp_path / "tokenizer.json")
+    theirs = hf.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    theirs.model.dropout = p
+    rng = random.Random(0)
+    drawn = Counter(tuple(ours.sample_ids("abcd", rng, p)) for _ in range(n))
+    expected = Counter(tuple(theirs.encode("abcd").ids) for _ in range(n))
+    assert set(drawn) == set(expected) and len(drawn) > 5
+    for cut, times in expected.items():
+        assert abs(drawn[cut] - times) < 6 * times**0.5 + 12
