@@ -26,4 +26,5 @@ from llmlib.checks.tokenizer_json import *
 from llmlib.checks.training import *
 from llmlib.checks.values import *
 from llmlib.checks.vector_files import *
+from llmlib.checks.weights import *
 from llmlib.checks.word_vectors import *

@@ -459,23 +459,25 @@ REFUSALS = [
         for what, encoding, error, says in [
             (f"a name ({save})", lambda: "gpt2", TypeError, ["str", "TiktokenTokenizer"]),
             (
-                f"another cut ({save})",
-                lambda: encoding_like_nano(pat_str=r"\S+|\s+"),
-                ValueError,
-                ["split", "GPT-2"],
-            ),
-            (
-                f"other bytes ({save})",
-                lambda: encoding_like_nano(swap=True),
-                ValueError,
-                ["'a'", "id", "65"],
-            ),
-            (
                 f"no end of text ({save})",
                 lambda: encoding_like_nano(special_tokens={}),
                 ValueError,
                 ["the tokenizer", END],
             ),
+        ]
+    ),
+    *(
+        Refusal(
+            f"save {what} as GPT-2's files",
+            lambda tmp, change=change: api.save_openai(
+                api.gpt(vocab_size=600), tmp / "new", encoding_like_nano(**change)
+            ),
+            ValueError,
+            says,
+        )
+        for what, change, says in [
+            ("another cut", {"pat_str": r"\S+|\s+"}, ["split", "GPT-2"]),
+            ("other bytes", {"swap": True}, ["'a'", "id", "65"]),
         ]
     ),
     # ---- on a full disk
