@@ -51,6 +51,7 @@ class ByteTokenizer(Tokenizer):
         self.added = AddedTokens(added_tokens)
         added = self.special_tokens | {token.content: token.id for token in self.added.tokens}
         checks.different_ids(self._ids, added)
+        self._added_ids = added
         self.tokens = {i: token.encode() for token, i in added.items()}
         self.tokens |= {i: token for token, i in self._ids.items()}
         self.vocab_size = max(self.tokens) + 1
@@ -70,14 +71,14 @@ class ByteTokenizer(Tokenizer):
     def token_to_id(self, token: str) -> int | None:
         """Return the id of a token, special or not; None if there is no such token."""
         ordinary = self._ids.get(token.encode("utf-8", "surrogatepass"))
-        return self.special_tokens.get(token, ordinary)
+        return self._added_ids.get(token, ordinary)
 
     def encode_single_token(self, token: str | bytes) -> int:
         """Return the id of a token, special or not. Raises KeyError if there is none."""
         data = token.encode("utf-8", "surrogatepass") if isinstance(token, str) else token
         number = self._ids.get(data)
         special = data.decode("utf-8", "surrogateescape")
-        return self.special_tokens[special] if number is None else number
+        return self._added_ids[special] if number is None else number
 
     def has(self, number: int) -> bool:
         """Return whether a token has this id: there may be gaps."""
@@ -136,9 +137,8 @@ class BPETokenizer(ByteTokenizer):
         # no text holds the bytes without an id
         self._byte_ids = [ids.get(bytes([byte]), -1) for byte in range(256)]
         self._new_ids = [ids[first + second] for first, second in self.merges]
-        self._ranks: dict[tuple[int, int], int] = {}
-        for rank, (first, second) in enumerate(self.merges):
-            self._ranks.setdefault((ids[first], ids[second]), rank)
+        # of equal merges the last one counts, as in Hugging Face's `tokenizers`
+        self._ranks = {(ids[a], ids[b]): rank for rank, (a, b) in enumerate(self.merges)}
         self._whole = self._ids if whole_tokens else {}
         self._known = PieceIds(self._encode_piece)
 

@@ -629,7 +629,7 @@ def test_foreign_and_damaged_files_are_refused_by_name(tmp_path, name, content):
 
 
 SPLIT = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "invert": False}
-LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 SEQUENCE = {"type": "Sequence"}
 
 
