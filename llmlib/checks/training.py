@@ -9,10 +9,13 @@ import torch
 from llmlib.checks.values import number, one_of, require, whole_number
 
 
+MOST_STEPS = 2**31 - 1  # beyond every run; range and islice take it on all systems
+
+
 def train_config(config: Any) -> None:
     """Raise ValueError for a setting with which nothing can be trained."""
     for name, least in (("max_steps", 1), ("warmup_steps", 0), ("accumulation_steps", 1)):
-        whole_number(name, getattr(config, name), least)
+        whole_number(name, getattr(config, name), least, MOST_STEPS)
     two = isinstance(config.betas, (tuple, list)) and len(config.betas) == 2
     require(two, f"betas is {config.betas!r}: it must be two numbers")
     for which, beta in zip(("first", "second"), config.betas):
@@ -21,7 +24,7 @@ def train_config(config: Any) -> None:
     number("final_fraction", config.final_fraction, lambda x: 0 <= x <= 1, "from 0 to 1")
     number("weight_decay", config.weight_decay, lambda x: 0 <= x < math.inf, "of at least 0")
     if config.grad_clip is not None:
-        number("grad_clip", config.grad_clip, lambda x: x > 0, "above 0, or None")
+        number("grad_clip", config.grad_clip, lambda x: 0 < x < math.inf, "above 0, or None")
     weights = config.aux_weights
     named = weights if isinstance(weights, dict) else {"": weights}
     for name, weight in named.items():

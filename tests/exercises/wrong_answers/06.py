@@ -5,20 +5,20 @@ import math
 import torch
 
 
-def starts_at_zero(step, max_steps, warmup_steps, decay_steps, highest):
+def peaks_a_step_too_soon(step, max_steps, warmup_steps, decay_steps, highest):
     if step < warmup_steps:
-        return highest * step / warmup_steps
+        return highest * (step + 1) / warmup_steps
     return highest * min(1.0, (max_steps - step) / max(decay_steps, 1))
 
 
 def reaches_zero_too_soon(step, max_steps, warmup_steps, decay_steps, highest):
     if step < warmup_steps:
-        return highest * (step + 1) / warmup_steps
+        return highest * step / warmup_steps
     return highest * min(1.0, (max_steps - 1 - step) / max(decay_steps, 1))
 
 
 def divides_by_no_steps(step, max_steps, warmup_steps, decay_steps, highest):
-    return highest * min(1.0, (step + 1) / warmup_steps, (max_steps - step) / decay_steps)
+    return highest * min(1.0, step / warmup_steps, (max_steps - step) / decay_steps)
 
 
 def mean_of_means(gradients, n_targets):
