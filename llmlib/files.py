@@ -68,13 +68,24 @@ def replacing(path: str | Path) -> Iterator[Path]:
     and nothing is left beside it.
     """
     path = Path(path)
-    with temporary(path) as part:
+    with temporary(path) as part, naming(path):
         yield part
         # first the content, then the name: a rename must not overtake it
         for file in filter(Path.is_file, [part, *part.rglob("*")]):
             flush(file)
         os.replace(part, path)
         flush_folder(path.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an OSError of the block the name of a file, if it names none: a full disk's does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

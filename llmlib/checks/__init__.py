@@ -11,12 +11,15 @@ One file for each room; this one is their table of contents, so that a caller wr
 from llmlib.checks.batches import *
 from llmlib.checks.checkpoint import *
 from llmlib.checks.data import *
+from llmlib.checks.downloads import *
 from llmlib.checks.files import *
 from llmlib.checks.generation import *
 from llmlib.checks.loss import *
 from llmlib.checks.model import *
+from llmlib.checks.prepared import *
 from llmlib.checks.pretrained import *
 from llmlib.checks.runs import *
+from llmlib.checks.texts import *
 from llmlib.checks.tokenization import *
 from llmlib.checks.tokenizer_files import *
 from llmlib.checks.training import *

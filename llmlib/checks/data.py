@@ -3,11 +3,10 @@
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from llmlib.checks.values import number, require, suggest, whole_number
+from llmlib.checks.values import require, suggest, whole_number
 
 
 def token_array(array: np.ndarray) -> np.ndarray:
@@ -63,23 +62,6 @@ def divisible(documents: Sequence[str], val_fraction: float) -> None:
             f"{n_distinct} different documents cannot be divided: give at least two, "
             "for example the paragraphs of a text, text.split('\\n\\n')"
         )
-
-
-def download(urls: Sequence[object], order: Any) -> None:
-    """Raise TypeError or ValueError for arguments of `fetch` that make no sense."""
-    require(urls, "no address to download from: give at least one URL")
-    for url in urls:
-        if not isinstance(url, str):
-            raise TypeError(f"a URL is a string, not {url!r}")
-        if not re.match(r"https?://[^/]", url, re.IGNORECASE):
-            raise ValueError(f"{url!r} is not an address: it has to begin with https:// or http://")
-    if order.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", order.sha256):
-        raise ValueError(f"sha256 is {order.sha256!r}: it must be 64 hexadecimal digits")
-    if order.size is not None:
-        whole_number("size", order.size, least=0)
-    whole_number("tries", order.tries)
-    number("timeout", order.timeout, lambda x: x >= 0.001, "of at least 0.001 seconds")
-    number("pause", order.pause, lambda x: x >= 0, "of at least 0 seconds")
 
 
 def corpus(name: object, known: Collection[str]) -> None:

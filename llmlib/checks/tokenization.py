@@ -1,5 +1,6 @@
 """Vocabularies, special tokens, pieces, ids."""
 
+import codecs
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,25 +48,74 @@ def piece_scores(pieces: object) -> None:
         raise TypeError("pieces must be a table piece -> log-probability (a finite float)")
 
 
+def short_words(found: Collection[str], usable: Collection[str], longest: int) -> None:
+    """Raise ValueError for a text in which every word is too long to learn from."""
+    require(
+        usable or not found,
+        f"there is nothing to learn from: every word is longer than {longest} characters",
+    )
+
+
+def spelled_words(usable: Collection[str], max_characters: int) -> None:
+    """Raise ValueError if every word has a character that is too rare to be a piece."""
+    require(
+        usable,
+        f"there is nothing to learn from: every word has a character that is not among the "
+        f"{max_characters} most frequent: give a larger max_characters",
+    )
+
+
 def learnable(counts: Mapping[str, int], size: int | None, least: int, needed: str) -> None:
     """Raise ValueError for a text without pieces, and for fewer ids than `needed` takes."""
-    require(counts, "a vocabulary cannot be made from an empty text")
+    require(counts, "a vocabulary cannot be made from an empty text, or one without words")
     if size is not None and index(size) < least:
         raise ValueError(f"vocab_size {size} is too small for {needed}: give at least {least}")
 
 
-def known_ids(ids: Iterable[int], vocab_size: int) -> list[int]:
+def known_ids(ids: Any, vocab_size: int) -> list[int]:
     """Return ids as ints. Raises ValueError for an id outside 0 … vocab_size - 1."""
-    ids = [int(i) for i in ids]
-    for i in ids:
+    numbers = whole_ids(ids, vocab_size)
+    for i in numbers:
         if not 0 <= i < vocab_size:
             raise unknown_id(i, vocab_size)
-    return ids
+    return numbers
+
+
+def whole_ids(ids: Any, vocab_size: int) -> list[int]:
+    """Return the ids in a sequence, an array or a tensor as ints.
+
+    Raises ValueError for one that is not a whole number: 1.0 and True are none.
+    """
+    values = ids.tolist() if hasattr(ids, "tolist") else ids
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise TypeError(f"token ids come as a list, an array or a tensor, not {described(ids)}")
+    numbers = list(values)
+    if set(map(type, numbers)) <= {int}:
+        return numbers
+    return [whole_id(i, vocab_size) for i in numbers]
+
+
+def whole_id(i: Any, vocab_size: int) -> int:
+    """Return one id as an int. Raises ValueError for anything but a whole number."""
+    value = i.tolist() if hasattr(i, "tolist") else i  # a scalar of numpy or torch
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise unknown_id(i, vocab_size)
+    return index(value)
+
+
+def described(value: object) -> str:
+    """Return a value as its type, and at most 100 characters of it."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no int of more than 4,300 digits
+        text = "a huge number"
+    return f"{type(value).__name__} {text if len(text) <= 100 else text[:97] + '...'}"
 
 
 def unknown_id(i: object, vocab_size: int) -> ValueError:
     """Return the error for an id that no token has."""
-    return ValueError(f"token id {i!r} is not in the vocabulary: ids are 0 to {vocab_size - 1}")
+    shown = described(i).removeprefix("int ")
+    return ValueError(f"token id {shown} is not in the vocabulary: ids are 0 to {vocab_size - 1}")
 
 
 @contextmanager
@@ -73,25 +123,47 @@ def unknown_ids(vocab_size: int) -> Iterator[None]:
     """Turn the failed lookup of a token id into a ValueError that names it."""
     try:
         yield
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise unknown_id(*error.args[:1], vocab_size) from None
 
 
-@contextmanager
-def whole_characters() -> Iterator[None]:
-    """Turn the error of UTF-8 for half a character, in or out, into one that says what to do."""
+def error_handler(name: str) -> None:
+    """Raise ValueError unless Python knows what to do with bad bytes by this name."""
     try:
-        yield
-    except UnicodeEncodeError as error:
+        codecs.lookup_error(name)
+    except (LookupError, TypeError, ValueError):
         raise ValueError(
-            f"the text holds the lone surrogate {error.object[error.start]!r}, half a character: "
-            "repair it with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
-        ) from error
+            f"errors is {described(name)}: give replace, strict, ignore or another of bytes.decode"
+        ) from None
+
+
+def decoded(data: bytes, errors: str) -> str:
+    """Return bytes as text. Raises ValueError for an unknown way to handle errors.
+
+    With "strict", bytes that are not UTF-8 raise UnicodeDecodeError, a ValueError, as in tiktoken.
+    """
+    error_handler(errors)
+    try:
+        return data.decode("utf-8", errors)
     except UnicodeDecodeError as error:
-        raise ValueError(
+        reason = (
             f"the ids give {error.object[error.start : error.end]!r} at byte {error.start}, which "
             "is not UTF-8: pass errors='replace' to get U+FFFD in its place"
-        ) from None
+        )
+        raise UnicodeDecodeError("utf-8", data, error.start, error.end, reason) from None
+
+
+def not_one_text(words: object) -> None:
+    """Raise TypeError for a single string where several are meant."""
+    if isinstance(words, (str, bytes)):
+        raise TypeError(f"words is {described(words)}: give a list of strings")
+
+
+def names_or_all(*names: object) -> None:
+    """Raise TypeError for a string other than "all" in place of a collection of strings."""
+    for value in names:
+        if isinstance(value, str) and value != "all":
+            raise TypeError(f'special tokens are {value!r}: give a set of them, or "all"')
 
 
 def split_pattern(pattern: str, names: Mapping[str, str]) -> Any:

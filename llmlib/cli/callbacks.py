@@ -6,6 +6,7 @@ more often takes the same steps.
 
 import json
 import os
+import warnings
 from dataclasses import asdict
 from typing import Any
 
@@ -150,7 +151,13 @@ def draw(run: RunFolder) -> None:
     from llmlib.plots import use_style
 
     entries = run.metrics()
-    with matplotlib.rc_context(), writing(run.path / PLOT) as path, replacing(path) as part:
+    with (
+        warnings.catch_warnings(),
+        matplotlib.rc_context(),
+        writing(run.path / PLOT) as path,
+        replacing(path) as part,
+    ):
+        warnings.simplefilter("ignore")  # of fonts that lack a character of the name
         use_style()
         figure = Figure()
         axes = figure.subplots()

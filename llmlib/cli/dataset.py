@@ -9,7 +9,6 @@ Shapes: B rows in a batch, T tokens each; padding has targets of -100.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from sys import maxsize
 from typing import Any
@@ -19,10 +18,10 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from llmlib import checks
-from llmlib.cli.prepare import FORMAT, VERSION
 from llmlib.data import batches
+from llmlib.data.token_files import read_array
 from llmlib.tokenization.base import Tokenizer
-from llmlib.tokenization.folders import load_tokenizer
+from llmlib.tokenization.prepared import load_prepared_tokenizer, read_about
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -55,26 +54,24 @@ class Share(Sampler):
 class TokenData:
     """A folder that `prepare` made: its tokens, its tokenizer, and what data.json says about it.
 
-    Raises ValueError or OSError for a folder that is damaged or is not a prepared one.
+    Each file is compared once with the hash that data.json has of it. Raises ValueError or OSError
+    for a folder that is damaged or is not a prepared one.
     """
 
     def __init__(self, folder: str | Path):
         self.folder, self.about = Path(folder), read_about(folder)
         self.end_of_text = self.about["end_of_text"]
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """Return the tokenizer whose ids these are."""
-        name = self.about["tokenizer"]
-        return load_tokenizer(name if name == "gpt2" else self.folder / "tokenizer.json")
+        self.tokenizer: Tokenizer = load_prepared_tokenizer(folder)
+        self._ids: dict[str, np.ndarray] = {}
 
     def ids(self, part: str) -> np.ndarray:
         """Return the token ids of "train" or "val" (N,), mapped into memory."""
-        path, expected = self.folder / f"{part}.npy", self.about[part]["n_tokens"]
-        with checks.blame(path, about="it is damaged, so prepare the text again: "):
-            ids = np.load(path, mmap_mode="r", allow_pickle=False)
-            checks.require(ids.shape == (expected,), f"it holds {ids.size} tokens, not {expected}")
-        return ids
+        if part not in self._ids:
+            said = self.about[part]
+            dtype = np.uint16 if self.about["vocab_size"] <= 2**16 else np.uint32
+            path = self.folder / f"{part}.npy"
+            self._ids[part] = read_array(path, dtype, said["n_tokens"], said["sha256"])
+        return self._ids[part]
 
     def documents(self, part: str) -> list[np.ndarray]:
         """Return the token ids of each document, without the `<|endoftext|>` behind it."""
@@ -90,14 +87,10 @@ class TokenData:
         options["batch_size"] = batch_size
         if self.about["rows"] == "documents":
             documents = self.documents("train")
-            longest = max(map(len, documents)) + 1
-            if longest > context_length:
-                raise ValueError(
-                    f"context_length is {context_length}, but the longest story with its "
-                    f"<|endoftext|> has {longest} tokens: give --context-length {longest} or more"
-                )
+            checks.rows_fit(max(map(len, documents)), len(documents), context_length, batch_size)
             loader = batches.create_document_loader(documents, self.end_of_text, **options)
         else:
+            checks.windows_fit(len(self.ids("train")), context_length, batch_size, world)
             loader = batches.create_dataloader(self.ids("train"), context_length, **options)
         share = Share(loader.sampler, rank, world)
         return DataLoader(loader.dataset, sampler=share, batch_size=None)
@@ -107,21 +100,13 @@ class TokenData:
         sizes = (self.end_of_text, context_length, batch_size)
         if self.about["rows"] == "windows":
             return measure_windows(self.ids("val")[:max_tokens], *sizes)
-        documents, nats = self.documents("val"), np.load(self.folder / "val_nats.npy")
+        documents = self.documents("val")
+        path, n = self.folder / "val_nats.npy", self.about["val"]["n_documents"]
+        nats = read_array(path, np.float64, n, self.about.get("val_nats_sha256"))
+        checks.prepared_documents(self.folder / "val.npy", len(documents), n)
         ends = np.cumsum([len(ids) + 1 for ids in documents])
         n = max(1, int((ends <= max_tokens).sum()))
-        return measure_documents(documents[:n], *sizes, nats[:n])
-
-
-def read_about(folder: str | Path) -> dict:
-    """Return what data.json says about a prepared folder. Raises ValueError for another folder."""
-    path = Path(folder) / "data.json"
-    checks.require(path.is_file(), f"{folder} is not a prepared folder: it holds no data.json")
-    about = checks.read_json(path)
-    version = about.get("version")
-    checks.require(about.get("format") == FORMAT, f"{path} was not written by llmlib prepare")
-    checks.require(version == VERSION, f"{path} is of version {version}: prepare the text again")
-    return about
+        return measure_documents(documents[:n], *sizes, nats[:n].tolist())
 
 
 def cut_documents(ids: np.ndarray, end_of_text: int) -> list[np.ndarray]:

@@ -71,11 +71,11 @@ def measure_text(
 
     One story per line has a floor, if the world can tell all of them.
     """
-    text = corpora.load(name)
-    lines = [line for line in text.splitlines() if line.strip()]
+    texts = corpora.documents(name)
+    lines = [line for text in texts for line in text.splitlines() if line.strip()]
     nats = list(takewhile(math.isfinite, (-stories.log_prob(line) for line in lines)))
     told = len(nats) == len(lines)
-    ids, about = encode_documents(tokenizer, lines if told else [text])
+    ids, about = encode_documents(tokenizer, lines if told else texts)
     sizes = (tokenizer.special_tokens[END_OF_TEXT], context_length, batch_size)
     documents = cut_documents(ids, sizes[0])
     if told and max(map(len, documents)) < context_length:

@@ -5,10 +5,11 @@ tokenizer.json unless it is GPT-2's, data.json, which describes them, and for st
 the least that each story of val.npy can cost any model. `<|endoftext|>` follows each document.
 """
 
-import hashlib
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,22 @@ from tqdm import tqdm
 from llmlib import checks, files, stories
 from llmlib.cli.settings import check_flags, settle
 from llmlib.data import corpora
-from llmlib.data.batches import split
-from llmlib.tokenization.base import END_OF_TEXT, UNKNOWN, Tokenizer
+from llmlib.data.division import TRAIN, VAL, Division, divide
+from llmlib.data.token_files import ArrayWriter, write_array
+from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
+from llmlib.tokenization.documents import encode_parts, safe_pieces
 from llmlib.tokenization.folders import KINDS, kind_of, load_tokenizer
+from llmlib.tokenization.prepared import write_about
 
-FORMAT, VERSION = "llmlib data", 1  # of a prepared folder
+PARTS = {TRAIN: "train", VAL: "val"}
 
 
 def prepare_command(data: str, out: str, **flags: object) -> int:
     """Do what the command line asks for, and say what was made."""
     checks.require(not Path(out).exists(), f"{out} exists: remove it, or choose another --out")
     about = prepare(data, out, **flags)
+    if n := about["n_separators"]:
+        print(f"{data}: cut into documents at {n:,} separators")
     for part in ("train", "val"):
         counts = [f"{n:,} {name[2:]}" for name, n in about[part].items() if name != "sha256"]
         print(f"{part:<6}" + ", ".join(counts))
@@ -37,79 +43,90 @@ def prepare_command(data: str, out: str, **flags: object) -> int:
 
 
 def prepare(data: str, folder: str | Path, **given: object) -> dict:
-    """Make a folder of token files from a corpus or a text file; return what its data.json says.
+    """Make a folder of token files from a corpus or a text; return what its data.json says.
 
     given: settings of DATA. A tokenizer is learned from the training part only, since the
-    validation part stands for texts that nobody has seen.
+    validation part stands for texts that nobody has seen. The text is read several times, piece by
+    piece, and may be larger than memory.
     Raises ValueError and OSError, and then leaves no folder.
     """
     settings = settle(check_flags({"data": data, **given}))
     kind = settings.tokenizer
     if kind not in KINDS and settings.max_vocab is not None:
         raise ValueError(f"max_vocab is for {', '.join(KINDS)}: {kind} has learned already")
-    train, val, nats = divide(data, settings.stories, settings.val_fraction, settings.seed)
-    tokenizer = make_tokenizer(kind, train, settings.max_vocab)
-    about = {
-        "format": FORMAT,
-        "version": VERSION,
-        "corpus": Path(data).name,
-        "rows": "documents" if nats else "windows",
+    checks.number("val_fraction", settings.val_fraction, lambda x: 0 < x < 1, "between 0 and 1")
+    texts, log_probs = open_texts(data, settings)
+    division = divide(texts, settings.val_fraction, settings.seed, data)
+    tokenizer = make_tokenizer(kind, division, texts, settings.max_vocab)
+    about: dict[str, Any] = {
+        "corpus": data if corpora.is_name(data) else f"./{Path(data).name}",
+        "rows": "documents" if log_probs else "windows",
         "tokenizer": kind if kind == "gpt2" else kind_of(tokenizer),
         "vocab_size": tokenizer.vocab_size,
         "end_of_text": tokenizer.special_tokens[END_OF_TEXT],
+        "text_sha256": division.sha256,
+        "n_separators": getattr(texts, "n_separators", 0),
     }
     with files.making_folder(folder) as beside:
-        for name, documents in {"train": train, "val": val}.items():
-            ids, about[name] = encode_documents(tokenizer, documents, name)
-            np.save(beside / f"{name}.npy", ids)
-        if nats:
-            np.save(beside / "val_nats.npy", np.array(nats))
+        about |= write_ids(beside, tokenizer, division, texts)
+        if log_probs:
+            nats = -np.array(log_probs)[division.sides == VAL]
+            about["val_nats_sha256"] = write_array(beside / "val_nats.npy", nats)
         if kind != "gpt2":
             tokenizer.save(beside / "tokenizer.json")
-        files.write_json(beside / "data.json", about, indent=1)
+        return write_about(beside, about)
+
+
+def open_texts(data: str, settings: SimpleNamespace) -> tuple[Iterable[tuple[int, str]], list]:
+    """Return texts as `divide` reads them, and of each story that was told its log-probability."""
+    if data == "stories":
+        corpora.note_shadowed(data)
+        told = stories.tell_many(settings.stories, settings.seed)
+        log_probs = {story.text: story.log_prob for story in told}
+        return list(enumerate(log_probs)), list(log_probs.values())
+    separator = None if settings.separator == "none" else settings.separator
+    return corpora.texts(data, separator, settings.text_field), []
+
+
+def write_ids(
+    folder: Path, tokenizer: Tokenizer, division: Division, texts: Iterable[tuple[int, str]]
+) -> dict[str, dict]:
+    """Write train.npy and val.npy, and return what data.json says about them."""
+    dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
+    about: dict[str, dict] = {name: {} for name in PARTS.values()}
+    bar = tqdm(total=division.n_bytes, unit="B", unit_scale=True, disable=None, leave=False)
+    with (
+        ArrayWriter(folder / "train.npy", dtype) as train,
+        ArrayWriter(folder / "val.npy", dtype) as val,
+        bar,
+    ):
+        for part, ids, counts in encode_parts(tokenizer, division.parts(texts)):
+            (val if part == VAL else train).append(ids)
+            said = about[PARTS[part]]
+            said |= {name: said.get(name, 0) + n for name, n in counts.items()}
+            bar.update(counts["n_bytes"])
+    about["train"]["sha256"], about["val"]["sha256"] = train.sha256, val.sha256
     return about
 
 
-def divide(
-    data: str, n_stories: int, val_fraction: float, seed: int
-) -> tuple[list[str], list[str], list[float]]:
-    """Return the documents to train and to validate on, and of stories the cost of the latter.
-
-    No document is divided, and equal ones go to the same side. A single text is cut once, where a
-    paragraph ends: paragraphs drawn from everywhere would be surrounded by what was trained on.
-    """
-    checks.number("val_fraction", val_fraction, lambda x: 0 < x < 1, "between 0 and 1")
-    told = stories.tell_many(n_stories, seed) if data == "stories" else []
-    log_probs = {story.text: story.log_prob for story in told}
-    documents = list(log_probs) or corpora.documents(data)
-    if told or len(documents) > 1:
-        train, val = split(documents, val_fraction, seed)
-    else:
-        train, val = ([part] for part in cut(documents[0], val_fraction))
-    return train, val, [-log_probs[text] for text in val if told]
-
-
-def cut(text: str, val_fraction: float) -> tuple[str, str]:
-    """Cut a text in two, at the end of a paragraph, a line or a word."""
-    first = text[: round((1 - val_fraction) * len(text))]
-    for separator in ("\n\n", "\n", " "):
-        shorter = "".join(first.rpartition(separator)[:2])
-        if len(shorter) >= len(first) // 2 and shorter.strip():
-            first = shorter
-            break
-    rest = text[len(first) :]
-    whole = first.strip() and rest.strip()
-    checks.require(whole, f"a text of {len(text)} characters is too short to be divided")
-    return first, rest
-
-
-def make_tokenizer(kind: str, documents: Sequence[str], max_vocab: int | None) -> Tokenizer:
-    """Return a tokenizer of a kind, learned from the documents, or the one of a name or a file."""
+def make_tokenizer(
+    kind: str, division: Division, texts: Iterable[tuple[int, str]], max_vocab: int | None
+) -> Tokenizer:
+    """Return a tokenizer of a kind, learned from what is to train on, or that of a name or file."""
     if kind in KINDS:
-        return KINDS[kind].from_text("\n".join(documents), max_vocab)
+        return KINDS[kind].from_text(training_texts(division, texts), max_vocab)
     if not Path(kind).exists():
         checks.known_name("tokenizer", kind, [*KINDS, "gpt2", "any file of `llmlib tokenizer`"])
     return open_tokenizer(kind)
+
+
+def training_texts(division: Division, texts: Iterable[tuple[int, str]]) -> Iterable[str]:
+    """Yield what is to train on, in pieces that no word crosses, a line break between documents."""
+    parts = (piece for piece in division.parts(texts) if piece[0] == TRAIN)
+    between = ""
+    for _, pieces in groupby(parts, key=itemgetter(1)):
+        yield from safe_pieces(chain([between], (text for *_, text in pieces)))
+        between = "\n"
 
 
 def open_tokenizer(source: str | Path) -> Tokenizer:
@@ -123,23 +140,13 @@ def open_tokenizer(source: str | Path) -> Tokenizer:
 
 
 def encode_documents(
-    tokenizer: Tokenizer, documents: Sequence[str], label: str = ""
+    tokenizer: Tokenizer, documents: Sequence[str]
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the ids (N,) of documents one after another, each with `<|endoftext|>` behind it.
 
-    And what data.json says about them; n_unknown of the ids stand for text that the tokenizer does
-    not know.
+    And how many there were of what; n_unknown of the ids stand for text that the tokenizer does not
+    know.
     """
-    end = tokenizer.special_tokens[END_OF_TEXT]
-    bar = tqdm(documents, desc=label, disable=None if label else True, leave=False)
-    # a special token that stands in the text of a document is text, not a command
-    rows = ([*tokenizer.encode(text, disallowed_special=()), end] for text in bar)
-    dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
-    ids = np.fromiter(chain.from_iterable(rows), dtype)
-    return ids, {
-        "n_documents": len(documents),
-        "n_tokens": len(ids),
-        "n_bytes": sum(len(text.encode()) for text in documents),
-        "n_unknown": int((ids == tokenizer.special_tokens.get(UNKNOWN, -1)).sum()),
-        "sha256": hashlib.sha256(ids.tobytes()).hexdigest(),
-    }
+    found = list(encode_parts(tokenizer, ((TRAIN, n, text) for n, text in enumerate(documents))))
+    totals = {name: sum(counts[name] for *_, counts in found) for name in found[0][2]}
+    return np.concatenate([ids for _, ids, _ in found]), totals

@@ -33,6 +33,7 @@ from llmlib.cli.run_log import GROWING, METRICS, SAMPLES, cut, read_metrics, siz
 from llmlib.cli.run_notes import as_json, identity, machine
 from llmlib.cli.settings import CHANGEABLE, PREPARED, SETTINGS, read_settings, values
 from llmlib.model.config import GPTConfig
+from llmlib.tokenization.prepared import is_prepared
 from llmlib.training.checkpoint import (
     MANIFEST,
     Checkpoint,
@@ -47,6 +48,8 @@ from llmlib.training.trainer import Trainer
 
 CONFIG, PLOT, LOCK = "config.yaml", "loss.png", ".lock"
 NAMES = (CONFIG, METRICS, SAMPLES, PLOT, LOCK, "data", "latest", "best")
+# what runs did before there were settings for it
+BEFORE = {"separator": "none", "text_field": "text"}
 # what a killed process leaves: NAME.PID.part, and before, without PID
 LEFT = re.compile(
     r"(config\.yaml|loss\.png)(\.\d+)?\.part|(data|metrics\.jsonl|samples\.txt)\.\d+\.part"
@@ -57,7 +60,7 @@ def open_run(path: str | Path) -> "RunFolder":
     """Open the folder of an earlier run to read it. Raises ValueError if it is not whole."""
     file = Path(path) / CONFIG
     checks.require(file.is_file(), f"there is no run in {path}: it would hold a {CONFIG}")
-    settings = read_settings(file)
+    settings = BEFORE | read_settings(file)
     for name in SETTINGS.keys() - settings.keys() - {"out"}:
         raise ValueError(f"{file} is damaged: {name} is missing in it")
     return RunFolder(path, SimpleNamespace(**settings))
@@ -157,7 +160,7 @@ class RunFolder:
         """
         settings, folder = self.settings, self.data_folder
         is_new = not (folder / "data.json").is_file()
-        if is_new and not Path(settings.data).is_dir():
+        if is_new and not is_prepared(settings.data):
             prepare(settings.data, folder, **values(settings, "data"))
         elif is_new:
             with files.making_folder(folder) as beside:

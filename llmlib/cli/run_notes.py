@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from llmlib import checks, files
-from llmlib.cli.dataset import read_about
+from llmlib.tokenization.prepared import read_about
 
 
 def identity(folder: str | Path) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from typing import Any
 
 from llmlib import checks
 from llmlib.cli.console import quoted
-from llmlib.cli.dataset import read_about
 from llmlib.cli.run_folder import RunFolder, open_run
 from llmlib.cli.settings import PREPARED, read_settings, settle
 from llmlib.data import corpora
 from llmlib.tokenization.folders import KINDS
+from llmlib.tokenization.prepared import is_prepared, read_about
 
 
 def new_run(data: str | None = None, out: str | None = None, **given: Any) -> "RunFolder":
@@ -23,7 +23,7 @@ def new_run(data: str | None = None, out: str | None = None, **given: Any) -> "R
     Raises ValueError for settings that are impossible, and for a folder that is not empty.
     """
     data, corpus, decided = locate(data), None, {}
-    if Path(data).is_dir():
+    if is_prepared(data):
         about = read_about(data)
         corpus, decided = about["corpus"], {"tokenizer": about["tokenizer"]}
         for name in sorted(given.keys() & PREPARED):
@@ -53,7 +53,7 @@ def settings_like(path: str | Path) -> dict[str, Any]:
     nothing. Raises as `read_settings` does.
     """
     settings = read_settings(path)
-    if Path(settings.get("data") or "").is_dir():
+    if is_prepared(settings.get("data") or ""):
         defaults = [vars(settle({}, corpus)) for corpus in (None, "stories")]
         for name in PREPARED & settings.keys():
             if settings[name] in [default[name] for default in defaults]:
@@ -91,8 +91,8 @@ def locate(data: str | None) -> str:
     """
     kinds = "a corpus, a text file or a prepared folder, such as `llmlib train stories`"
     data = checks.found(data, f"no data to train on: name {kinds}")
-    if data in {corpus.name for corpus in corpora.CORPORA}:
+    if corpora.is_name(data):
         return data
-    if not Path(data).is_dir():
-        corpora.documents(data)
+    if not is_prepared(data):
+        next(iter(corpora.texts(data)), None)  # raises now what is wrong with its beginning
     return str(Path(data).resolve())

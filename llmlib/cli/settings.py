@@ -48,6 +48,8 @@ DATA = [
     Setting("max_vocab", int, None, "largest vocabulary of a tokenizer learned here", least=3),
     Setting("stories", int, 20_000, "how many stories the world tells", least=2),
     Setting("val_fraction", float, 0.1, "share of the text that is kept for validation"),
+    Setting("separator", str, "<|endoftext|>", "ends a document inside a text; none: nothing does"),
+    Setting("text_field", str, "text", "where each line of a .jsonl has its text"),
     Setting("seed", int, 0, "seed of everything random", least=0),
 ]
 START = [

@@ -5,18 +5,24 @@ itself or of a package that the course needs. `data/README.md` says where each c
 
     load("wiki")        the whole text
     documents("wiki")   a list of articles, stories or topics
+    texts("wiki")       the same, piece by piece, for what is larger than memory
     print(table())      what there is
 
-Left out: texts too large for memory, and encodings other than UTF-8, which are not guessed.
+`llmlib.data.texts` says what kinds of files can be read.
 """
 
 import hashlib
+import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from llmlib import checks
 from llmlib.data.download import DownloadError, fetch
+from llmlib.data.texts import SEPARATOR, Texts, read_blocks
 from llmlib.data.wiki import make_wiki
 from llmlib.files import home, shipped, write_text
 
@@ -102,58 +108,62 @@ def table() -> str:
 
 
 def load(name: str | Path) -> str:
-    """Return the whole text of a corpus or file: its documents, with blank lines between.
+    """Return the whole text of a corpus, file or folder: its documents, with blank lines between.
 
     Raises what `documents` raises.
     """
     return "\n\n".join(documents(name))
 
 
-def documents(name: str | Path) -> list[str]:
-    """Return the texts of a corpus (articles, stories, topics), or the single text of a file.
+def documents(name: str | Path, separator: str | None = SEPARATOR) -> list[str]:
+    """Return the texts of a corpus (articles, stories, topics), or those in a file or folder.
 
-    A name wins over a file of that name: write "./wiki" for the file.
+    A file is a single text, unless a separator stands in it: see `llmlib.data.texts`, also for what
+    else may be read. A name wins over a file of that name: write "./wiki" for the file.
 
     Raises ValueError for a name that is neither a corpus nor a file, and for a file that is not
-    UTF-8 text. Raises OSError (FileNotFoundError, DownloadError, ...) for a file that cannot be
-    read or downloaded.
+    text. Raises OSError (FileNotFoundError, DownloadError, ...) for a file that cannot be read or
+    downloaded.
+    """
+    grouped = groupby(texts(name, separator), key=itemgetter(0))
+    found = ["".join(piece for _, piece in pieces) for _, pieces in grouped]
+    found = [text for text in found if text.strip()]
+    checks.some_text(name, 1, len(found))
+    return found
+
+
+def texts(
+    name: str | Path, separator: str | None = SEPARATOR, text_field: str = "text"
+) -> Iterable[tuple[int, str]]:
+    """Return the texts of a corpus, file or folder as (number of the document, piece of its text).
+
+    They can be read again and again. A file or folder is read piece by piece, see `Texts`.
+    Raises, also while it is read, what `documents` raises.
     """
     known = {corpus.name: corpus for corpus in CORPORA}
     checks.corpus(name, known)
+    if name not in known:
+        return Texts(name, separator, text_field)
+    note_shadowed(name)
     if name == "wiki":
-        return wiki()
+        return list(enumerate(wiki()))
     if name == "python-docs":
-        return python_docs()
+        return list(enumerate(python_docs()))
     if name == "stories":
-        return read_text(shipped("data/stories.txt")).splitlines()
-    return [read_text(downloaded(known[name]) if name in known else Path(name))]
+        whole = "".join(read_blocks(checks.text_place(shipped("data/stories.txt"))))
+        return list(enumerate(whole.splitlines()))
+    return Texts(downloaded(known[name]), separator=None)
 
 
-def read_text(path: Path) -> str:
-    r"""Return a UTF-8 file as text, without a byte-order mark and with "\n" after every line.
+def is_name(data: str | Path | None) -> bool:
+    """Return whether this is the name of a corpus, and not a path."""
+    return data in {corpus.name for corpus in CORPORA}
 
-    Raises FileNotFoundError, IsADirectoryError, and ValueError for a file that is not text.
-    """
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: give the path of one text file")
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no file {path}: check the path, which starts from {Path.cwd()}; a file that ships "
-            "with the course comes back with git checkout"
-        )
-    try:  # not as utf-8-sig: its errors would count bytes from 3
-        text = path.read_text(encoding="utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8: byte {error.start:,} is {error.object[error.start]:#04x}. Save "
-            'it as UTF-8 in an editor, or read it with path.read_text(encoding="...") if you know '
-            "its encoding (latin-1, cp1252 and utf-16 are common) and write it back"
-        ) from None
-    checks.require(
-        "\0" not in text, f"{path} is not text: character {text.find(chr(0)):,} is a zero"
-    )
-    checks.require(text.strip(), f"{path} is empty: there is nothing to learn from")
-    return text
+
+def note_shadowed(name: str | Path) -> None:
+    """Say on stderr, if a file or folder has the name of a corpus, that the corpus is meant."""
+    if Path(name).exists():
+        print(f"{name}: the corpus of that name; ./{name} is what is here", file=sys.stderr)
 
 
 def downloaded(corpus: Corpus) -> Path:

@@ -9,43 +9,23 @@ always verified; behind a proxy with its own certificate, point REQUESTS_CA_BUND
 """
 
 import os
-import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import requests
-from requests.exceptions import ChunkedEncodingError, ContentDecodingError, SSLError
-from tqdm import tqdm
-
 from llmlib import checks, files
+from llmlib.data.transfer import MOST, GiveUp, Order, TryAgain, WrongPiece, receive
 
 try:
     import fcntl
 except ImportError:  # Windows lacks it, and there no process can rename what another has open
     fcntl = None
 
-CHUNK = 1 << 16  # bytes
-BROKEN = (requests.ConnectionError, ChunkedEncodingError, ContentDecodingError, ConnectionError)
-
 
 class DownloadError(OSError):
     """A download failed: the message lists what each address answered, and what to do."""
-
-
-class TryAgain(Exception):
-    """One try failed in a way that another may not: a broken connection, a busy server."""
-
-
-class WrongPiece(TryAgain):
-    """The server cannot continue where we stopped: the next try asks for the whole file."""
-
-
-class GiveUp(Exception):
-    """This address is of no use: the file is missing there, or it is a different one."""
 
 
 def fetch(
@@ -58,6 +38,8 @@ def fetch(
     tries: int = 4,
     pause: float = 1.0,
     progress: bool = True,
+    most: int = MOST,
+    check: Callable[[Path, str], None] = checks.content,
 ) -> Path:
     """Return `path`, after downloading it from the first of `urls` that gives the right file.
 
@@ -65,9 +47,15 @@ def fetch(
     What an earlier call or a killed process left in `NAME.part` is continued if `size` or `sha256`
     can tell afterwards whether the pieces belong together; otherwise the download starts over.
 
+    A file without a sha256 still has to be what its name says (JSON, safetensors, protobuf, no page
+    of HTML), also when it is found: a network that asks for a login answers with a page.
+
     timeout: seconds without a connection, or without a byte, after which a try has failed.
     tries: how often an address may fail in a row without any new bytes. Between tries it waits
-        `pause` seconds, then twice as long, and so on.
+        `pause` seconds, then twice as long, and so on. One that sends hardly anything, for seconds,
+        has failed at once.
+    most: how many bytes a file may have if neither the caller nor the server says its size.
+    check: called with the path of a file and its future name; raises ValueError if it is wrong.
 
     If several processes fetch the same file, one downloads and the others wait for it (on Windows,
     which has no such lock, they may fail, but none puts a wrong file in place).
@@ -76,10 +64,10 @@ def fetch(
     ValueError or TypeError for arguments that make no sense.
     """
     urls = [urls] if isinstance(urls, str) else list(urls)
-    order = Order(Path(path), sha256, size, timeout, tries, pause, progress)
+    order = Order(Path(path), sha256, size, timeout, tries, pause, progress, most, check)
     checks.download(urls, order)
     try:
-        return order.path if order.is_filled() else fill(order, urls)
+        return order.path if is_filled(order) else fill(order, urls)
     except DownloadError:
         raise
     except OSError as error:
@@ -89,50 +77,18 @@ def fetch(
         ) from error
 
 
-@dataclass(frozen=True)
-class Order:
-    """What `fetch` was asked for."""
-
-    path: Path
-    sha256: str | None
-    size: int | None  # bytes
-    timeout: float
-    tries: int
-    pause: float
-    progress: bool
-
-    @property
-    def part(self) -> Path:
-        return self.path.with_name(self.path.name + ".part")
-
-    @property
-    def verifiable(self) -> bool:
-        return self.sha256 is not None or self.size is not None
-
-    def is_filled(self) -> bool:
-        """Tell whether the right file is in its place. Raises DownloadError if that is a folder."""
-        if self.path.is_dir():
-            raise DownloadError(f"cannot download to {self.path}: it is a folder, name a file")
-        return self.path.exists() and not self.problem(self.path)
-
-    def problem(self, path: Path) -> str | None:
-        """Return what is wrong with a file, in words, or None if it is the right one."""
-        found = path.stat().st_size
-        if self.size is not None and found != self.size:
-            wrong = f"{found:,} bytes instead of {self.size:,}"
-        elif self.sha256 and (digest := files.sha256(path)) != self.sha256.lower():
-            wrong = f"sha256 {digest} instead of {self.sha256}"
-        else:
-            return None
-        with open(path, "rb") as file:
-            return f"{wrong}, beginning with {file.read(60)!r}"
+def is_filled(order: Order) -> bool:
+    """Tell whether the right file is in its place. Raises DownloadError if that is a folder."""
+    if order.path.is_dir():
+        raise DownloadError(f"cannot download to {order.path}: it is a folder, name a file")
+    return order.path.exists() and not order.problem(order.path)
 
 
 def fill(order: Order, urls: list[str]) -> Path:
     """Download from one address after another until the right file is in its place."""
     order.path.parent.mkdir(parents=True, exist_ok=True)
     with open_alone(order.part) as file:
-        if order.is_filled():
+        if is_filled(order):
             return order.path  # another process brought it while this one waited
         failures = []
         for url in urls:
@@ -205,76 +161,6 @@ def download(url: str, file: BinaryIO, order: Order) -> None:
         if not start:
             raise GiveUp(wrong)
         # the pieces came from different files: try again from the first byte
-
-
-def receive(url: str, start: int, file: BinaryIO, order: Order) -> None:
-    """Append the bytes from `start`, which is where the file ends now, in one request.
-
-    Raises TryAgain or GiveUp.
-    """
-    # packed answers are declined: in them a Range would count packed bytes
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-    try:
-        with requests.get(url, headers=headers, stream=True, timeout=order.timeout) as answer:
-            if url.lower().startswith("https:") and not answer.url.lower().startswith("https:"):
-                raise GiveUp(f"it redirects to {answer.url}, which is not encrypted")
-            if start and answer.status_code == 416:
-                return  # nothing follows: the caller sees whether what we have is the file
-            begin, end = judge(answer, start, order)
-            if begin != start:
-                file.truncate(begin)
-            with tqdm(
-                desc=order.path.name, total=end or order.size, initial=begin,
-                disable=not order.progress, unit="B", unit_scale=True,
-            ) as bar:  # fmt: skip
-                for chunk in answer.iter_content(CHUNK):
-                    file.write(chunk)
-                    bar.update(len(chunk))
-                    if order.size is not None and file.tell() > order.size:
-                        return  # it is a different file: no need to see the rest
-            if end is not None and file.tell() < end:
-                raise TryAgain(f"the connection closed after {file.tell():,} of {end:,} bytes")
-    except (requests.Timeout, TimeoutError) as error:
-        raise TryAgain(f"no answer within {order.timeout:g} s") from error
-    except BROKEN as error:
-        if isinstance(error, SSLError) and "CERTIFICATE" in str(error):
-            raise GiveUp(f"its TLS certificate was not accepted: {reason(error)}") from error
-        raise TryAgain(f"the connection failed: {reason(error)}") from error
-    except requests.RequestException as error:
-        raise GiveUp(reason(error)) from error
-
-
-def judge(answer: requests.Response, start: int, order: Order) -> tuple[int, int | None]:
-    """Return at which bytes of the file the body begins and ends, from status and headers.
-
-    It begins at 0 if a server ignores the Range and sends the whole file. The end is None if the
-    transfer marks it (chunks do, and requests checks them). Raises TryAgain, GiveUp or WrongPiece.
-    """
-    code, packed = answer.status_code, "Content-Encoding" in answer.headers
-    if code == 429 or code >= 500:
-        raise TryAgain(f"HTTP {code} {answer.reason}")
-    if code == 206 and start:
-        said = answer.headers.get("Content-Range", "")
-        match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", said)
-        if match and int(match[1]) == start and not packed:
-            return start, int(match[2]) + 1 if match[3] == "*" else int(match[3])
-        raise WrongPiece(f"asked for the bytes from {start}, it sent {said or 'unknown ones'!r}")
-    if code != 200:
-        raise GiveUp(f"HTTP {code} {answer.reason}")
-    if "Content-Length" in answer.headers:
-        return 0, None if packed else int(answer.headers["Content-Length"])
-    if "Transfer-Encoding" in answer.headers:
-        return 0, None
-    if order.verifiable:
-        return 0, order.size
-    raise GiveUp("it does not say where the file ends, which only a size or sha256 could tell")
-
-
-def reason(error: Exception) -> str:
-    """Return the part of a message of requests that says what happened, without its brackets."""
-    text = " ".join(str(error).split())
-    match = re.search(r"(Failed to|Remote end|Read timed|\[SSL|\[Errno|Connection \w+ by).*", text)
-    return (match[0] if match else text).rstrip("()'\". ") or type(error).__name__
 
 
 def explain(order: Order, failures: list[str], kept: int) -> str:

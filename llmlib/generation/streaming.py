@@ -14,6 +14,7 @@ from torch import Tensor
 from llmlib import checks
 from llmlib.generation.generate import stream
 from llmlib.generation.sampling import AS_LEARNED, Sampling
+from llmlib.tokenization.interface import common_length, settled
 
 
 class TextStream:
@@ -21,18 +22,21 @@ class TextStream:
 
     tokenizer: has decode(ids) -> str. stops: strings that end the text, and are not shown. What
     `add` and `rest` returned, joined, is the text of all ids without that of the prompt, up to the
-    first stop; then `stopped` is True. Raises ValueError for a stop without a character.
+    first stop; then `stopped` is True. What a prompt leaves unfinished, half a character, is new.
+    Raises ValueError for a stop without a character.
     """
 
     def __init__(self, tokenizer: Any, prompt_ids: Sequence[int] = (), stops: Sequence[str] = ()):
         self.stops = (stops,) if isinstance(stops, str) else tuple(stops)
         checks.stop_strings(self.stops)
         self.tokenizer, self.ids = tokenizer, list(prompt_ids)
-        self.shown = self.begins = len(self.text())
-        self.stopped = False
+        self.prompt = self.text()
+        if self.prompt.endswith("\N{REPLACEMENT CHARACTER}"):  # it may end within a character
+            self.prompt = settled(tokenizer, self.ids)
+        self.shown, self.stopped = 0, False
 
     def text(self) -> str:
-        """Return the text of all ids, that of the prompt included."""
+        """Return the text of all ids."""
         return self.tokenizer.decode(self.ids) if self.ids else ""
 
     def add(self, token: int) -> str:
@@ -40,26 +44,32 @@ class TextStream:
         if self.stopped:
             return ""
         self.ids.append(token)
-        # bytes that are no whole character yet are decoded as U+FFFD: the next token may tell
-        certain = self.cut(self.text().rstrip("\N{REPLACEMENT CHARACTER}"))
+        certain = self.cut(settled(self.tokenizer, self.ids))
         if not self.stopped:  # the end may be the beginning of a stop
-            certain = certain[: len(certain) - held_back(certain[self.begins :], self.stops)]
+            new = certain[self.begins(certain) :]
+            certain = certain[: len(certain) - held_back(new, self.stops)]
         return self.show(certain)
 
     def rest(self) -> str:
         """Return what is left when no token comes any more."""
         return "" if self.stopped else self.show(self.cut(self.text()))
 
+    def begins(self, text: str) -> int:
+        """Return where the new text begins: after the prompt's, or where the two differ."""
+        return common_length(self.prompt, text)
+
     def cut(self, text: str) -> str:
         """Return the text before the first stop."""
-        places = [at for stop in self.stops if (at := text.find(stop, self.begins)) >= 0]
+        start = self.begins(text)
+        places = [at for stop in self.stops if (at := text.find(stop, start)) >= 0]
         self.stopped = self.stopped or bool(places)
         return text[: min(places)] if places else text
 
     def show(self, text: str) -> str:
         """Return the part that was not shown yet."""
-        new, self.shown = text[self.shown :], max(self.shown, len(text))
-        return new
+        start = max(self.shown, self.begins(text))
+        self.shown = max(self.shown, len(text))
+        return text[start:]
 
 
 def held_back(text: str, stops: Sequence[str]) -> int:

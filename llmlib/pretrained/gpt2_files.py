@@ -140,7 +140,7 @@ def download_gpt2(name: str, source: str = "openai", **settings: Any) -> Path:
     for file in wanted:
         urls = [address.format(folder=remote, file=file) for address in ADDRESSES[source]]
         size, sha256 = known.get(file, (None, None))
-        fetch(urls, folder / file, size=size, sha256=sha256, **settings)
+        fetch(urls, folder / file, sha256, size, check=checks.gpt2_content, **settings)
     if source == "openai" and known[DATA][1] is None:
         dict(TensorBundle(folder / "model.ckpt"))  # reads each tensor: compares its crc
     return folder

@@ -17,7 +17,7 @@ from llmlib.model.gpt import GPT
 from llmlib.pretrained import gpt2
 from llmlib.pretrained.gpt2_files import OPENAI, find_folder, holds_gpt2
 from llmlib.tokenization.base import Tokenizer
-from llmlib.tokenization.folders import KINDS, load_tokenizer
+from llmlib.tokenization.prepared import load_prepared_tokenizer
 from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
 from llmlib.training.checkpoint import MANIFEST, load_checkpoint
 
@@ -81,7 +81,4 @@ def load_run_tokenizer(run: Path) -> Tokenizer:
     path = run / "data" / "data.json"
     fault = "data/data.json, which names the tokenizer of its checkpoints, is missing"
     checks.require(path.is_file(), f"{run} is not a run of llmlib train: {fault}")
-    name = checks.read_json(path).get("tokenizer")
-    with checks.blame(path):
-        checks.one_of("tokenizer", name, ["gpt2", *KINDS])
-    return load_tokenizer(name if name == "gpt2" else path.with_name("tokenizer.json"))
+    return load_prepared_tokenizer(path.parent)

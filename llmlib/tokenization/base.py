@@ -12,10 +12,12 @@ import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from llmlib import checks, files
+from llmlib.tokenization.interface import Interface, each_text, whole_characters
 
 UNKNOWN = "<|unk|>"
 END_OF_TEXT = "<|endoftext|>"
@@ -32,10 +34,12 @@ def split_special(
     Of two special tokens that begin at the same place, the longer one counts. Raises ValueError for
     a disallowed one in the text; "all" means all, or all that are not allowed.
     """
+    checks.names_or_all(allowed_special, disallowed_special)
     special_tokens = set(special_tokens)
     allowed = special_tokens & set(special_tokens if allowed_special == "all" else allowed_special)
-    disallowed = set(special_tokens if disallowed_special == "all" else disallowed_special)
-    checks.no_special_tokens(text, disallowed - allowed)
+    # as in tiktoken, a token that is named here is refused even if it is allowed there
+    refused = special_tokens - allowed if disallowed_special == "all" else disallowed_special
+    checks.no_special_tokens(text, refused)
     if not allowed:
         return [(text, False)]
     # an alternative that comes first wins, so the longest ones do
@@ -45,10 +49,10 @@ def split_special(
     return [(part, place % 2 == 1) for place, part in enumerate(parts) if part]
 
 
-class Tokenizer(Protocol):
+class Tokenizer(Interface, Protocol):
     """What every tokenizer offers, and all that the rest of the package asks for.
 
-    A subclass that has `encode_ordinary` gets `encode` from here.
+    A subclass that has `encode_ordinary` and `decode` gets the rest from here.
     """
 
     vocab_size: int  # one more than the largest token id, special tokens included
@@ -57,8 +61,12 @@ class Tokenizer(Protocol):
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the token ids of a text in which nothing is special."""
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of token ids. Raises ValueError for an id that no token has."""
+    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
+        """Return the text of token ids.
+
+        errors: what to do with bytes that are not UTF-8, as in `bytes.decode`. Raises ValueError
+        for an id that no token has.
+        """
 
     def token_to_id(self, token: str) -> int | None:
         """Return the id of a single token, special or not; None if there is no such token."""
@@ -79,10 +87,21 @@ class Tokenizer(Protocol):
         disallowed_special: those that raise ValueError if the text contains them; "all" means all
         that are not allowed. With `disallowed_special=()` they are read as ordinary text.
         """
-        special, ids = self.special_tokens, []
-        for part, is_special in split_special(text, special, allowed_special, disallowed_special):
-            ids += [special[part]] if is_special else self.encode_ordinary(part)
+        ids = []
+        for part, number in self.parts(text, allowed_special, disallowed_special):
+            ids += self.encode_ordinary(part) if number is None else [number]
         return ids
+
+    def parts(
+        self,
+        text: str,
+        allowed_special: Collection[str] | str = (),
+        disallowed_special: Collection[str] | str = "all",
+    ) -> list[tuple[str, int | None]]:
+        """Cut a text at its special tokens: the parts, and their ids, None for ordinary text."""
+        special = self.special_tokens
+        found = split_special(text, special, allowed_special, disallowed_special)
+        return [(part, special[part] if is_special else None) for part, is_special in found]
 
     @property
     def eot_token(self) -> int:
@@ -120,20 +139,21 @@ class VocabularyTokenizer(Tokenizer):
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the token ids of a text; a piece that is not known becomes `<|unk|>`."""
         unknown = self.ids[UNKNOWN]
-        return [self.ids.get(piece, unknown) for piece in self.split(text)]
+        return [self.ids.get(piece, unknown) for piece in self.split(whole_characters(text))]
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """Return the text of token ids. Raises ValueError for an id that no token has."""
         return self.join(self.tokens[i] for i in checks.known_ids(ids, self.vocab_size))
 
     @classmethod
-    def from_text(cls: type[T], text: str, vocab_size: int | None = None) -> T:
-        """Make a tokenizer that knows every piece of `text`, or the most frequent ones.
+    def from_text(cls: type[T], text: str | Iterable[str], vocab_size: int | None = None) -> T:
+        """Make a tokenizer that knows every piece of a text, or the most frequent ones.
 
-        vocab_size: the largest number of ids, the two special tokens included.
+        text: one, or pieces of it that no token crosses. vocab_size: the largest number of ids, the
+        two special tokens included.
         Raises ValueError for a text without any piece and for a vocab_size below 3.
         """
-        counts = Counter(cls.split(text))
+        counts = Counter(chain.from_iterable(map(cls.split, each_text(text))))
         checks.learnable(counts, vocab_size, 3, "a piece and 2 special tokens")
         n_pieces = None if vocab_size is None else vocab_size - 2
         by_frequency = sorted(counts, key=lambda piece: (-counts[piece], piece))

@@ -18,6 +18,7 @@ from llmlib import checks
 from llmlib.tokenization import formats
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 from llmlib.tokenization.bpe_trainer import PATTERNS, blocks, count_pieces, learn_merges, splitter
+from llmlib.tokenization.interface import whole_characters
 
 
 def merge_short(ids: list[int], ranks: Mapping, new_ids: Sequence[int]) -> list[int]:
@@ -60,13 +61,19 @@ LONG = 100  # pieces of more bytes are merged with a heap, and are not remembere
 
 
 class PieceIds(dict):
-    """Remembers the ids of pieces; those of a new piece are computed when it is looked up."""
+    """Remembers the ids of pieces; those of a new piece are computed when it is looked up.
 
-    def __init__(self, encode_piece: Callable[[str], list[int]], limit: int = 2**18):
+    A copy, or what comes back from a pickle, is empty.
+    """
+
+    def __init__(self, encode_piece: Callable[[str], Sequence], limit: int = 2**18):
         super().__init__()
         self.encode_piece, self.limit = encode_piece, limit
 
-    def __missing__(self, piece: str) -> list[int]:
+    def __reduce__(self) -> tuple:
+        return type(self), (self.encode_piece, self.limit)
+
+    def __missing__(self, piece: str) -> Sequence:
         ids = self.encode_piece(piece)
         if len(piece) <= LONG:
             if len(self) >= self.limit:
@@ -117,25 +124,34 @@ class ByteTokenizer(Tokenizer):
         ordinary = self._ids.get(token.encode("utf-8", "surrogatepass"))
         return self.special_tokens.get(token, ordinary)
 
-    def decode_bytes(self, ids: Any) -> bytes:
+    def encode_single_token(self, token: str | bytes) -> int:
+        """Return the id of a token, special or not. Raises KeyError if there is none."""
+        data = token.encode("utf-8", "surrogatepass") if isinstance(token, str) else token
+        number = self._ids.get(data)
+        special = data.decode("utf-8", "surrogateescape")
+        return self.special_tokens[special] if number is None else number
+
+    def has(self, number: int) -> bool:
+        """Return whether a token has this id: there may be gaps."""
+        return number in self.tokens
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Return the bytes of token ids, also in a tensor; they need not be whole characters.
 
         Raises ValueError for an id that no token has.
         """
-        ids = ids.tolist() if hasattr(ids, "tolist") else ids
+        numbers = checks.whole_ids(ids, self.vocab_size)
         with checks.unknown_ids(self.vocab_size):
-            return b"".join(map(self.tokens.__getitem__, ids))
+            return b"".join(map(self.tokens.__getitem__, numbers))
 
-    def decode(self, ids: Iterable[int], *, errors: str = "replace") -> str:
+    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """Return the text of token ids.
 
-        errors: bytes that are not UTF-8, such as half a character, become U+FFFD ("replace"), or
-        raise ValueError ("strict"). Raises ValueError, too, for an id that no token has.
+        errors: bytes that are not UTF-8, such as half a character, become U+FFFD ("replace"), raise
+        ValueError ("strict"), or what else `bytes.decode` knows. Raises ValueError, too, for an id
+        that no token has.
         """
-        checks.one_of("errors", errors, ("replace", "strict"))
-        data = self.decode_bytes(ids)
-        with checks.whole_characters():
-            return data.decode("utf-8", errors)
+        return checks.decoded(self.decode_bytes(ids), errors)
 
 
 class BPETokenizer(ByteTokenizer):
@@ -184,10 +200,10 @@ class BPETokenizer(ByteTokenizer):
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the token ids of a text in which nothing is special.
 
-        Raises ValueError for a lone surrogate, which is half of a character.
+        Surrogates become whole characters, see `whole_characters`.
         """
-        with checks.whole_characters():
-            return list(chain.from_iterable(map(self._known.__getitem__, self._split(text))))
+        pieces = self._split(whole_characters(text))
+        return list(chain.from_iterable(map(self._known.__getitem__, pieces)))
 
     def encode_stream(self, texts: Iterable[str], **special: Any) -> Iterator[int]:
         """Yield the ids of `"".join(texts)`, holding no more than a block of it at a time.
@@ -219,12 +235,13 @@ class BPETokenizer(ByteTokenizer):
         needed = f"256 bytes and {len(special_tokens)} special tokens"
         counts = count_pieces(texts, pattern, special_tokens)
         checks.learnable(counts, vocab_size, n_fixed, needed)
-        with checks.whole_characters():
-            merges = learn_merges(counts, vocab_size - n_fixed, ties)
+        merges = learn_merges(counts, vocab_size - n_fixed, ties)
         return cls(merges, special_tokens, pattern=pattern)
 
     @classmethod
-    def from_text(cls, text: str, vocab_size: int | None = None, **settings: Any) -> "BPETokenizer":
+    def from_text(
+        cls, text: str | Iterable[str], vocab_size: int | None = None, **settings: Any
+    ) -> "BPETokenizer":
         """Learn a tokenizer with `<|endoftext|>` from a text: `train` with 4,000 ids by default."""
         size = 4000 if vocab_size is None else vocab_size
         return cls.train(text, size, special_tokens=[END_OF_TEXT], **settings)

@@ -18,6 +18,7 @@ import regex
 from llmlib import checks
 from llmlib.tokenization.base import split_special
 from llmlib.tokenization.gpt2 import gpt2_byte_symbols
+from llmlib.tokenization.interface import each_text
 
 # How a text is split before anything is merged: no token crosses such a border.
 PATTERNS = {
@@ -182,8 +183,7 @@ def count_pieces(
 ) -> Counter[str]:
     """Count the pieces of texts, special tokens left out. Raises TypeError for another type."""
     split, counts = splitter(pattern), Counter()
-    for text in [texts] if isinstance(texts, str) else texts:
-        checks.text(text, "texts must be strings")
+    for text in each_text(texts):
         for block in blocks([text], special_tokens, pattern):
             for part, is_special in split_special(block, special_tokens, "all"):
                 counts.update([] if is_special else split(part))

@@ -3,7 +3,7 @@
 """Byte-level BPE applied by tiktoken: the interface of `BPETokenizer`, at the speed of Rust.
 
 Built in notebook 09. `gpt2_tokenizer` is GPT-2's. Left out: vocabularies whose ids are not the
-order of their merges; `BPETokenizer` applies those. A lone surrogate becomes U+FFFD.
+order of their merges; `BPETokenizer` applies those.
 """
 
 from functools import cache
@@ -24,6 +24,12 @@ class TiktokenTokenizer(ByteTokenizer):
     def __init__(self, encoding: tiktoken.Encoding):
         super().__init__(encoding._mergeable_ranks, encoding._special_tokens)
         self.encoding = encoding
+
+    def __reduce__(self) -> tuple:
+        """Pickle GPT-2's by what makes it: tiktoken would write its name, and download it later."""
+        if self.encoding is gpt2_encoding():
+            return gpt2_tokenizer, ()
+        return type(self), (self.encoding,)
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the token ids of a text in which nothing is special."""

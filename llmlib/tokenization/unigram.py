@@ -13,7 +13,6 @@ import math
 import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from itertools import chain, combinations, pairwise
 
 import numpy as np
@@ -21,6 +20,8 @@ import regex
 
 from llmlib import checks
 from llmlib.tokenization.base import VocabularyTokenizer
+from llmlib.tokenization.bpe import PieceIds
+from llmlib.tokenization.interface import each_text, whole_characters
 
 # Letters, digits or marks with the space before them, or a single white-space character.
 WORD = regex.compile(
@@ -32,6 +33,11 @@ BYTES = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}
 PENALTY = 10.0  # nats: how much worse than the worst piece an unknown character is
 LONGEST_PIECE = 16  # characters
 LONGEST_WORD = 64  # characters; longer ones are not used in training
+
+
+def join_bytes(pieces: Iterable[str]) -> bytes:
+    """Put pieces together as bytes; they need not be whole characters."""
+    return b"".join(BYTES.get(piece) or piece.encode() for piece in pieces)
 
 
 class Lattice:
@@ -170,6 +176,8 @@ class UnigramTokenizer(VocabularyTokenizer):
     byte_fallback) on the same pieces. Raises TypeError unless pieces are such a table.
     """
 
+    word = WORD
+
     def __init__(self, pieces: Mapping[str, float]):
         checks.piece_scores(pieces)
         by_score = sorted(pieces, key=lambda piece: (-pieces[piece], piece))
@@ -177,7 +185,7 @@ class UnigramTokenizer(VocabularyTokenizer):
         self.scores = dict(pieces)
         self.longest = max(map(len, pieces))
         self.unknown_score = min(pieces.values()) - PENALTY
-        self.pieces = lru_cache(maxsize=2**16)(self.viterbi)
+        self.pieces = PieceIds(self.viterbi, 2**16)
 
     def edges(self, word: str) -> Iterator[tuple[int, int, float]]:
         """Yield the pieces that a word may be cut into, as (start, end, log-probability)."""
@@ -208,15 +216,21 @@ class UnigramTokenizer(VocabularyTokenizer):
         return tuple(pieces)
 
     def split(self, text: str) -> list[str]:
-        """Cut a text into pieces. Raises ValueError for half a character (a lone surrogate)."""
-        with checks.whole_characters():
-            return [piece for word in WORD.findall(text) for piece in self.pieces(word)]
+        """Cut a text into pieces."""
+        return list(chain.from_iterable(map(self.pieces.__getitem__, WORD.findall(text))))
 
     @staticmethod
     def join(pieces: Iterable[str]) -> str:
         """Put pieces together; bytes that are not a whole character become U+FFFD."""
-        data = b"".join(BYTES.get(piece) or piece.encode() for piece in pieces)
-        return data.decode("utf-8", errors="replace")
+        return join_bytes(pieces).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Return the bytes of token ids; they need not be whole characters."""
+        return join_bytes(self.tokens[i] for i in checks.known_ids(ids, self.vocab_size))
+
+    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
+        """Return the text of token ids. errors: as in `bytes.decode`, for broken characters."""
+        return checks.decoded(self.decode_bytes(ids), errors)
 
     def state(self) -> dict:
         """Return what `save` writes, and the constructor takes."""
@@ -249,7 +263,7 @@ class UnigramTokenizer(VocabularyTokenizer):
 
     def sample_ids(self, text: str, rng: random.Random, alpha: float = 0.1) -> list[int]:
         """Return the ids of a text with each word cut at random, for training: see `sample`."""
-        words = WORD.findall(text)
+        words = WORD.findall(whole_characters(text))
         return [self.ids[piece] for word in words for piece in self.sample(word, rng, alpha)]
 
     @classmethod
@@ -266,20 +280,25 @@ class UnigramTokenizer(VocabularyTokenizer):
         vocab_size: the largest number of ids, 256 bytes and two special tokens included.
         seed_size: how many pieces longer than a character to start from; by default 10 x
         vocab_size. max_characters: how many single characters are pieces; the rarer ones are
-        written as bytes. Raises ValueError for an empty text, and if the characters do not fit.
+        written as bytes. Words of more than 64 characters are not learned from. Raises ValueError
+        for a text without others, and if the characters do not fit.
         """
-        texts = [texts] if isinstance(texts, str) else texts
-        words = Counter(chain.from_iterable(map(WORD.findall, texts)))
+        found = Counter(chain.from_iterable(map(WORD.findall, each_text(texts))))
+        words = Counter({word: n for word, n in found.items() if len(word) <= LONGEST_WORD})
+        checks.short_words(found, words, LONGEST_WORD)
         counts = Counter(chain.from_iterable(words.elements()))
         common = {character for character, _ in counts.most_common(max_characters)}
         n_fixed = len(BYTES) + 2
         needed = f"256 bytes, {len(common)} characters (see max_characters) and 2 special tokens"
         checks.learnable(words, vocab_size, n_fixed + len(common), needed)
-        used = {w: n for w, n in words.items() if len(w) <= LONGEST_WORD and common.issuperset(w)}
+        used = {word: n for word, n in words.items() if common.issuperset(word)}
+        checks.spelled_words(used, max_characters)
         pieces, _ = train_pieces(used, vocab_size - n_fixed, seed_size=seed_size or 10 * vocab_size)
         return cls(pieces)
 
     @classmethod
-    def from_text(cls, text: str, vocab_size: int | None = None) -> "UnigramTokenizer":
+    def from_text(
+        cls, text: str | Iterable[str], vocab_size: int | None = None
+    ) -> "UnigramTokenizer":
         """Learn pieces from a text, as `train` does; by default 4,000 ids."""
         return cls.train(text, 4000 if vocab_size is None else vocab_size)

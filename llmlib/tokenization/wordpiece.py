@@ -2,14 +2,14 @@
 
 """WordPiece, BERT's subword tokenizer: trained by likelihood gain, applied by longest match.
 
-Built in notebook 09. A word is cut at white space and around punctuation; its pieces after the
-first are written with two hashes in front. Sources: Schuster and Nakajima 2012 (training), Devlin
-et al. 2018 (notation). What is left out: BERT's normalization (lower case, accents taken off).
+Built in notebook 09. A text is cut as BERT's cased tokenizer cuts it: at white space, and around
+punctuation and Chinese characters. Pieces after the first of a word are written with two hashes in
+front. Sources: Schuster and Nakajima 2012 (training), Devlin et al. 2018 (notation). What is left
+out: the normalization of the uncased BERT (lower case, accents taken off).
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from itertools import chain
 
 import numpy as np
@@ -17,13 +17,27 @@ import regex
 
 from llmlib import checks
 from llmlib.tokenization.base import UNKNOWN, VocabularyTokenizer
+from llmlib.tokenization.bpe import PieceIds
+from llmlib.tokenization.interface import each_text
 from llmlib.tokenization.words import join_words
 
 INSIDE = "##"  # begins a piece that does not begin its word
 LONGEST_WORD = 100  # characters; a longer word becomes `<|unk|>`, as in BERT
 
-# A single punctuation mark (Unicode's, and ASCII's other signs), or a word between them.
-WORD = regex.compile(r"[\p{P}$+<=>^`|~]|[^\p{White_Space}\p{P}$+<=>^`|~]+")
+# What stands alone: punctuation (Unicode's, and ASCII's other signs), and Chinese characters, which
+# have no spaces between words. The blocks of the latter are those of Hugging Face's BERT.
+ALONE = (
+    r"\p{P}$+<=>^`|~\u3400-\u4DBF\u4E00-\u9FFF\uF900-\uFAFF\U00020000-\U0002A6DF"
+    r"\U0002A700-\U0002B81F\U0002B920-\U0002CEAF\U0002F800-\U0002FA1F"
+)
+WORD = regex.compile(rf"[{ALONE}]|[^\t\n\r\p{{Z}}{ALONE}]+")
+# Control, format and private characters are dropped, so that a soft hyphen splits no word.
+DROPPED = regex.compile(r"(?![\t\n\r])[\p{Cc}\p{Cf}\p{Co}\uFFFD]")
+
+
+def words_of(text: str) -> list[str]:
+    """Cut a text into words, punctuation marks and Chinese characters."""
+    return WORD.findall(DROPPED.sub("", text))
 
 
 def x_log_x(x: np.ndarray) -> np.ndarray:
@@ -116,13 +130,16 @@ class WordPieceTokenizer(VocabularyTokenizer):
     """WordPiece: of each word the longest piece that is known, then the longest after it, ...
 
     tokens: the pieces, with `##` in front of those inside a word. A word that cannot be cut into
-    known pieces is one `<|unk|>`. Equal to Hugging Face's model on the same vocabulary.
+    known pieces is one `<|unk|>`. Equal to Hugging Face's BertWordPieceTokenizer(lowercase=False)
+    on the same vocabulary.
     """
+
+    word = WORD
 
     def __init__(self, tokens: Iterable[str]):
         super().__init__(list(tokens))
         self.longest = max(map(len, self.tokens))
-        self.pieces = lru_cache(maxsize=2**16)(self.longest_match)
+        self.pieces = PieceIds(self.longest_match, 2**16)
 
     def longest_match(self, word: str) -> tuple[str, ...]:
         """Cut one word into pieces."""
@@ -140,12 +157,23 @@ class WordPieceTokenizer(VocabularyTokenizer):
 
     def split(self, text: str) -> list[str]:
         """Cut a text into pieces."""
-        return [piece for word in WORD.findall(text) for piece in self.pieces(word)]
+        return list(chain.from_iterable(map(self.pieces.__getitem__, words_of(text))))
 
     @staticmethod
     def join(pieces: Iterable[str]) -> str:
         """Put pieces together into words, and words into a text."""
         return join_words(" ".join(pieces).replace(f" {INSIDE}", "").split())
+
+    def settled(self, ids: Iterable[int]) -> str:
+        """Return the beginning of `decode(ids)` that stays, whatever ids follow."""
+        pieces = [self.tokens[i] for i in checks.known_ids(ids, self.vocab_size)]
+        words = " ".join(pieces).replace(f" {INSIDE}", "").split()
+        is_mark = words and WORD.fullmatch(words[-1]) and len(words[-1]) == 1
+        return join_words(words[:-1] if is_mark else words)
+
+    def spelling(self, token: int) -> bytes:
+        """Return the bytes of one token within a word: without the hashes."""
+        return self.tokens[token].removeprefix(INSIDE).encode()
 
     @classmethod
     def train(
@@ -157,8 +185,9 @@ class WordPieceTokenizer(VocabularyTokenizer):
         many single letters (with and without `##`) are known; a word with a rarer letter is not
         used. Raises ValueError for an empty text, and if the letters alone do not fit.
         """
-        texts = [texts] if isinstance(texts, str) else texts
-        words, counts = Counter(chain.from_iterable(map(WORD.findall, texts))), Counter()
+        found, counts = Counter(chain.from_iterable(map(words_of, each_text(texts)))), Counter()
+        words = {word: n for word, n in found.items() if len(word) <= LONGEST_WORD}
+        checks.short_words(found, words, LONGEST_WORD)  # the others are never encoded
         for word, n in words.items():
             counts.update(dict.fromkeys(letters(word), n))
         alphabet = sorted(counts, key=lambda letter: (-counts[letter], letter))[:max_letters]
@@ -172,6 +201,8 @@ class WordPieceTokenizer(VocabularyTokenizer):
         return cls(tokens)
 
     @classmethod
-    def from_text(cls, text: str, vocab_size: int | None = None) -> "WordPieceTokenizer":
+    def from_text(
+        cls, text: str | Iterable[str], vocab_size: int | None = None
+    ) -> "WordPieceTokenizer":
         """Learn a vocabulary from a text, as `train` does; by default of 4,000 tokens."""
         return cls.train(text, 4000 if vocab_size is None else vocab_size)

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 from llmlib.tokenization.base import VocabularyTokenizer
 
+WORD = re.compile(r"\w+|[^\w\s]")
+
 
 def split_words(text: str) -> list[str]:
     """Cut a text into words and single punctuation marks, and drop the white space.
@@ -17,7 +19,7 @@ def split_words(text: str) -> list[str]:
     >>> split_words('"Yes," said Tom.')
     ['"', 'Yes', ',', '"', 'said', 'Tom', '.']
     """
-    return re.findall(r"\w+|[^\w\s]", text)
+    return WORD.findall(text)
 
 
 def join_words(words: Iterable[str]) -> str:
@@ -40,12 +42,15 @@ def join_words(words: Iterable[str]) -> str:
 class WordTokenizer(VocabularyTokenizer):
     """Words and punctuation marks as tokens: see `split_words` and `join_words`."""
 
+    word = WORD
     split = staticmethod(split_words)
     join = staticmethod(join_words)
 
 
 class CharTokenizer(VocabularyTokenizer):
     """Single characters (Unicode code points) as tokens."""
+
+    word = re.compile(r"(?s).")
 
     @staticmethod
     def split(text: str, /) -> list[str]:

@@ -25,6 +25,7 @@ FLAGS = {
     "--n-samples": "1",
 }
 TINY = list(chain(*FLAGS.items()))
+OFTEN = ["--max-steps", 4, "--eval-every", 2, "--save-every", 2]
 
 
 def write_text(folder):
@@ -70,3 +71,17 @@ def weights(run, name="latest"):
 
 def assert_equal_weights(first, second, **tolerance):
     torch.testing.assert_close(first, second, **(tolerance or {"rtol": 0, "atol": 0}))
+
+
+def everything(folder):
+    """Each file below a folder but the lock, with its content."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def resume(run, *arguments):
+    return llmlib("train", "--resume", run, "--max-steps", 8, *arguments)
+
+
+def train_on(base, out, *arguments):
+    return llmlib("train", base / "text.txt", *TINY, *OFTEN, "--out", out, *arguments)

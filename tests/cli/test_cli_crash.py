@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from cli_helpers import (
     TINY,
     assert_equal_weights,
@@ -25,6 +26,15 @@ from llmlib.cli.callbacks import Recorder
 from llmlib.training.checkpoint import load_checkpoint
 
 STEPS = ["--max-steps", 60, "--eval-every", 12, "--save-every", 2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Compute as the processes that are killed do: with more threads, the last bits are others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

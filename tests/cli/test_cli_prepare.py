@@ -8,10 +8,10 @@ import torch
 from cli_helpers import failure, llmlib, write_text
 
 from llmlib import stories
-from llmlib.cli import prepare as module
 from llmlib.cli.dataset import TokenData
-from llmlib.cli.prepare import cut, prepare
+from llmlib.cli.prepare import prepare
 from llmlib.data import corpora
+from llmlib.data.token_files import ArrayWriter
 
 
 def about(folder):
@@ -44,7 +44,7 @@ def test_the_two_parts_spell_the_text_to_the_last_byte(tmp_path, tokenizer):
 
 def test_a_corpus_of_documents_is_divided_by_documents(tmp_path, monkeypatch):
     documents = [f"document {n % 40} of many" for n in range(50)]  # ten of them twice
-    monkeypatch.setattr(corpora, "documents", lambda name: documents)
+    monkeypatch.setattr(corpora, "texts", lambda *_: list(enumerate(documents)))
     prepare("wiki", tmp_path / "p", tokenizer="gpt2", val_fraction=0.2)
     data = TokenData(tmp_path / "p")
     train, val = spelled(data, "train"), spelled(data, "val")
@@ -87,12 +87,14 @@ def test_every_token_is_measured_exactly_once(tmp_path):
 
 
 def test_a_special_token_in_a_text_is_text(tmp_path):
-    text = "before <|endoftext|> after. " * 40
+    text = "before <|endoftext|> after <|unk|>. " * 40
     (tmp_path / "t.txt").write_text(text)
     for tokenizer in ("char", "word", "gpt2"):
-        prepare(str(tmp_path / "t.txt"), tmp_path / tokenizer, tokenizer=tokenizer)
+        settings = {"tokenizer": tokenizer, "separator": "none"}
+        prepare(str(tmp_path / "t.txt"), tmp_path / tokenizer, **settings)
         data = TokenData(tmp_path / tokenizer)
         assert len(data.documents("train")) == len(data.documents("val")) == 1
+        assert data.about["train"]["n_unknown"] == 0
 
 
 def test_unknown_pieces_are_counted(tmp_path):
@@ -111,23 +113,11 @@ def test_ids_that_need_it_are_stored_in_32_bits(tmp_path):
     assert about(tmp_path / "q")["vocab_size"] == 9
 
 
-@pytest.mark.parametrize(
-    "text", ["word", "a b", "\n\n\n\na\n", "ab" * 50, "a\n\nb", "x " * 500, " \n\n" * 30 + "ab"]
-)
-def test_any_text_is_cut_in_two_that_join_or_refused(text):
-    try:
-        first, second = cut(text, 0.1)
-    except ValueError as error:
-        assert "too short" in str(error)
-    else:
-        assert first + second == text and first.strip() and second.strip()
-
-
 def test_a_failure_leaves_no_folder(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.np, "save", full)
+    monkeypatch.setattr(ArrayWriter, "append", full)
     text = write_text(tmp_path)
     with pytest.raises(OSError):
         prepare(str(text), tmp_path / "p", tokenizer="char")

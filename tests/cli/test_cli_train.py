@@ -139,7 +139,7 @@ def test_a_prepared_folder_is_trained_on_and_watched(runs, tmp_path, capsys):
     about = (prepared / "data.json").read_text()
     (prepared / "data.json").write_text(about.replace('"sha256": "', '"sha256": "0', 1))
     line = failure(capsys, "train", "--resume", tmp_path / "run", "--max-steps", 20)
-    assert "holds other tokens than when the run began" in line
+    assert "data.json: it is damaged, so prepare the text again" in line
 
 
 def test_stories_are_marked_and_measured_against_their_floor(tmp_path):

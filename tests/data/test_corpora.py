@@ -102,8 +102,8 @@ def test_a_file_without_an_ending_can_be_loaded_too(tmp_path, monkeypatch):
     [
         (b"caf\xe9 au lait", r"not UTF-8: byte 3 is 0xe9\. Save it as UTF-8"),
         (b"\xef\xbb\xbfcaf\xe9 au lait", r"not UTF-8: byte 6 is 0xe9"),
-        ("utf-16".encode("utf-16"), "not UTF-8: byte 0"),
-        (b"PK\3\4\0\0", "is not text: character 4 is a zero"),
+        ("utf-16".encode("utf-16-le"), "is not text: character 1 is a zero. If it is UTF-16"),
+        (b"PK\3\4\0\0", "is a zip archive"),
         (b"", "is empty"),
         (b"\xef\xbb\xbf", "is empty"),
         (b" \n\n", "is empty"),
@@ -116,8 +116,8 @@ def test_a_file_that_is_not_text_says_why_and_what_to_do(tmp_path, content, says
     assert str(tmp_path / "file.txt") in str(caught.value)
 
 
-def test_a_folder_and_a_missing_file_are_named(tmp_path):
-    with pytest.raises(IsADirectoryError, match="is a folder"):
+def test_an_empty_folder_and_a_missing_file_are_named(tmp_path):
+    with pytest.raises(ValueError, match="holds no text"):
         load(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no file .*gone\.txt: check the path"):
         load(tmp_path / "gone.txt")

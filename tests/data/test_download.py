@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from llmlib.data import download
+from llmlib.data import download, transfer
 from llmlib.data.download import DownloadError, fetch
 from llmlib.files import home
 
@@ -496,15 +496,115 @@ def test_verification_of_certificates_is_nowhere_switched_off():
 
 
 def test_a_redirect_away_from_encryption_is_refused(path, monkeypatch):
-    class Answer(download.requests.Response):
+    class Answer(transfer.requests.Response):
         def close(self):
             pass
 
     answer = Answer()
     answer.status_code, answer.url = 200, "http://example.org/file"
-    monkeypatch.setattr(download.requests, "get", lambda *args, **kwargs: answer)
+    monkeypatch.setattr(transfer.requests, "get", lambda *args, **kwargs: answer)
     with pytest.raises(DownloadError, match="not encrypted"):
         get("https://example.org/file", path)
+
+
+# Servers that mean it ill, and networks that ask for a login. -------------------------------------
+
+
+def drips(request):
+    """A byte now and then, for ever: none of them is late."""
+    request.answer(200, Content_Length="300000")
+    while not request.server.released.wait(0.02):
+        request.wfile.write(b"x")
+
+
+def drips_in_chunks(request):
+    request.answer(200, Content_Length=None, Transfer_Encoding="chunked")
+    while not request.server.released.wait(0.02):
+        request.wfile.write(b"1\r\nx\r\n")
+
+
+def floods(request):
+    """Chunks without an end."""
+    request.answer(200, Content_Length=None, Transfer_Encoding="chunked")
+    for _ in range(300):
+        request.wfile.write(b"10000\r\n" + bytes(65536) + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "said", ["banana", "-5", "5.0", "0x10", "1_0", "9" * 5000, "", "5, 6", "٣"]
+)
+def test_a_length_that_is_no_number_is_a_failed_address(server, path, said):
+    bad = server.url(sends(BODY, Content_Length=said.encode().decode("latin-1")), good)
+    assert get([bad, server.url()], path, sha256=SHA256).read_bytes() == BODY
+    path.unlink()
+    server.script[:] = [sends(BODY, Content_Length="banana")]
+    with pytest.raises(DownloadError, match="Content-Length is 'banana'"):
+        get(server.url(), path)
+    assert os.listdir(path.parent) == []
+
+
+@pytest.mark.parametrize("drip", [drips, drips_in_chunks])
+def test_a_drip_is_a_failed_address(server, path, monkeypatch, drip):
+    monkeypatch.setattr(transfer, "LOOK", 0.5)
+    begin = time.monotonic()
+    assert get([server.url(drip, good), server.url()], path, sha256=SHA256).read_bytes() == BODY
+    assert time.monotonic() - begin < 5
+    assert len(server.ranges) <= 3  # not asked again and again, although bytes came each time
+
+
+def test_a_flood_ends_at_the_most_that_is_allowed(server, path):
+    urls = [server.url(floods, good), server.url()]
+    assert get(urls, path, sha256=SHA256, most=1_000_000).read_bytes() == BODY
+    server.script[:] = [floods]
+    with pytest.raises(DownloadError, match="more than 1,000,000 bytes"):
+        get(server.url(), path.with_name("other"), most=1_000_000)
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_more_than_fits_on_the_disk_is_not_begun(server, path):
+    with pytest.raises(DownloadError, match="announces 999,999,999,999,999 bytes, and"):
+        get(server.url(sends(BODY, Content_Length="9" * 15)), path)
+    assert os.listdir(path.parent) == []
+
+
+TENSORS = b'{"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'
+RIGHT = {
+    "config.json": b'{"n_embd": 768}',
+    "model.safetensors": len(TENSORS).to_bytes(8, "little") + TENSORS + bytes(8),
+    "model.ckpt.meta": b"\x0a\x03abc\x12\x00\x1a\x02xy",
+    "book.txt": b"Once upon a time <b>bold</b>",
+}
+LOGIN = b"\n<!DOCTYPE html><title>Welcome to our hotel</title>"
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("wrong", [LOGIN, b"", b"Please log in", b"\xef\xbb\xbf <html>", None])
+def test_a_file_without_a_hash_is_what_its_name_says(server, tmp_path, name, wrong):
+    wrong = RIGHT[name][:-3] if wrong is None else wrong  # cut short
+    if name == "book.txt" and b"<" not in wrong[:9]:
+        return  # any text may be a text
+    path, urls = tmp_path / name, [server.url(sends(wrong), sends(RIGHT[name])), server.url()]
+    assert get(urls, path).read_bytes() == RIGHT[name]  # from the second address
+    path.write_bytes(wrong)  # as an earlier version left it
+    server.script[:] = [sends(wrong)]
+    with pytest.raises(DownloadError, match=f"file at {re.escape(str(path))} is a different one"):
+        get(server.url(), path)
+    assert os.listdir(tmp_path) == [name]
+    server.script[:] = [sends(RIGHT[name])]
+    assert get(server.url(), path).read_bytes() == RIGHT[name]
+    server.ranges.clear()
+    assert get("http://127.0.0.1:9/", path).read_bytes() == RIGHT[name]  # no network needed
+
+
+def test_a_check_of_the_caller_is_asked(server, tmp_path):
+    def check(path, name):
+        if path.read_bytes() != b"good" or name != "x.json":
+            raise ValueError("it is not good")
+
+    with pytest.raises(DownloadError, match="it is not good, beginning with b'bad'"):
+        get(server.url(sends(b"bad")), tmp_path / "x.json", check=check)
+    server.script[:] = [sends(b"good")]
+    assert get(server.url(), tmp_path / "x.json", check=check).read_bytes() == b"good"
 
 
 # Places and arguments. ----------------------------------------------------------------------------
@@ -543,6 +643,7 @@ def test_a_full_disk_is_a_clear_error(server, path):
         ({"size": -1}, ValueError, "size is -1"),
         ({"timeout": 0}, ValueError, "timeout"),
         ({"tries": 0}, ValueError, "tries"),
+        ({"most": 0}, ValueError, "most"),
         ({"pause": -1}, ValueError, "pause"),
     ],
 )

@@ -570,6 +570,21 @@ def test_the_other_source_is_one_file_of_weights(server, empty_home):
     assert load_tokenizer(place).vocab_size == 50257
 
 
+@pytest.mark.parametrize("page", [b"<html>Log in", b"", b'{"error": "please log in"}'])
+def test_a_login_page_is_not_kept_as_the_configuration(server, empty_home, page):
+    place, address = empty_home / "124M" / "config.json", "/hub/gpt2/r1/config.json"
+    config, server.files[address] = server.files[address], page
+    arguments = {"source": "huggingface", "progress": False, "tries": 1}
+    with pytest.raises(DownloadError, match=re.escape(f"beginning with {page!r}")):
+        download_gpt2("gpt2-124M", **arguments)
+    assert not place.exists()
+    place.write_bytes(page)  # as an earlier version left it
+    server.files[address] = config
+    download_gpt2("gpt2-124M", **arguments)
+    assert place.read_bytes() == config
+    assert equal_tensors(load_pretrained("gpt2-124M"), load_pretrained(NANO))
+
+
 @pytest.mark.parametrize("known", [True, False], ids=["by its hash", "by the checkpoint's own crc"])
 def test_a_changed_byte_is_refused(server, empty_home, known):
     path = f"/mirror/124M/{gpt2_files.DATA}"

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import shutil
 from unittest import mock
 
 import yaml
@@ -148,7 +149,7 @@ def prepared_with(error):
     """What goes wrong while the ids are written."""
 
     def call(tmp):
-        with mock.patch("numpy.save", side_effect=error):
+        with mock.patch("llmlib.data.token_files.ArrayWriter.append", side_effect=error):
             api.llmlib("prepare", api.text_file(), "--tokenizer", "char", "--out", tmp / "p")
 
     return call
@@ -165,7 +166,9 @@ def other_tokens(tmp):
     """A run on a prepared folder that holds other tokens now."""
     prepared = api.copy_prepared(tmp)
     api.llmlib("train", prepared, *api.OWN, "--max-steps", 1, "--out", tmp / "run")
-    api.change_json(prepared / "data.json", end_of_text=0)
+    shutil.rmtree(prepared)
+    text = [api.text_file(), "--tokenizer", "char", "--val-fraction", 0.3]
+    api.llmlib("prepare", *text, "--out", prepared)
     gc.collect()  # the first run holds its lock as long as anything refers to it
     api.llmlib("train", "--resume", tmp / "run", "--max-steps", 2)
 
@@ -290,8 +293,8 @@ REFUSALS = [
             *("--batch-size", 50, "--out", tmp / "run"),
         ],
         "50",
-        "batch",
-        "drop_last=False",
+        "--batch-size",
+        "--context-length",
     ),
     row(
         "training that diverges",
@@ -412,14 +415,14 @@ REFUSALS = [
             *api.OWN,
             *["--out", tmp / "run", "--max-steps", 1],
         ],
-        "train.npy",
-        "7",
+        "data.json",
+        "damaged",
         "prepare",
     ),
     spoilt_prepared("tokenizer.json", lambda octets: b"[]", "JSON object"),
     row(
         "prepared folder with another tokenizer",
-        lambda tmp: ["train", api.made_prepared(), *api.TINY, "--out", tmp / "run"],
+        lambda tmp: ["train", api.made_prepared(), "--tokenizer", "word", "--out", tmp / "run"],
         "tokenizer",
         "prepared",
         "leave it out",

@@ -1,5 +1,6 @@
 """Data: batches from ids, texts by name, files from the network."""
 
+import gzip
 import sys
 from unittest import mock
 
@@ -24,6 +25,16 @@ def window(n: int = 9, max_length: int = 2, **more):
 
 def rows(documents, end: int = 9, **more):
     return api.create_document_loader(documents, end, **more)
+
+
+def jsonl_row(name: str, content: str, *says) -> Refusal:
+    """A .jsonl that cannot be read."""
+
+    def call(tmp):
+        (tmp / "file.jsonl").write_text(content)
+        api.documents(tmp / "file.jsonl")
+
+    return Refusal(f"jsonl {name}", call, ValueError, ["file.jsonl", *says])
 
 
 def text_row(name: str, content: bytes, *says) -> Refusal:
@@ -220,9 +231,7 @@ REFUSALS = [
         FileNotFoundError,
         ["none", "x.txt", "path"],
     ),
-    Refusal(
-        "corpus in a folder", lambda tmp: api.documents(tmp), IsADirectoryError, ["folder", "file"]
-    ),
+    Refusal("corpus in no file", lambda tmp: api.documents(tmp), ValueError, ["holds no text"]),
     text_row("in latin-1", "a naïve cat".encode("latin-1"), "UTF-8", "4", "0xef", "encoding"),
     text_row("with a zero", b"ab\0c", "2", ("zero", "NUL", "null")),
     text_row("of nothing", b" \r\n", "empty"),
@@ -233,7 +242,16 @@ REFUSALS = [
         ["the-verdict.txt", "no route", "wiki", "stories", "python-docs"],
     ),
     text_row("of a byte-order mark", b"\xef\xbb\xbf", "empty"),
-    text_row("in UTF-16", "text".encode("utf-16"), "UTF-8", "0", "encoding"),
+    text_row("in UTF-16 without a mark", "text".encode("utf-16-le"), "UTF-16", "1", "mark"),
+    text_row("in UTF-16, cut short", "text".encode("utf-16")[:-1], "UTF-16", "damaged"),
+    text_row("in a zip", b"PK\3\4and more", "zip archive", "plain text"),
+    text_row("in a broken gzip", gzip.compress(b"text" * 99)[:-9], "damaged", "cut short"),
+    jsonl_row("that is no JSON", '{"text": "a"}\n{"te\n', "line 2", "JSON"),
+    jsonl_row("nested deeply", "[" * 100_000, "line 1", "JSON"),
+    jsonl_row("of a list", "\n[1]\n", "line 2", "object"),
+    jsonl_row("without a text", '{"body": "a", "n": 1}', "line 1", "text", "--text-field", "body"),
+    jsonl_row("of blanks", '{"text": " "}\n' * 3, "empty"),
+    Refusal("text in a device", lambda tmp: api.documents("/dev/zero"), ValueError, ["device"]),
     Refusal("stories missing", stories_missing, FileNotFoundError, ["stories.txt", "git checkout"]),
     Refusal(
         "python without docs", python_without_docs, ModuleNotFoundError, ["pydoc_data", "wiki"]

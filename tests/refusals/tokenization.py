@@ -136,12 +136,50 @@ REFUSALS = [
     ),
     *(
         Refusal(
-            f"{kind} half a character",
-            lambda tmp, kind=kind: made(kind).encode("a \ud800"),
+            f"{kind} decodes {wrong!r}",
+            lambda tmp, kind=kind, wrong=wrong: made(kind).decode([0, wrong]),
             ValueError,
-            ["\\ud800", "half", "encode("],
+            [str(wrong), "vocabulary", "0"],
         )
-        for kind in ("BPETokenizer", "UnigramTokenizer")
+        for kind in ALL
+        for wrong in (1.5, 1.0, True, None)
+    ),
+    *(
+        Refusal(
+            f"{kind} decodes no list: {wrong!r}",
+            lambda tmp, kind=kind, wrong=wrong: made(kind).decode(wrong),
+            TypeError,
+            ["list", "tensor", type(wrong).__name__],
+        )
+        for kind in ALL
+        for wrong in (1, "ab", b"ab", {0: 1})
+    ),
+    *(
+        Refusal(
+            f"{kind} special tokens in a string",
+            lambda tmp, kind=kind: made(kind).encode("king", allowed_special=END),
+            TypeError,
+            [END, "set", "all"],
+        )
+        for kind in ALL
+    ),
+    Refusal(
+        "WordPieceTokenizer of one endless word",
+        lambda tmp: api.WordPieceTokenizer.from_text("a" * 5_400),
+        ValueError,
+        ["nothing to learn", "100 characters"],
+    ),
+    Refusal(
+        "UnigramTokenizer of one endless word",
+        lambda tmp: api.UnigramTokenizer.from_text("a" * 5_400),
+        ValueError,
+        ["nothing to learn", "64 characters"],
+    ),
+    Refusal(
+        "UnigramTokenizer of rare characters",
+        lambda tmp: api.UnigramTokenizer.train("ab cd", 300, max_characters=0),
+        ValueError,
+        ["nothing to learn", "max_characters"],
     ),
     # ---- a list of pieces
     *(
@@ -261,16 +299,13 @@ REFUSALS = [
     ),
     bpe_row("vocab_size 300.5", lambda tmp: train(vocab_size=300.5), ["float"], TypeError),
     bpe_row("train on no text", lambda tmp: train(texts=[]), ["empty"]),
-    bpe_row(
-        "train on half a character", lambda tmp: train(texts=["a", "\ud800"]), ["\\ud800", "half"]
-    ),
     bpe_row("train on bytes", lambda tmp: train(texts=[b"ab"]), ["bytes", "string"], TypeError),
     bpe_row("train on a number", lambda tmp: train(texts=5), ["int"], TypeError),
     bpe_row("ties", lambda tmp: train(ties="none"), ["ties", "'none'", "ids", "bytes"]),
     bpe_row("train by a pattern of holes", lambda tmp: train(pattern="[a-z]+"), ["[a-z]+", r"\S"]),
     # ---- BPE: decoded
     bpe_row(
-        "errors", lambda tmp: bpe().decode([0], errors="ignore"), ["'ignore'", "replace", "strict"]
+        "errors", lambda tmp: bpe().decode([0], errors="repair"), ["'repair'", "replace", "strict"]
     ),
     bpe_row(
         "strict",

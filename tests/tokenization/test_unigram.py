@@ -231,9 +231,11 @@ def test_a_damaged_file_is_refused(pieces, tmp_path):
         UnigramTokenizer.load(path)
 
 
-def test_half_a_character_is_refused(tokenizer):
-    with pytest.raises(ValueError, match="half a character"):
-        tokenizer.encode("a \ud800 b")
+def test_half_characters_are_joined_or_replaced_as_in_tiktoken(tokenizer):
+    assert tokenizer.encode("a \ud800 b") == tokenizer.encode("a \ufffd b")
+    assert tokenizer.encode("\ud83e\udd8a") == tokenizer.encode("🦊")
+    rng = random.Random(0)
+    assert tokenizer.decode(tokenizer.sample_ids("\ud83e\udd8a", rng)) == "🦊"
 
 
 def test_special_tokens_in_a_text_are_refused_allowed_or_escaped(tokenizer):

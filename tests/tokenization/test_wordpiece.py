@@ -92,7 +92,7 @@ def collides(words, a, b):
 
 
 def test_counts_stay_those_of_the_words():
-    words = Counter(wordpiece.WORD.findall(corpora.load("wiki")[:20_000]))
+    words = Counter(wordpiece.words_of(corpora.load("wiki")[:20_000]))
     table = MergeTable(words)
     for _ in range(100):
         table.merge(table.best())
@@ -127,9 +127,11 @@ def test_greed_takes_the_longest_piece_and_gives_up_on_a_gap():
 
 
 def hugging_face(tokenizer):
-    reference = hf.Tokenizer(hf.models.WordPiece(tokenizer.ids, unk_token=UNKNOWN))
-    reference.pre_tokenizer = hf.pre_tokenizers.BertPreTokenizer()
-    return reference
+    """BERT's cased tokenizer, with a vocabulary of ours."""
+    special = {"sep_token": END_OF_TEXT, "cls_token": END_OF_TEXT, "pad_token": END_OF_TEXT}
+    return hf.BertWordPieceTokenizer(
+        tokenizer.ids, unk_token=UNKNOWN, lowercase=False, **special, mask_token=UNKNOWN
+    )
 
 
 def test_hugging_face_cuts_all_of_wiki_the_same_way(tokenizer):

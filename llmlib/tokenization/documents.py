@@ -1,0 +1,93 @@
+"""Documents become token ids, in bounded memory and in as many processes as there are cores.
+
+Written by hand. Long documents are cut where no token crosses, so that the ids are those of the
+whole text, as one process would give them.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import chain, groupby, islice
+
+import numpy as np
+
+from llmlib.data.parallel import parallel_map
+from llmlib.tokenization.base import END_OF_TEXT, UNKNOWN, Tokenizer
+from llmlib.tokenization.bpe_trainer import blocks
+
+BATCH = 2**20  # characters that a process gets at a time
+FEW = 4  # fewer batches than that are encoded here: starting processes would take longer
+
+Batch = tuple[int, list[tuple[str, bool]]]  # the part that pieces belong to, and which end one
+
+
+class DocumentEncoder:
+    """Encodes a batch of pieces of documents: a function that can be sent to another process."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+        self.end = tokenizer.special_tokens[END_OF_TEXT]
+        self.unknown = tokenizer.special_tokens.get(UNKNOWN, -1)
+        self.dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
+
+    def __call__(self, batch: Batch) -> tuple[int, np.ndarray, dict[str, int]]:
+        """Return the part, the ids (N,) with an end behind each document, and what was counted."""
+        part, pieces = batch
+        arrays = []
+        for text, is_last in pieces:
+            # a special token that stands in the text of a document is text, not a command
+            ids = self.tokenizer.encode(text, disallowed_special=())
+            arrays += [np.array(ids, self.dtype)] + [np.array([self.end], self.dtype)] * is_last
+        ids = np.concatenate(arrays)
+        return part, ids, {
+            "n_documents": sum(is_last for _, is_last in pieces),
+            "n_tokens": len(ids),
+            "n_bytes": sum(len(text.encode("utf-8", "surrogatepass")) for text, _ in pieces),
+            "n_unknown": int((ids == self.unknown).sum()),
+        }  # fmt: skip
+
+
+def safe_pieces(texts: Iterable[str], tokenizer: object = None) -> Iterator[str]:
+    """Cut a document, given in pieces, into others of about BATCH that no token crosses.
+
+    With a pattern of a tokenizer's own, where that is safe is not known: all is one piece.
+    """
+    special: Iterable[str] = getattr(tokenizer, "special_tokens", ())
+    return blocks(texts, list(special), getattr(tokenizer, "pattern", "gpt2"), BATCH)
+
+
+def batches_of(parts: Iterable[tuple[int, int, str]], tokenizer: Tokenizer) -> Iterator[Batch]:
+    """Put documents, as (part, number, piece), into batches of about BATCH, each of one part."""
+    waiting: dict[int, list[tuple[str, bool]]] = {}
+    sizes: dict[int, int] = {}
+    for (part, _), pieces in groupby(parts, key=lambda piece: piece[:2]):
+        for text, is_last in mark_last(safe_pieces((text for *_, text in pieces), tokenizer)):
+            waiting.setdefault(part, []).append((text, is_last))
+            sizes[part] = sizes.get(part, 0) + len(text)
+            if sizes[part] >= BATCH:
+                yield part, waiting.pop(part)
+                sizes[part] = 0
+    yield from waiting.items()
+
+
+def mark_last(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Yield each text, and whether it is the last."""
+    before = None
+    for text in texts:
+        if before is not None:
+            yield before, False
+        before = text
+    yield before or "", True
+
+
+def encode_parts(
+    tokenizer: Tokenizer, parts: Iterable[tuple[int, int, str]], n_processes: int | None = None
+) -> Iterator[tuple[int, np.ndarray, dict[str, int]]]:
+    """Yield (part, ids, counts) for documents given as (part, number, piece), in their order.
+
+    n_processes: by default as many as there are cores, and only this one for a short text.
+    """
+    encode, batches = DocumentEncoder(tokenizer), batches_of(parts, tokenizer)
+    first = list(islice(batches, FEW))
+    n_processes = n_processes if len(first) == FEW else 1
+    with closing(parallel_map(encode, chain(first, batches), n_processes)) as results:
+        yield from results
