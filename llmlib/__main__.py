@@ -7,7 +7,9 @@ can correct, 130 after Ctrl-C. LLMLIB_TRACEBACK=1 shows the whole traceback inst
 
 import os
 import sys
+import traceback
 from importlib import import_module
+from typing import NoReturn
 
 from llmlib.cli import arguments, console
 
@@ -17,22 +19,30 @@ def main(argv: list[str] | None = None) -> int:
     console.accept_any_text()
     given = vars(arguments.make_parser().parse_args(argv))
     command = given.pop("command")
+    stops = console.Stops()
     try:
-        # imported now, and torch with it: help and a misspelt flag need neither
-        return getattr(import_module(f"llmlib.cli.{command}"), f"{command}_command")(**given)
-    except KeyboardInterrupt:
-        print("llmlib: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `llmlib generate … | head` has seen enough
+        with stops:
+            # imported now, and torch with it: help and a misspelt flag need neither
+            return getattr(import_module(f"llmlib.cli.{command}"), f"{command}_command")(**given)
+    except BaseException as error:
+        if stops.behind(error):
+            print("llmlib: stopped", file=sys.stderr)
+            return 130
+        return failed(error)
+
+
+def failed(error: BaseException) -> int:
+    """Say in a line what went wrong, and return the exit code; a bug of ours is raised again."""
+    if isinstance(error, BrokenPipeError):  # `llmlib generate … | head` has seen enough
         console.mute()
         return 0
-    except (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
-        # a RuntimeError that is not about memory is a bug of ours: we need its traceback
-        bug = isinstance(error, RuntimeError) and "memory" not in str(error)
-        if bug or os.environ.get("LLMLIB_TRACEBACK"):
-            raise
-        print(f"llmlib: {one_line(error)}", file=sys.stderr)
-        return 2
+    # a RuntimeError that is not about memory is a bug of ours: we need its traceback
+    known = isinstance(error, (ValueError, TypeError, OSError, ArithmeticError, MemoryError))
+    known |= isinstance(error, RuntimeError) and "memory" in str(error)
+    if not known or os.environ.get("LLMLIB_TRACEBACK"):
+        raise error
+    print(f"llmlib: {one_line(error)}", file=sys.stderr)
+    return 2
 
 
 def one_line(error: BaseException) -> str:
@@ -43,5 +53,15 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(text).split()) or type(error).__name__
 
 
+def door() -> NoReturn:
+    """Run the command line, and end this process with its exit code."""
+    code = 1  # of an error that is a bug
+    try:
+        code = main()
+    except Exception:
+        traceback.print_exc()
+    console.leave(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    door()

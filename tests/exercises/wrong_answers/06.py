@@ -96,7 +96,7 @@ def first_row_for_all(logits, ids, penalty):
 
 
 WRONG = {
-    "06.1": [starts_at_zero, reaches_zero_too_soon, divides_by_no_steps],
+    "06.1": [peaks_a_step_too_soon, reaches_zero_too_soon, divides_by_no_steps],
     "06.2": [mean_of_means, only_the_sum, sum_of_means],
     "06.3": [uses_the_new_momentum, one_beta_for_both, in_place, no_decay],
     "06.4": [absolute_probability, ratio_of_logits, best_of_the_batch],
