@@ -22,7 +22,9 @@ from llmlib.checks.runs import *
 from llmlib.checks.texts import *
 from llmlib.checks.tokenization import *
 from llmlib.checks.tokenizer_files import *
+from llmlib.checks.tokenizer_json import *
 from llmlib.checks.training import *
 from llmlib.checks.values import *
 from llmlib.checks.vector_files import *
+from llmlib.checks.weights import *
 from llmlib.checks.word_vectors import *

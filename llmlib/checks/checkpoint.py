@@ -116,7 +116,7 @@ def sizes_of_gpt(file: Path, config: Any, weights: dict[str, torch.Tensor]) -> N
     for name, length in (("wte", config.vocab_size), ("wpe", config.context_length)):
         fits = fits and shapes.get(f"{name}.weight") == (length, config.emb_dim)
     with blame(file):
-        require(fits, "it is damaged: its sizes are not those of the weights beside it")
+        require(fits, "it is damaged, or was changed: its sizes are not those of the saved weights")
 
 
 def finite_weights(model: torch.nn.Module) -> None:

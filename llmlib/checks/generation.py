@@ -1,13 +1,16 @@
 """Prompts, sampling, beams, speculation, packed weights."""
 
 import math
+import sys
+import warnings
 from collections.abc import Sequence
+from reprlib import repr  # cuts what is long
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from llmlib.checks.model import in_vocabulary
+from llmlib.checks.model import all_finite, in_vocabulary
 from llmlib.checks.values import number, token_ids, whole_number
 
 
@@ -19,20 +22,76 @@ def top_p(value: object) -> None:
 def sampling(settings: Any) -> None:
     """Raise ValueError for settings with which nothing can be drawn."""
     allowed = "of at least 0, where 0 takes the likeliest token"
-    number("temperature", settings.temperature, lambda t: 0 <= t < math.inf, allowed)
+    number("temperature", settings.temperature, lambda t: 0 <= t <= sys.float_info.max, allowed)
     whole_number("top_k", settings.top_k, optional=True)
     if settings.top_p is not None:
         top_p(settings.top_p)
     if settings.min_p is not None:
         number("min_p", settings.min_p, lambda p: 0 <= p <= 1, "from 0 to 1")
     penalty = settings.repetition_penalty
-    number("repetition_penalty", penalty, lambda p: 0 < p < math.inf, "above 0")
+    # beyond these, logits would overflow; a thousand is as good as a ban
+    allowed = "above 0, from 1e-6 to 1e6, where 1 changes nothing"
+    number("repetition_penalty", penalty, lambda p: 1e-6 <= p <= 1e6, allowed)
+    whole_number("no_repeat_ngram_size", settings.no_repeat_ngram_size, optional=True)
+    whole_number("min_new_tokens", settings.min_new_tokens, least=0)
+    bad_words(settings.bad_words)
 
 
-def finite_logits(logits: Tensor) -> None:
-    """Raise ValueError for rows of logits that leave no choice."""
-    if not logits.amax(dim=-1).isfinite().all():
+def bad_words(words: Any) -> None:
+    """Raise ValueError unless words are a tuple of tuples of token ids."""
+    fits = isinstance(words, tuple) and all(isinstance(word, tuple) and word for word in words)
+    if not fits or not all(type(i) is int and 0 <= i < 2**31 for word in words for i in word):
+        raise ValueError(
+            f"bad_words are {repr(words)}: give a tuple of tuples of token ids, such as "
+            "tuple(tuple(tokenizer.encode(word)) for word in words)"
+        )
+
+
+def settings_of(model: Any, settings: Any) -> None:
+    """Raise TypeError or ValueError unless settings are a Sampling that fits a model."""
+    if not hasattr(settings, "bad_words"):
+        raise TypeError(f"sampling must be a Sampling, not {type(settings).__name__}")
+    vocab_size = getattr(getattr(model, "config", None), "vocab_size", math.inf)
+    largest = max((i for word in settings.bad_words for i in word), default=0)
+    if largest >= vocab_size:
+        raise ValueError(
+            f"bad_words hold {largest}, which the model has not: ids are 0 to {vocab_size - 1}"
+        )
+
+
+def generator(value: Any) -> None:
+    """Raise TypeError unless a value is a random generator of torch, or None."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise TypeError(
+            f"generator is {repr(value)}: give torch.Generator().manual_seed(…), or None"
+        )
+
+
+def seed(value: Any) -> None:
+    """Raise ValueError unless torch can start a generator from a seed."""
+    whole_number("seed", value, least=-(2**63), most=2**64 - 1)
+
+
+def finite_logits(best: Tensor) -> None:
+    """Raise ValueError unless the highest logit of each row is finite; a low one may be -inf."""
+    if not all_finite(best):
         raise ValueError("the model gives logits that are nan or infinite: its weights are broken")
+
+
+def some_choice(logits: Tensor, rules: Sequence[Any]) -> None:
+    """Raise ValueError for rows of logits (B, V) in which rules forbid everything."""
+    if rules and logits.amax(dim=-1).isneginf().any():
+        raise ValueError(
+            "no token is left to choose: the settings (bad_words, no_repeat_ngram_size, "
+            "min_new_tokens) forbid all of them, or the model gives -inf for each"
+        )
+
+
+def probability_sums(sums: Any) -> Any:
+    """Return sums (B, V) of probabilities; raise ValueError where they are not finite, or 0."""
+    if not all(0 < total < math.inf for total in sums[:, -1].tolist()):
+        raise ValueError("the probabilities are nan, infinite or all 0: nothing can be drawn")
+    return sums
 
 
 def prompts(given: Any) -> Any:
@@ -55,18 +114,47 @@ def prompts(given: Any) -> Any:
 
 
 def generation(
-    model: Any, ids: Tensor, max_new_tokens: int, stop: int | None, slide: int | None
+    model: Any,
+    ids: Tensor,
+    max_new_tokens: int,
+    stop: int | None,
+    slide: int | None,
+    random: Any,
 ) -> None:
     """Raise TypeError or ValueError unless a model can continue ids (B, T)."""
     if not callable(model):
         raise TypeError(f"the model is a {type(model).__name__}: give a GPT, or a function of ids")
     whole_number("max_new_tokens", max_new_tokens, least=0)
-    if stop is not None and (type(stop) is not int or stop < 0):
-        raise ValueError(f"stop is {stop!r}: it must be a token id, or None")
+    stop_id(model, stop)
+    generator(random)
     context_length = getattr(getattr(model, "config", None), "context_length", None)
     whole_number("slide", slide, most=context_length, optional=True)
     slides = slide is not None or not hasattr(model, "new_cache")
     readable(model, ids, 0 if slides else max_new_tokens)
+
+
+def stop_id(model: Any, stop: Any) -> None:
+    """Raise ValueError unless a model can write a stop."""
+    vocab_size = getattr(getattr(model, "config", None), "vocab_size", 2**31)
+    if stop is not None and (type(stop) is not int or not 0 <= stop < vocab_size):
+        raise ValueError(f"stop is {stop!r}: it must be a token id, 0 to {vocab_size - 1}, or None")
+
+
+def prepared_cache(model: Any, cache: Any, ids: Tensor, capacity: int) -> None:
+    """Raise TypeError or ValueError unless a cache can hold the beginning of ids (B, T)."""
+    if not hasattr(model, "new_cache"):
+        raise TypeError(f"a {type(model).__name__} reads no cache: leave cache at None")
+    if cache.batch_size != len(ids) or cache.length >= ids.shape[1]:
+        raise ValueError(
+            f"the cache holds {cache.length} tokens in each of {cache.batch_size} rows, the "
+            f"prompts are {len(ids)} rows of {ids.shape[1]}: it must have read their beginning, at "
+            "most all but the last token. One text uses it up: give each a copy, cache.copy()"
+        )
+    if cache.capacity < capacity or capacity < ids.shape[1]:
+        raise ValueError(
+            f"the cache has place for {cache.capacity} tokens, {max(capacity, ids.shape[1])} are "
+            f"needed: cache.copy(capacity=…), up to the model's context_length"
+        )
 
 
 def readable(model: Any, ids: Tensor, max_new_tokens: int) -> None:
@@ -84,29 +172,56 @@ def readable(model: Any, ids: Tensor, max_new_tokens: int) -> None:
         )
 
 
-def single_prompt(what: str, models: Sequence[Any], ids: Tensor, max_new_tokens: int) -> None:
-    """Raise ValueError unless each of the models can continue ids (1, T)."""
-    if len(ids) != 1:
-        raise ValueError(f"{what} takes one prompt, not {len(ids)}: call it for each alone")
+def one_prompt(what: str, ids: Any) -> None:
+    """Raise ValueError for more than one prompt."""
+    rows = prompts(ids)
+    if len(rows) != 1:
+        raise ValueError(f"{what} takes one prompt, not {len(rows)}: call it for each alone")
+
+
+def beams(
+    model: Any,
+    ids: Tensor,
+    settings: Any,
+    n_beams: Any,
+    max_new_tokens: Any,
+    stop: Any,
+    length_penalty: Any,
+    early_stopping: Any,
+) -> None:
+    """Raise ValueError unless beam search can continue ids (B, T) by the settings of a Sampling."""
+    settings_of(model, settings)
+    rules_only(settings)
     whole_number("max_new_tokens", max_new_tokens)
-    for model in models:
-        readable(model, ids, max_new_tokens)
-
-
-def beams(model: Any, ids: Tensor, max_new_tokens: int, n_beams: int) -> None:
-    """Raise ValueError unless beam search can continue ids (1, T)."""
-    single_prompt("beam search", [model], ids, max_new_tokens)
+    readable(model, ids, max_new_tokens)
+    stop_id(model, stop)
     whole_number("n_beams", n_beams)
+    number("length_penalty", length_penalty, lambda p: -100 <= p <= 100, "from -100 to 100")
+    if not isinstance(early_stopping, bool) and early_stopping != "never":
+        raise ValueError(f"early_stopping is {repr(early_stopping)}: it is True, False or 'never'")
+
+
+def rules_only(settings: Any) -> None:
+    """Raise ValueError for settings of a Sampling that only count where tokens are drawn."""
+    others = (settings.top_k, settings.top_p, settings.min_p)
+    if settings.temperature not in (0, 1) or any(value is not None for value in others):
+        raise ValueError(
+            "beam search draws nothing: leave temperature at 1 (or 0), top_k, top_p and min_p at "
+            "None, or draw with generate"
+        )
 
 
 def speculation(
-    models: Sequence[Any], ids: Tensor, max_new_tokens: int, settings: Any, n_draft: int
+    models: Sequence[Any], ids: Tensor, max_new_tokens: int, stop: Any, n_draft: int, random: Any
 ) -> None:
     """Raise ValueError unless target and draft can continue ids (1, T) together."""
-    single_prompt("speculative decoding", models, ids, max_new_tokens)
+    one_prompt("speculative decoding", ids)
+    generator(random)
+    whole_number("max_new_tokens", max_new_tokens)
     whole_number("n_draft", n_draft)
-    if settings.repetition_penalty != 1:
-        raise ValueError("a repetition_penalty depends on the drafted tokens: leave it at 1")
+    for model in models:
+        readable(model, ids, max_new_tokens)
+        stop_id(model, stop)
     sizes = {getattr(getattr(model, "config", None), "vocab_size", None) for model in models}
     if len(sizes - {None}) > 1:
         raise ValueError("target and draft have different vocabularies: their tokens do not match")
@@ -124,6 +239,28 @@ def finite_matrix(weight: Tensor) -> None:
         raise ValueError(f"a weight {tuple(weight.shape)} of {weight.dtype}: give floats (O, I)")
     if not weight.isfinite().all():
         raise ValueError("the weight holds nan or infinity: its model is broken")
+
+
+def packable(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a weight; raise ValueError unless it is a matrix whose floats fit a type of number."""
+    finite_matrix(weight)
+    largest, most = weight.abs().max().item(), torch.finfo(dtype).max
+    if largest > most:
+        raise ValueError(
+            f"a weight of {largest:.3g} does not fit in {dtype}, which ends at {most:.3g}: take "
+            "bfloat16 or float32"
+        )
+    return weight
+
+
+def small_change(nats: float) -> None:
+    """Warn if packed weights predict other tokens than their model, by a divergence in nats."""
+    if not nats < 0.1:
+        warnings.warn(
+            f"int8 weights change what this model predicts: by {nats:.2f} nats per token, measured "
+            "on random tokens. bfloat16, float16 and float32 keep it",
+            stacklevel=3,
+        )
 
 
 def refuse_packed(problem: str, remedy: str) -> None:

@@ -1,11 +1,13 @@
 """Losses, evaluation and n-gram models."""
 
+import math
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
 import torch
 
+from llmlib.checks.model import finite_weights
 from llmlib.checks.tokenization import known_ids
 from llmlib.checks.values import number, one_of, require, tensor_of_ids, whole_number
 
@@ -82,24 +84,30 @@ def evaluation(model: object, max_batches: int | None) -> None:
     require(callable(model), f"the model is a {given}: give a function of ids (B, T)", TypeError)
     if max_batches is not None:
         whole_number("max_batches", max_batches)
+    finite_weights(model)
 
 
 def measured_loss(loss: float, number: int, compute_logits: Callable[[], torch.Tensor]) -> float:
-    """Return a loss. Raises ValueError for nan, saying how many logits are not finite."""
-    if loss != loss:
+    """Return a loss. Raises ValueError for logits that are nan or +inf, saying how many there are.
+
+    A loss may be infinite: where the logit of a target is -inf, it has no probability.
+    """
+    if not math.isfinite(loss):
         values = compute_logits()
-        bad = (~values.isfinite()).sum().item()
-        raise ValueError(
-            f"the loss of batch {number} is not a number, nor would be any mean with it: "
-            f"{bad} of {values.numel()} logits are NaN or infinite"
-        )
+        bad = int((values.isnan() | values.isposinf()).sum())
+        if bad or loss != loss:
+            raise ValueError(
+                f"the loss of batch {number} is not a number, nor would be any mean with it: "
+                f"{bad} of {values.numel()} logits are NaN or infinite"
+            )
     return loss
 
 
-def measured_tokens(n_batches: int, n_tokens: int, ignore_index: int) -> None:
-    """Raise ValueError if there was nothing to evaluate."""
+def measured_tokens(n_batches: int, n_tokens: int, ignore_index: int) -> int:
+    """Return the number of tokens. Raises ValueError if there was nothing to evaluate."""
     require(n_batches, "there is no batch to evaluate: the loader is empty (or used up)")
     require(n_tokens, f"no target of {n_batches} batches counts: all of them are {ignore_index}")
+    return n_tokens
 
 
 def ngram_model(n: object, vocab_size: object, discount: float | None) -> None:

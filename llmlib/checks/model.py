@@ -1,11 +1,12 @@
 """The sizes of a model, and what it is given to read."""
 
+import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from llmlib.checks.values import flag, number, token_ids, whole_numbers
+from llmlib.checks.values import flag, number, token_ids, whole_number, whole_numbers
 
 
 def attention_sizes(emb_dim: int, n_heads: int, context_length: int, drop_rate: float) -> None:
@@ -89,6 +90,28 @@ def in_vocabulary(ids: Tensor, vocab_size: int) -> None:
             )
 
 
+def finite_weights(model: Any) -> None:
+    """Raise ValueError if a weight or buffer of a model is not finite, and name it.
+
+    The logits would not always tell: where a query or a key is nan, torch's attention on the CPU
+    returns 0. Packed weights were looked at when they were packed.
+    """
+    model = getattr(model, "__self__", model)  # a bound model.forward
+    if not isinstance(model, nn.Module) or getattr(model, "is_packed", False):
+        return
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point() and not all_finite(tensor.detach()):
+            raise ValueError(
+                f"{name} holds numbers that are nan or infinite, as logits would be: the model is "
+                "broken"
+            )
+
+
+def all_finite(values: Tensor) -> bool:
+    """Tell whether all values are finite; by their sum, which is cheap, where that is finite."""
+    return math.isfinite(values.sum()) or bool(values.isfinite().all())
+
+
 def cache_size(batch_size: int, length: int, context_length: int) -> None:
     """Raise ValueError for a cache that a model cannot use."""
     if batch_size < 1 or not 1 <= length <= context_length:
@@ -102,12 +125,46 @@ def cache_fits(cache: Any, batch_size: int, n_tokens: int) -> None:
     """Raise ValueError unless n_tokens more in each of batch_size rows fit in a cache."""
     if batch_size != cache.batch_size:
         raise ValueError(f"{batch_size} rows of ids, but the cache is for {cache.batch_size}")
+    if cache.stored != cache.n_layers:
+        raise ValueError(
+            f"the cache has {cache.n_layers} layers, and {cache.stored} were stored when tokens "
+            f"were read last: it belongs to another model, or the reading was cut off; "
+            f"cache.rewind({cache.begun}) forgets it"
+        )
     if cache.length + n_tokens > cache.capacity:
         raise ValueError(
             f"{n_tokens} tokens more than the {cache.length} in the cache do not fit: its capacity "
             f"is {cache.capacity}; make a larger one, up to the model's context_length, or "
             "re-encode a shorter window"
         )
+
+
+def cache_entry(cache: Any, layer: int, keys: Tensor) -> None:
+    """Raise ValueError unless keys (B, H, T, D) are those that a layer of a cache waits for."""
+    if not (layer < cache.n_layers and cache.stored < cache.n_layers):
+        raise ValueError(
+            f"keys of layer {layer} come to a cache that has {cache.stored} of {cache.n_layers} "
+            "layers: it belongs to another model, or cache.grow(batch_size, n_new) was not called"
+        )
+    if cache.data is None:
+        fits = keys.shape[0] == cache.batch_size and keys.shape[2] == cache.length - cache.begun
+    else:
+        fits = keys.shape == cache.new[0].shape and keys.dtype == cache.data.dtype
+    if not fits:
+        kind = (
+            "none yet" if cache.data is None else f"{tuple(cache.data.shape)}, {cache.data.dtype}"
+        )
+        raise ValueError(
+            f"keys {tuple(keys.shape)}, {keys.dtype}, for {cache.length - cache.begun} new tokens "
+            f"do not fit the cache (2 layers, B, H, capacity, D: {kind}): it belongs to another "
+            "model, or to this one in another precision"
+        )
+
+
+def cache_copy(cache: Any, n: int, capacity: int) -> None:
+    """Raise ValueError unless n rows of a capacity can be made of each row of a cache."""
+    whole_number("n", n)
+    whole_number("capacity", capacity, least=max(1, cache.length))
 
 
 def no_gradient(keys: Tensor) -> None:

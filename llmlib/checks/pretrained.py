@@ -1,11 +1,11 @@
-"""Published weights: tables, bundles of tensors, models."""
+"""Files of TensorFlow: tables and bundles of tensors."""
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmlib.checks.files import FileError, MissingTensor
+from llmlib.checks.files import MissingTensor
 from llmlib.checks.values import require
 
 
@@ -115,33 +115,3 @@ def tensor_dtype(name: str, dtype: Any, allowed: Collection[str]) -> None:
     """Raise TypeError for an array that a checkpoint cannot hold."""
     types = f"tensor {name!r} is of type {dtype}: give one of {', '.join(allowed)}"
     require(dtype.name in allowed, types, TypeError)
-
-
-def model_settings(
-    content: Mapping[str, Any], required: Iterable[str], fixed: Mapping[str, Any]
-) -> None:
-    """Raise ValueError for settings that lack a field, or differ from what every GPT-2 has."""
-    for name in required:
-        require(name in content, f"it does not say {name}")
-    for name, value in fixed.items():
-        found = content.get(name, value)
-        require(found == value, f"{name} is {found!r}: a GPT-2 has {value!r}")
-
-
-def as_in_model(file: Path, found: Any, expected: Any, what: str, name: str | None = None) -> None:
-    """Raise FileError unless a file has what the model has; what: the found one in words."""
-    if found != expected:
-        has = "is not there" if found is None else f"has {what}"
-        raise FileError(file, f"it {has}, where the model has {expected}", name)
-
-
-def savable(model: Any, kind: type, n_tokens: int, needs_tied_head: bool = False) -> None:
-    """Raise TypeError or ValueError for a model that the files of a GPT-2 cannot hold."""
-    given = type(model).__name__
-    require(
-        isinstance(model, kind), f"only a GPT can be saved as a GPT-2, not a {given}", TypeError
-    )
-    known, tied = model.config.vocab_size, model.config.tie_weights or not needs_tied_head
-    sizes = f"the tokenizer has {n_tokens:,} tokens, the model knows only {known:,}"
-    require(n_tokens <= known, f"{sizes}: give the tokenizer it was trained with")
-    require(tied, "OpenAI's files have no place for a separate head: use save_pretrained")

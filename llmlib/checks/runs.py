@@ -36,6 +36,12 @@ def same_run(file: Path, now: Mapping[str, Any], then: Mapping[str, Any]) -> Non
         require(value == was, f"{fault}: put that back, or start a new run")
 
 
+def same_data(source: object, now: Mapping[str, Any], then: Mapping[str, Any] | None) -> None:
+    """Raise ValueError if tokens and tokenizer are not those of a checkpoint."""
+    fault = f"{source} is not what it was when the run began: put that back"
+    require(then in (None, now), fault)
+
+
 def run_checkpoint(checkpoint: Any, growing: Iterable[str]) -> None:
     """Raise ValueError for a checkpoint that says more steps than there were, or no true sizes."""
     state, noted = checkpoint.training or {}, checkpoint.notes.get("files", {})

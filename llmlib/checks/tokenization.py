@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import regex
 
-from llmlib.checks.values import require
+from llmlib.checks.values import known_name, require, shown
 
 
 def text(value: object, role: str) -> None:
@@ -171,23 +171,47 @@ def split_pattern(pattern: str, names: Mapping[str, str]) -> Any:
 
     With groups, `findall` would return those and drop the rest of the text.
     """
+    known = f"give one of {', '.join(names)}, or a regular expression"
+    require(isinstance(pattern, str), f"pattern is {shown(pattern)}: {known}")
+    if not set(pattern) & set("\\[](){}|.*+?^$ "):  # a word, which would match nothing but itself
+        known_name("pattern", pattern, names)
+    require(
+        len(pattern) <= LONGEST_PATTERN, f"a pattern of {len(pattern):,} characters is too long"
+    )
     try:
         compiled = regex.compile(names.get(pattern, pattern))
     except Exception as error:  # the regex package has an exception class of its own
         raise ValueError(
-            f"pattern is {pattern!r}, which is neither one of {', '.join(names)} nor a regular "
-            f"expression: {error}"
+            f"pattern is {shown(pattern)}, which is not a regular expression ({error}): {known}"
         ) from None
-    require(not compiled.groups, f"pattern {pattern!r} has groups: write (?:...) in place of (...)")
+    groups = f"pattern {shown(pattern)} has groups: write (?:...) in place of (...)"
+    require(not compiled.groups, groups)
     return compiled
 
 
-def nothing_skipped(pieces: list[str], text: str, pattern: str) -> None:
-    """Raise ValueError unless pieces make up a text."""
-    if sum(map(len, pieces)) != len(text):
+LONGEST_PATTERN = 5000  # characters
+
+
+# A repeated group, or three repetitions in a row, may match one text in very many ways. To look at
+# the clock costs as much time as to match, so the others go without.
+SLOW = regex.compile(r"\)[?+]?(?:[*+]|\{)|(?:[^|]*?(?:[*+]|,\})(?![?+])){3}")
+
+
+def time_for(pattern: str, text: str) -> float | None:
+    """Return the seconds that a regular expression may take for a text; None: it is quick."""
+    return 2 + len(text) / 50_000 if SLOW.search(pattern) else None
+
+
+@contextmanager
+def in_time() -> Iterator[None]:
+    """Turn a regular expression that has no end into a ValueError."""
+    try:
+        yield
+    except TimeoutError:
         raise ValueError(
-            rf"the pattern {pattern!r} skips a part of the text: add |\s+|\S at its end"
-        )
+            "the pattern that splits a text takes time without end on this text: it tries too many "
+            "ways to match, as (a|aa)+ does; write it so that each text has one way"
+        ) from None
 
 
 def special_tokens(tokens: object, numbered: Sequence[tuple[str, int]]) -> None:
@@ -201,9 +225,34 @@ def special_tokens(tokens: object, numbered: Sequence[tuple[str, int]]) -> None:
 
 
 def bpe_vocabulary(ids: Mapping[bytes, int], merges: Iterable[tuple[bytes, bytes]]) -> None:
-    """Raise ValueError unless all bytes, and all parts and results of merges, have ids."""
-    for byte in range(256):
-        require(bytes([byte]) in ids, f"the byte {byte:#04x} has no id: all 256 must have one")
+    """Raise ValueError unless the bytes of text, and parts and results of merges, have ids."""
+    missing = missing_bytes({token[0] for token in ids if len(token) == 1})
+    require(
+        not missing, f"the byte {(missing or [0])[0]:#04x} has no id: all of UTF-8 must have one"
+    )
     for rank, (first, second) in enumerate(merges):
         if first not in ids or second not in ids or first + second not in ids:
             raise ValueError(f"merge {rank} of {first!r} and {second!r} is of unknown tokens")
+
+
+def missing_bytes(found: Collection[int]) -> list[int]:
+    """Return the bytes without a token, among those that UTF-8 text can hold."""
+    never = {0xC0, 0xC1, *range(0xF5, 0x100)}
+    return [byte for byte in range(256) if byte not in found and byte not in never]
+
+
+def different_ids(ids: Mapping[bytes, int], added: Mapping[str, int]) -> None:
+    """Raise ValueError if two tokens have the same id; one may be an added token, too."""
+    owner = {i: token for token, i in ids.items()}
+    require(len(owner) == len(ids), "two tokens have the same id")
+    require(len(set(added.values())) == len(added), "two special tokens have the same id")
+    for content, i in added.items():
+        other = owner.get(i, content.encode())
+        require(
+            other == content.encode(), f"two tokens have the same id {i}: {content!r} and {other!r}"
+        )
+
+
+def only_special(added: Collection[object]) -> None:
+    """Raise ValueError for added tokens that tiktoken could not look for."""
+    require(not added, "it has added tokens that are more than special: BPETokenizer.load reads it")

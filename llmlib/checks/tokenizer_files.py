@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlib.checks.files import FileError, looks_like
-from llmlib.checks.values import require
+from llmlib.checks.values import require, shown
 
 
 @contextmanager
@@ -119,8 +119,45 @@ def known_parts(merges: Iterable[Sequence[str]], known: Collection[str]) -> None
     """Raise ValueError unless each merge has two parts, which are bytes or merged themselves."""
     for rank, parts in enumerate(merges):
         if len(parts) != 2 or parts[0] not in known or parts[1] not in known:
-            line = " ".join(parts)
-            raise ValueError(f"merge {rank} is {line!r}: merges join two tokens that are known")
+            line = shown(" ".join(parts))
+            raise ValueError(f"merge {rank} is {line}: merges join two tokens that are known")
+
+
+def merge_lines(path: Path, symbols: Collection[str]) -> list[list[str]]:
+    """Return the pairs in a file of merges, which join bytes, or what other lines have merged.
+
+    Raises ValueError for a line that does not.
+    """
+    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = [line for line in lines[: None if lines[-1] else -1] if not line.startswith("#version")]
+    pairs = [line.split(" ") for line in lines]
+    for number, pair in enumerate(pairs, 1):
+        line = shown(" ".join(pair))
+        fits = len(pair) == 2 and all(pair)
+        require(fits, f"merge {number} is {line}: merges join two tokens, with a space between")
+    known_parts(pairs, {*symbols, *map("".join, pairs)})
+    return pairs
+
+
+def made_by_no_merge(
+    ids: Mapping[str, Any],
+    pairs: Iterable[Sequence[str]],
+    symbols: Collection[str],
+    known: Collection[str],
+    file: str,
+) -> set[str]:
+    """Return the special tokens among ids: those that are no byte, and that no merge makes.
+
+    Raises ValueError for one that does not look like it: then a line of the merges was lost. known:
+    the special tokens that are named elsewhere. file: that of the ids.
+    """
+    ids_of_tokens(ids)
+    special = set(ids) - set(symbols) - set(map("".join, pairs))
+    for token in sorted(special - set(known)):
+        looks = token[0] + token[-1] in ("<>", "[]") and len(token) > 2
+        lost = f"no merge makes the token {shown(token)} of {file}: a line of the merges is lost"
+        require(looks, f"{lost}, or the files are of two models")
+    return special
 
 
 def mergeable(rank: int, limit: int, token: bytes) -> None:
@@ -129,19 +166,41 @@ def mergeable(rank: int, limit: int, token: bytes) -> None:
         raise ValueError(f"no merges of earlier tokens lead to the token {token!r}")
 
 
-def byte_level_bpe(content: Mapping[str, Any], splits: Sequence[Mapping[str, Any]]) -> None:
-    """Raise ValueError for a tokenizer.json that asks for more than a byte-level BPE."""
-    model = content["model"]
-    if model.get("type", "BPE") != "BPE":
-        raise ValueError(f"it holds a {model['type']} tokenizer, not a BPE")
-    extras = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")
-    used = [name for name in (*extras, "byte_fallback") if model.get(name)]
-    if content.get("normalizer") or used:
-        raise ValueError(f"it uses {(used or ['a normalizer'])[0]}, which is not supported")
-    kinds = [split["type"] for split in splits]
-    if kinds not in (["ByteLevel"], ["Split", "ByteLevel"]) or splits[-1]["add_prefix_space"]:
-        raise ValueError(f"it splits a text by {' and '.join(kinds)}, which is not supported")
-    if (kinds == ["ByteLevel"]) != splits[-1].get("use_regex", True):
-        raise ValueError("it splits a text by other rules than one regular expression")
-    if len(splits) == 2 and (splits[0]["behavior"], splits[0]["invert"]) != ("Isolated", False):
-        raise ValueError(f"it splits a text with the behaviour {splits[0]['behavior']}")
+def ids_of_tokens(ids: Mapping[str, Any]) -> None:
+    """Raise ValueError unless ids are different whole numbers from 0, with few of them left out."""
+    owner: dict[int, str] = {}
+    for token, i in ids.items():
+        require(
+            type(i) is int and 0 <= i < 2 * len(ids) + 1000,
+            f"the id of {shown(token)} is {shown(i)}: ids are whole numbers from 0, hardly "
+            f"more than the {len(ids):,} tokens",
+        )
+        other = owner.setdefault(i, token)
+        require(other == token, f"{shown(other)} and {shown(token)} have the same id {i}")
+
+
+def ids_without_holes(ids: Collection[int], filled: Collection[int]) -> None:
+    """Raise ValueError unless ids and those of special tokens are 0, 1, 2 and so on."""
+    found = set(ids) | set(filled)
+    missing = next(i for i in range(len(found) + 1) if i not in found)
+    require(
+        missing == len(found),
+        f"no token has the id {missing}: a line is lost, or it is the id of a special token, which "
+        "special_tokens={name: id} gives",
+    )
+
+
+def splits_as_gpt2(kind: object, known: Collection[str]) -> None:
+    """Raise ValueError for a class of transformers that splits a text in another way than GPT-2."""
+    require(
+        kind is None or kind in known,
+        f"tokenizer_config.json names {shown(kind)}: how that splits a text, only a "
+        "tokenizer.json says",
+    )
+
+
+def number_of(i: object) -> int:
+    """Return an id that is a number, or a string of digits, as keys of JSON are."""
+    plain = type(i) is int or (isinstance(i, str) and i.isascii() and i.isdigit() and len(i) < 10)
+    require(plain, f"the id of an added token is {shown(i)}")
+    return int(str(i))

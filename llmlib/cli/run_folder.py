@@ -30,10 +30,10 @@ from llmlib.cli.console import quoted, warn
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.prepare import prepare
 from llmlib.cli.run_log import GROWING, METRICS, SAMPLES, cut, read_metrics, sizes
-from llmlib.cli.run_notes import as_json, identity, machine
+from llmlib.cli.run_notes import as_json, machine
 from llmlib.cli.settings import CHANGEABLE, PREPARED, SETTINGS, read_settings, values
 from llmlib.model.config import GPTConfig
-from llmlib.tokenization.prepared import is_prepared
+from llmlib.tokenization.prepared import identity, is_prepared
 from llmlib.training.checkpoint import (
     MANIFEST,
     Checkpoint,
@@ -85,6 +85,7 @@ class RunFolder:
         self.data_folder = self.path / "data"
         self.file_lock = FileLock(self.path / LOCK, timeout=0)
         self.made: list[Path] = []  # folders that `open` made
+        self.tokens: dict = {}  # what tells them from others, once they are prepared
 
     def __reduce__(self) -> tuple:
         """Send path and settings to other processes; the lock stays with the writer."""
@@ -166,12 +167,14 @@ class RunFolder:
             with files.making_folder(folder) as beside:
                 for path in Path(settings.data).glob("*.json"):
                     shutil.copy(path, beside)
-        now = identity(folder)
-        if checkpoint and checkpoint.notes.get("data", now) != now:
+        self.tokens = identity(folder)
+        try:
+            then = checkpoint.notes.get("data") if checkpoint else None
+            checks.same_data(settings.data if is_new else folder, self.tokens, then)
+        except ValueError:
             if is_new:
                 files.remove(folder)
-            source = settings.data if is_new else folder
-            raise ValueError(f"{source} is not what it was when the run began: put that back")
+            raise
 
     def cut_back(self, checkpoint: Checkpoint | None) -> None:
         """Cut off what was written after a checkpoint (None: after the very beginning)."""
@@ -186,8 +189,13 @@ class RunFolder:
             with suppress(ValueError, OSError):
                 entries = read_manifest(self.path / name)["files"].values()
                 remove_others(self.path / name, {entry["name"] for entry in entries})
-        if damaged := read_metrics(self.path)[1]:
-            warn(f"{self.path / METRICS}: {damaged} damaged lines are passed over")
+        step = checkpoint.step if checkpoint else 0
+        lost = {*range(1, step + 1)} - {entry["step"] for entry in self.metrics()}
+        if lost:
+            hint = "the curves will do without them"
+            warn(
+                f"{self.path / METRICS}: {len(lost)} of {step} steps are missing or damaged: {hint}"
+            )
 
     def data(self) -> TokenData:
         """Return the tokens of the run: its own, or those of the prepared folder.
@@ -205,7 +213,7 @@ class RunFolder:
 
     def metrics(self) -> list[dict]:
         """Return the lines of the metrics, without damaged ones."""
-        return read_metrics(self.path)[0]
+        return read_metrics(self.path)
 
     def has_begun(self) -> bool:
         """Return whether there is a checkpoint to go on from."""
@@ -239,7 +247,7 @@ class RunFolder:
 
     def save(self, name: str, trainer: Trainer, **notes: object) -> None:
         """Save a checkpoint, "latest" or "best", once the files that it counts on are on disk."""
-        notes |= {"data": identity(self.data_folder), "machine": machine(trainer.model)}
+        notes |= {"data": self.tokens, "machine": machine(trainer.model)}
         notes |= {"settings": as_json(self.settings), "files": sizes(self.path)}
         save_checkpoint(self.path / name, trainer.model, trainer.state_dict(), notes)
 

@@ -61,12 +61,11 @@ def cut(path: Path, size: int) -> None:
             part.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
-def read_metrics(folder: Path) -> tuple[list[dict], int]:
-    """Return the entries of a run's metrics.jsonl, and how many of its lines are damaged."""
+def read_metrics(folder: Path) -> list[dict]:
+    """Return the entries of a run's metrics.jsonl, without damaged lines."""
     path = folder / METRICS
     lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-    entries = [entry for entry in map(read_entry, lines) if entry]
-    return entries, len(lines) - len(entries)
+    return [entry for entry in map(read_entry, lines) if entry]
 
 
 def read_entry(line: bytes) -> dict | None:

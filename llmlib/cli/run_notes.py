@@ -12,16 +12,7 @@ from typing import Any
 
 import torch
 
-from llmlib import checks, files
-from llmlib.tokenization.prepared import read_about
-
-
-def identity(folder: str | Path) -> dict[str, Any]:
-    """Return what tells the tokens of a prepared folder, and what they mean, from all others."""
-    about, path = read_about(folder), Path(folder) / "tokenizer.json"
-    found = {name: about[name] for name in ("rows", "vocab_size", "end_of_text")}
-    found |= {part: about[part]["sha256"] for part in ("train", "val")}
-    return found | {"tokenizer": files.sha256(path) if path.is_file() else about["tokenizer"]}
+from llmlib import checks
 
 
 def machine(model: torch.nn.Module) -> dict[str, Any]:

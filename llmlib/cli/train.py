@@ -42,6 +42,8 @@ def train_command(config: str | None = None, resume: str | None = None, **flags:
             if processes.is_writer and not (resume or run.has_begun()):
                 run.discard()
             raise
+        finally:
+            run.file_lock.release()
 
 
 def train(run: RunFolder, processes: Processes) -> int:
@@ -55,6 +57,8 @@ def train(run: RunFolder, processes: Processes) -> int:
     torch.manual_seed(settings.seed)
     config = model_config(settings, data.about["vocab_size"])
     checks.affordable(config)
+    if checkpoint:
+        checks.sizes_of_gpt(run.path / CONFIG, config, checkpoint.weights)
     model = GPT(config)
     model.init_weights(settings.init_std)
     if checkpoint:

@@ -7,15 +7,14 @@ ids to logits, so that counts and networks are measured alike.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-import torch
 from torch import Tensor, nn
 
 from llmlib import checks
+from llmlib.model.modes import evaluating
 from llmlib.training.loss import IGNORED, next_token_loss, split_batch
 
 
@@ -41,21 +40,6 @@ class Evaluation:
         return self.loss * self.n_tokens / math.log(2) / n_bytes
 
 
-@contextmanager
-def evaluating(model: Callable[..., Tensor]) -> Iterator[None]:
-    """Keep no gradients and drop nothing out; restore the mode of each submodule afterwards."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [module.training for module in modules]
-    try:
-        for module in modules[:1]:
-            module.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in zip(modules, modes):
-            module.training = mode
-
-
 def evaluate(
     model: Callable[..., Tensor],
     batches: Iterable[Sequence[Tensor]],
@@ -70,7 +54,7 @@ def evaluate(
     batches: pairs (inputs, targets), ids (B, T) each, or triples with segments; see `split_batch`.
     max_batches: stop after so many.
     The loss is infinite if a target was given no probability at all. Raises ValueError where there
-    is nothing to measure or a loss is not a number, and as `cross_entropy` does.
+    is nothing to measure, for weights or logits that are nan or +inf, and as `cross_entropy` does.
     """
     checks.evaluation(model, max_batches)
     parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
@@ -84,5 +68,5 @@ def evaluate(
             loss = next_token_loss(model, inputs, targets, segments).item()
             total += checks.measured_loss(loss, number, lambda ids=inputs: model(ids))
             n_tokens += int((targets != IGNORED).sum())
-    checks.measured_tokens(number, n_tokens, IGNORED)
+    n_tokens = checks.measured_tokens(number, n_tokens, IGNORED)
     return Evaluation(total / n_tokens, n_tokens)

@@ -56,9 +56,9 @@ class Case:
     def failure(self, answer: Any) -> str | None:
         """Run the case; return None if it passes, otherwise a sentence on what went wrong."""
         function = self.through(answer) if self.through else answer
-        named = [f"{name}={shorten(value)}" for name, value in self.kwargs.items()]
-        call = f"{function.__name__}({', '.join([*map(shorten, self.args), *named])})"
-        wanted = self.saying or shorten(self.expected)
+        named = [f"{name}={shown(value)}" for name, value in self.kwargs.items()]
+        call = f"{function.__name__}({', '.join([*map(shown, self.args), *named])})"
+        wanted = self.saying or shown(self.expected)
         try:
             result = function(*self.args, **self.kwargs)
         except NotImplementedError:
@@ -67,9 +67,9 @@ class Case:
             return f"{call} should give {wanted}, but raised {type(error).__name__}: {error}"
         if self.matches(result):
             return None
-        gave = shorten(result)
+        gave = shown(result)
         if gave == wanted:  # the difference is in a later digit
-            gave, wanted = shorten(result, digits=17), shorten(self.expected, digits=17)
+            gave, wanted = shown(result, digits=17), shown(self.expected, digits=17)
         return f"{call} should give {wanted}, but gave {gave}"
 
     def matches(self, result: Any) -> bool:
@@ -119,7 +119,7 @@ def failure(name: str, answer: Callable) -> str | None:
             f"no exercise {name!r}: there are {', '.join(sorted(CHECKS)) or 'none yet'}"
         )
     if not callable(answer):
-        raise TypeError(f"check({name!r}, ...) takes the function itself, not {shorten(answer)}")
+        raise TypeError(f"check({name!r}, ...) takes the function itself, not {shown(answer)}")
     return next((text for case in CHECKS[name]() if (text := case.failure(answer))), None)
 
 
@@ -171,7 +171,7 @@ class Verbatim(str):
     __repr__ = str.__str__
 
 
-def shorten(value: Any, width: int = 100, digits: int = 4) -> str:
+def shown(value: Any, width: int = 100, digits: int = 4) -> str:
     """Return `repr` on one line, floats in a few digits, without the middle if it is long."""
 
     def rounded(value: Any) -> Any:

@@ -2,18 +2,22 @@
 
 """Beam search: the likeliest text that a search of a given width finds.
 
-Built in notebook 10, on `llmlib.generation.generate`. It takes one prompt. What is left out:
-penalties for short texts, and beams that are kept apart from each other.
+Built in notebook 10, on `llmlib.generation.generate`. It finds what beam search in transformers
+finds. What is left out: beams that are drawn, or kept apart from each other.
 
 Shapes: n beams, T tokens, V = vocab_size.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from llmlib import checks
-from llmlib.generation.generate import Prompts, TextReader, pad_left
+from llmlib.generation.constraints import rules_of
+from llmlib.generation.generate import Prompts, TextReader, constrain, place_prompts
+from llmlib.generation.sampling import AS_LEARNED, Sampling
 
 
 class Beam(NamedTuple):
@@ -22,42 +26,102 @@ class Beam(NamedTuple):
     ids: list[int]
     log_prob: float
 
+    def score(self, length_penalty: float) -> float:
+        """Return log_prob, divided by the number of ids to the power of length_penalty."""
+        return self.log_prob / len(self.ids) ** length_penalty
 
-def likeliest(beams: list[Beam], n: int) -> list[Beam]:
-    """Return the n likeliest beams in order."""
-    return sorted(beams, key=lambda beam: -beam.log_prob)[:n]
+
+class Search:
+    """The search for one prompt: its beams, and the n best texts that are finished."""
+
+    def __init__(
+        self, n: int, longest: int, stop: int | None, length_penalty: float, early_stopping: Any
+    ):
+        self.n, self.longest, self.stop = n, longest, stop
+        self.length_penalty, self.early_stopping = length_penalty, early_stopping
+        self.beams: list[Beam] = [Beam([], 0.0)]
+        self.finished: list[Beam] = []
+
+    def advance(self, log_probs: Tensor) -> list[int]:
+        """Make each beam longer by its log-probabilities (n, V); return which beam each was."""
+        totals = log_probs + log_probs.new_tensor([b.log_prob for b in self.beams])[:, None]
+        best = totals.flatten().topk(min(totals.numel(), 2 * self.n))  # at most half of them stop
+        origins, beams, finished = [], [], []
+        for rank, (total, place) in enumerate(zip(best.values.tolist(), best.indices.tolist())):
+            origin, token = divmod(place, totals.shape[1])
+            beam = Beam([*self.beams[origin].ids, token], total)
+            if total == -math.inf:
+                continue  # forbidden
+            if token == self.stop or len(beam.ids) == self.longest:
+                finished += [beam] * (rank < self.n)  # the rest only fills the places of those
+            elif len(beams) < self.n:
+                beams.append(beam)
+                origins.append(origin)
+        self.beams = beams
+        self.finished = sorted(self.finished + finished, key=self.score, reverse=True)[: self.n]
+        if self.is_over():
+            self.beams, origins = [], []
+        return origins
+
+    def score(self, beam: Beam) -> float:
+        """Return by what finished texts are compared."""
+        return beam.score(self.length_penalty)
+
+    def is_over(self) -> bool:
+        """Tell whether no beam is left, or none that may become better than what is finished."""
+        if not self.beams or len(self.finished) < self.n:
+            return not self.beams
+        if self.early_stopping is True:
+            return True
+        # without a penalty a longer text is never likelier; with one, guess at the final length
+        never = self.early_stopping == "never" and self.length_penalty > 0
+        length = self.longest if never else len(self.beams[0].ids)
+        best_possible = self.beams[0].log_prob / length**self.length_penalty
+        return best_possible <= self.score(self.finished[-1])
 
 
-def beam_search(
-    model: Any, ids: Prompts, max_new_tokens: int, n_beams: int, stop: int | None = None
-) -> list[Beam]:
-    """Return the n_beams likeliest continuations of one prompt that a search of that width finds.
+def beam_searches(
+    model: Any,
+    prompts: Prompts,
+    max_new_tokens: int,
+    n_beams: int,
+    stop: int | None = None,
+    *,
+    length_penalty: float = 0.0,
+    early_stopping: bool | str = False,
+    sampling: Sampling = AS_LEARNED,
+) -> list[list[Beam]]:
+    """Return, for each prompt, the n_beams best continuations that a search of that width finds.
 
-    Each text goes on until `stop` or for max_new_tokens; they are in order, the likeliest first.
-    Raises TypeError and ValueError as `stream` does, and for more than one prompt.
+    Each text goes on until `stop` or for max_new_tokens; they are in order, the best first.
+    length_penalty: a text is judged by its log_prob over its length to this power; 0 is the
+    log_prob itself, above 0 favours long texts. early_stopping: True ends with the first n_beams
+    texts, False when a longer one would have to be better at once, "never" when none can become
+    better. sampling: of its settings the rules count: penalty, min_new_tokens, bad_words, n-grams.
+    Raises TypeError and ValueError as `stream` does.
     """
-    ids, padding = pad_left(ids)
-    checks.beams(model, ids, max_new_tokens, n_beams)
+    ids, padding = place_prompts(model, prompts)
+    settings = n_beams, max_new_tokens, stop, length_penalty, early_stopping
+    checks.beams(model, ids, sampling, *settings)
+    rules = rules_of(sampling, stop, ids.shape[1])
     reader = TextReader(model, ids, padding, max_new_tokens)
-    beams, finished = [Beam([], 0.0)], []
-    for _ in range(max_new_tokens):
-        log_probs = reader.logits(ids)[:, -1].double().log_softmax(dim=-1)  # (n, V)
-        totals = log_probs + log_probs.new_tensor([beam.log_prob for beam in beams])[:, None]
-        best = totals.flatten().topk(min(totals.numel(), 2 * n_beams))  # at most half of them stop
-        rows, active = [], []
-        for total, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-            row, token = divmod(place, totals.shape[1])
-            beam = Beam([*beams[row].ids, token], total)
-            if token == stop:
-                finished.append(beam)
-            elif len(active) < n_beams:
-                active.append(beam)
-                rows.append(row)
-        finished, beams = likeliest(finished, n_beams), active
-        # a longer text is never likelier: nothing can come that is better than what is finished
-        if not beams or (len(finished) == n_beams and finished[-1].log_prob >= beams[0].log_prob):
-            return finished
-        reader.select(torch.tensor(rows, device=ids.device))
-        newest = ids.new_tensor([[beam.ids[-1]] for beam in beams])  # (n, 1)
-        ids = torch.cat([ids[rows], newest], dim=1)
-    return likeliest(finished + beams, n_beams)
+    searches = going = [Search(*settings) for _ in ids]
+    while going:
+        log_probs = reader.logits(ids)[:, -1].float().log_softmax(dim=-1)  # (rows, V)
+        checks.finite_logits(log_probs.amax(dim=-1))
+        log_probs = constrain(log_probs, ids, reader.padding, rules)
+        rows, begin = [], 0  # where each new beam was among all rows
+        for search, part in zip(going, log_probs.split([len(s.beams) for s in going])):
+            rows += [begin + origin for origin in search.advance(part)]
+            begin += len(part)
+        going = [search for search in going if search.beams]
+        reader.select(torch.tensor(rows, dtype=torch.int64, device=ids.device))
+        newest = ids.new_tensor([[beam.ids[-1]] for search in going for beam in search.beams])
+        ids = torch.cat([ids[rows], newest.view(-1, 1)], dim=1)
+    return [search.finished for search in searches]
+
+
+def beam_search(model: Any, ids: Prompts, *arguments: Any, **settings: Any) -> list[Beam]:
+    """Return what `beam_searches` does, for one prompt."""
+    checks.one_prompt("beam search", ids)
+    return beam_searches(model, ids, *arguments, **settings)[0]

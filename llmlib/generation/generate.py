@@ -9,33 +9,18 @@ users at once, who come and go, with a cache in pages (Kwon and others 2023).
 Shapes: B rows in a batch, T tokens each, V = vocab_size.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from llmlib import checks
+from llmlib.generation.constraints import Rule, rules_of
 from llmlib.generation.sampling import AS_LEARNED, Sampling, draw, row_generators
+from llmlib.model.modes import evaluating
 
 Prompts = Tensor | Sequence[Sequence[int]]  # ids (B, T), or lists of unequal length
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Inside, compute no gradients and no dropout; afterwards, a model in training trains on."""
-    training = getattr(model, "training", False)
-    if training:
-        model.eval()
-    # inference mode is faster; what a function keeps from it could not be used in training
-    fast = hasattr(model, "new_cache")
-    try:
-        with torch.inference_mode() if fast else torch.no_grad():
-            yield
-    finally:
-        if training:
-            model.train()
 
 
 class TextReader:
@@ -43,16 +28,28 @@ class TextReader:
 
     ids: (B, T), the prompts, which begin with `padding` (B,) zeros; n_new: how many tokens will
     follow. slide: when the context is full, drop this many of the oldest tokens and re-encode the
-    rest.
+    rest. cache: a cache that holds the first tokens of the prompts already.
     """
 
-    def __init__(self, model: Any, ids: Tensor, padding: Tensor, n_new: int, slide: int = 1):
+    def __init__(
+        self,
+        model: Any,
+        ids: Tensor,
+        padding: Tensor,
+        n_new: int,
+        slide: int = 1,
+        cache: Any = None,
+    ):
         self.model, self.padding, self.slide = model, padding, slide
+        self.parts = list(model.modules()) if isinstance(model, nn.Module) else []
+        checks.finite_weights(model)
         needed = ids.shape[1] + n_new - 1  # the last token is not read any more
         self.capacity = min(needed, context_of(model) or needed)
         self.start = max(0, ids.shape[1] - self.capacity)  # tokens before it are forgotten
-        self.cache: Any = None
-        if hasattr(model, "new_cache"):
+        self.cache = cache
+        if cache is not None:
+            checks.prepared_cache(model, cache, ids, self.capacity)
+        elif hasattr(model, "new_cache"):
             self.cache = model.new_cache(len(ids), self.capacity)
 
     def logits(self, ids: Tensor, count: int = 1) -> Tensor:
@@ -66,7 +63,9 @@ class TextReader:
             self.start = ids.shape[1] - (self.capacity + 1 - self.slide)
             if self.cache is not None:
                 self.cache.rewind(0)
-        with evaluating(self.model):
+        # inference mode is faster; what a function keeps from it could not be used in training
+        mode = torch.no_grad() if self.cache is None else torch.inference_mode()
+        with evaluating(self.model, self.parts), mode:
             ids = ids[:, self.start :]
             if self.cache is None:
                 return self.encode(ids)[:, -count:]
@@ -120,6 +119,14 @@ def pad_left(prompts: Prompts) -> tuple[Tensor, Tensor]:
     return ids, lengths.max() - lengths
 
 
+def place_prompts(model: Any, prompts: Prompts) -> tuple[Tensor, Tensor]:
+    """Return what `pad_left` does, on the device of a model."""
+    ids, padding = pad_left(prompts)
+    if isinstance(model, nn.Module) and (parameter := next(model.parameters(), None)) is not None:
+        return ids.to(parameter.device), padding.to(parameter.device)
+    return ids, padding
+
+
 def next_tokens(
     reader: TextReader,
     ids: Tensor,
@@ -127,39 +134,45 @@ def next_tokens(
     sampling: Sampling,
     stop: int | None,
     generators: Sequence[torch.Generator],
+    finished: Callable[[int, int], bool] | None = None,
 ) -> Iterator[Tensor]:
     """Run the loop of `stream`, whose arguments these are, checked and padded."""
-    n_rows, seen = len(ids), None
+    n_rows, rules = len(ids), rules_of(sampling, stop, ids.shape[1])
     active = torch.arange(n_rows, device=ids.device)  # the rows that are not finished
     for _ in range(max_new_tokens):
-        logits = reader.logits(ids)[:, -1]
-        if seen is None and sampling.repetition_penalty != 1:
-            seen = tokens_in(ids, reader.padding, logits.shape[-1])
-        if sampling.temperature == 0 and seen is None:
-            chosen = logits.argmax(dim=-1)
+        logits = constrain(reader.logits(ids)[:, -1], ids, reader.padding, rules)
+        checks.some_choice(logits, rules)
+        if sampling.temperature == 0:
+            best, chosen = logits.max(dim=-1)
+            checks.finite_logits(best)
         else:
-            probs = sampling.probabilities(logits, seen)
-            chosen = draw(probs, [generators[row] for row in active.tolist()])
+            own = [generators[row] for row in active.tolist()]
+            chosen = draw(sampling.probabilities(logits), own)
         tokens = ids.new_full((n_rows,), -1 if stop is None else stop)
         tokens[active] = chosen = chosen.to(ids.dtype)
         yield tokens
         ids = torch.cat([ids, chosen[:, None]], dim=1)  # (B, T) -> (B, T + 1)
-        if seen is not None:
-            seen.scatter_(1, chosen[:, None].long(), True)
-        if stop is not None and (chosen == stop).any():
-            rows = (chosen != stop).nonzero()[:, 0]
+        going = chosen != (-1 if stop is None else stop)
+        if finished is not None:
+            ends = map(finished, active.tolist(), chosen.tolist())
+            going &= ~torch.tensor(list(ends), device=ids.device)
+        if (stop is not None or finished is not None) and not going.all():
+            rows = going.nonzero()[:, 0]
             if len(rows) == 0:
                 return
             reader.select(rows)
-            active, ids, seen = active[rows], ids[rows], None if seen is None else seen[rows]
+            active, ids = active[rows], ids[rows]
 
 
-def tokens_in(ids: Tensor, padding: Tensor, vocab_size: int) -> Tensor:
-    """Return (B, V), True for the tokens that a row of ids (B, T) holds behind its padding."""
-    seen = torch.zeros(len(ids), vocab_size, dtype=torch.bool, device=ids.device)
-    for row, n in enumerate(padding.tolist()):
-        seen[row, ids[row, n:].long()] = True
-    return seen
+def constrain(logits: Tensor, ids: Tensor, padding: Tensor, rules: Sequence[Rule]) -> Tensor:
+    """Return logits (B, V) that keep to all rules, after texts ids (B, T)."""
+    if not rules:
+        return logits
+    logits = logits.float()
+    checks.finite_logits(logits.amax(dim=-1))  # what is forbidden could hide it
+    for rule in rules:
+        logits = rule(logits, ids, padding)
+    return logits
 
 
 def stream(
@@ -171,6 +184,8 @@ def stream(
     stop: int | None = None,
     generator: torch.Generator | None = None,
     slide: int | None = None,
+    cache: Any = None,
+    finished: Callable[[int, int], bool] | None = None,
 ) -> Iterator[Tensor]:
     """Continue prompts and yield the new tokens (B,) one step at a time, as they are chosen.
 
@@ -179,20 +194,20 @@ def stream(
     finished row repeats it, and the last row to finish ends the stream. generator: gives each row a
     generator of its own, so that a row's text does not depend on how many there are. slide: when
     the context is full, drop this many of the oldest tokens and re-encode the rest. A plain
-    callable re-encodes at every token and slides by one if it has a `config.context_length`.
-    Raises TypeError and ValueError at once, also if the context would not suffice without `slide`.
+    callable re-encodes at every token and slides by one if it has a `config.context_length`. cache:
+    one that has read the beginning of the prompts, but not their last token; the texts go on in it.
+    finished: asked for each row and its new token whether that ends it, besides `stop`.
+    Raises TypeError and ValueError at once, also if the context would not suffice without `slide`;
+    ValueError where logits are nan or infinite.
     """
-    ids, padding = pad_left(ids)
-    checks.instance("sampling", sampling, Sampling)
-    checks.generation(model, ids, max_new_tokens, stop, slide)
-    if isinstance(model, nn.Module):
-        device = next(model.parameters(), ids).device
-        ids, padding = ids.to(device), padding.to(device)
+    ids, padding = place_prompts(model, ids)
+    checks.settings_of(model, sampling)
+    checks.generation(model, ids, max_new_tokens, stop, slide, generator)
     generators = row_generators(len(ids), generator)
     if max_new_tokens == 0:
         return iter(())
-    reader = TextReader(model, ids, padding, max_new_tokens, slide or 1)
-    return next_tokens(reader, ids, max_new_tokens, sampling, stop, generators)
+    reader = TextReader(model, ids, padding, max_new_tokens, slide or 1, cache)
+    return next_tokens(reader, ids, max_new_tokens, sampling, stop, generators, finished)
 
 
 def generate(

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmlib import checks
+from llmlib.model.modes import evaluating
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}  # of each number in a weight
 
@@ -104,6 +105,8 @@ def pack_int8(weight: Tensor, bias: Tensor | None) -> Product:
     def linear(x: Tensor) -> Tensor:
         if x.numel() == n_in:  # a single vector, as at each token of a single text
             largest = max(torch.linalg.vector_norm(x, math.inf).item(), 1e-30)
+            if not math.isfinite(largest):  # integers know no nan: it would be lost here
+                return x.new_full((*x.shape[:-1], len(weight)), math.nan)
             return kernel(x, largest / steps, steps + 1)
         largest = torch.linalg.vector_norm(x, math.inf, -1, True).clamp_min_(1e-30)
         # the kernel adds the bias to what has to be multiplied by `largest` first
@@ -112,13 +115,34 @@ def pack_int8(weight: Tensor, bias: Tensor | None) -> Product:
     return linear
 
 
+def column_scales(weight: Tensor) -> Tensor | None:
+    """Return how large each column is (I,), if they differ by more than a factor of 4.
+
+    That is the mean of its sizes, where each row is divided by its own mean, and once more, since
+    that may be ruled by a column that stands out (Sinkhorn and Knopp 1967).
+    """
+    size, columns = weight.abs().clamp(min=1e-30), weight.new_ones(weight.shape[1])
+    for _ in range(2):
+        rows = (size / columns).mean(dim=1, keepdim=True)
+        columns = (size / rows).mean(dim=0)
+    return columns if columns.amax() > 4 * columns.amin() else None
+
+
 KERNELS = dict(zip(BYTES, [pack_float32, pack_bfloat16, pack_float16, pack_int8]))
 
 
 @torch.no_grad()
 def pack(weight: Tensor, bias: Tensor | None, format: str) -> Product:
-    """Return the fastest product that works here. Raises ValueError for an infinite weight."""
-    weight, bias = weight.detach(), None if bias is None else bias.detach()
+    """Return the fastest product that works here, with a weight and bias in any precision."""
+    weight, bias = weight.detach().float(), None if bias is None else bias.detach().float()
+    if format == "int8" and (scale := column_scales(weight)) is not None:
+        product = pack_columns(weight / scale, bias, format)
+        return lambda x: product(x * scale)
+    return pack_columns(weight, bias, format)
+
+
+def pack_columns(weight: Tensor, bias: Tensor | None, format: str) -> Product:
+    """Do what `pack` does, for a weight whose columns are about equally large."""
     if weight.device.type == "cpu":
         try:
             product = KERNELS[format](weight, bias)
@@ -132,9 +156,10 @@ def pack(weight: Tensor, bias: Tensor | None, format: str) -> Product:
 class PackedLinear(nn.Module):
     """A linear layer without gradients, fast at a few vectors at a time: x weightᵀ + bias.
 
-    weight: (O, I); bias: (O,); format: of `BYTES`. Takes x (..., I) in float32 or bfloat16; returns
-    (..., O) in bfloat16 for bfloat16 weights, else in float32, and always with float_output.
-    Raises ValueError for an unknown format and for weights that are not finite.
+    weight: (O, I); bias: (O,); format: of `BYTES`. Takes x (..., I) in float32; returns (..., O) in
+    bfloat16 for bfloat16 weights, else in float32, and always with float_output. Of x in another
+    precision the result has that one. Raises ValueError for an unknown format and for weights that
+    are not finite, or too large for it.
 
     >>> PackedLinear(torch.eye(2), format="int8")(torch.tensor([[1.0, -1.0]]))
     tensor([[ 1., -1.]])
@@ -149,15 +174,20 @@ class PackedLinear(nn.Module):
     ):
         super().__init__()
         checks.one_of("format", format, BYTES)
+        checks.packable(weight, torch.float16 if format == "float16" else torch.float32)
         self.out_features, self.in_features = weight.shape
         self.format, self.has_bias = format, bias is not None
         self.nbytes = weight.numel() * BYTES[format]
-        product = pack(weight, bias, format)  # deepcopy shares it, as it never changes
+        self.takes = (torch.float32, torch.bfloat16)[: 1 + (format == "bfloat16")]
+        product, self.float_output = pack(weight, bias, format), float_output
         self.product = (lambda x: product(x).float()) if float_output else product
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map x (..., I) to (..., O), past the hooks of nn.Module: a step has fifty such calls."""
-        return self.product(x)
+        if x.dtype in self.takes:
+            return self.product(x)
+        out = self.product(x.float())
+        return out if self.float_output else out.to(x.dtype)
 
     forward = __call__
 
@@ -168,6 +198,12 @@ class PackedLinear(nn.Module):
     def _save_to_state_dict(self, *args: Any, **options: Any) -> None:
         checks.refuse_packed("has no state_dict", "save the model that it was made of")
 
+    def __getstate__(self) -> None:
+        checks.refuse_packed("has no pickle", "pickle the model that it was made of")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PackedLinear":
+        return self  # it never changes
+
 
 @torch.no_grad()
 def quantize(model: Any, format: str = "int8") -> Any:
@@ -175,10 +211,12 @@ def quantize(model: Any, format: str = "int8") -> Any:
 
     model: any of `llmlib.model.protocol`, on its device. The copy is of the same class, in
     evaluation mode and without gradients; its token embedding has 16 bits a number, but for
-    float32. Raises ValueError for an unknown format, a packed model or a weight that is not finite.
+    float32, and what is not packed is in float32. Warns if int8 changes what the model predicts.
+    Raises ValueError for an unknown format, a packed model or a weight that is not finite.
     """
     checks.language_model(model)
     checks.one_of("format", format, BYTES)
+    checks.finite_weights(model)
     replaced: dict[int, Any] = {}  # id of a module -> what stands in its place in the copy
     tied = model.lm_head is None and model.head_weight is not None
     half = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(format, torch.float16)
@@ -190,14 +228,36 @@ def quantize(model: Any, format: str = "int8") -> Any:
             is_head = module is model.lm_head
             replaced[id(module)] = PackedLinear(module.weight, module.bias, format, is_head)
         elif has_head and getattr(module, "num_embeddings", 0) == model.config.vocab_size:
-            table = module.weight.detach().to(half, copy=True)
+            table = checks.packable(module.weight.detach(), half).to(half, copy=True)
             replaced[id(module)] = nn.Embedding.from_pretrained(table)
+    kept = {id(table) for part in replaced.values() for table in part.parameters()}
     packed = deepcopy(model, replaced)  # it copies only what is not replaced
+    for tensor in [*packed.parameters(), *packed.buffers()]:
+        if tensor.is_floating_point() and id(tensor) not in kept:
+            tensor.data = tensor.data.float()
     if tied:
         packed.lm_head = PackedLinear(model.head_weight, None, format, float_output=True)
     for module in packed.modules():  # nn.Module finds its parts in three dicts, at each token
         vars(module).update(module._modules | module._parameters)
-    return packed.eval().requires_grad_(False)
+    packed.eval().requires_grad_(False)
+    packed.is_packed = True  # so that its weights need not be looked at again
+    if format == "int8":
+        checks.small_change(divergence(model, packed))
+    return packed
+
+
+@torch.no_grad()
+def divergence(model: Any, other: Any, n_tokens: int = 32) -> float:
+    """Return how far another model's predictions are from a model's: mean KL divergence, in nats.
+
+    Measured after each of n_tokens random tokens, always the same ones.
+    """
+    shape = 1, min(n_tokens, model.config.context_length)
+    ids = torch.randint(model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+    ids = ids.to(next(model.parameters()).device)
+    with evaluating(model), evaluating(other):
+        p, q = (each(ids).float().log_softmax(dim=-1).flatten(0, 1) for each in (model, other))
+    return F.kl_div(q, p, reduction="batchmean", log_target=True).item()
 
 
 def weight_matrices(model: Any) -> list[Any]:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -58,6 +59,9 @@ class Sampling(checks.KnownFields):
     top_p: float | None = None  # only the fewest that make up p (Holtzman and others 2019)
     min_p: float | None = None  # only those at least min_p times as likely as the likeliest
     repetition_penalty: float = 1.0  # above 1 makes tokens less likely that were there already
+    no_repeat_ngram_size: int | None = None  # no run of so many tokens comes twice in a text
+    min_new_tokens: int = 0  # before so many are there, the text does not stop
+    bad_words: tuple[tuple[int, ...], ...] = ()  # sequences of ids that are never written
 
     def __post_init__(self):
         checks.sampling(self)
@@ -68,16 +72,15 @@ class Sampling(checks.KnownFields):
         In this order: penalty (Keskar and others 2019), temperature, top_k, top_p, min_p (Nguyen
         and others 2024). Raises ValueError for logits that leave no choice.
         """
-        checks.finite_logits(logits)
+        logits = logits.float()
         if self.repetition_penalty != 1 and seen is not None:
-            penalty = self.repetition_penalty  # it lowers a logit, whatever its sign
-            lower = torch.where(logits > 0, logits / penalty, logits * penalty)
-            logits = torch.where(seen, lower, logits)
+            logits = penalize(logits, seen, self.repetition_penalty)
+        best = logits.amax(dim=-1, keepdim=True)
+        checks.finite_logits(best)
         if self.temperature == 0:
             return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).float()
         # at most 0, so that no temperature makes it overflow; one below 1e-38 would be 0 in float32
-        logits = logits - logits.amax(dim=-1, keepdim=True)
-        logits = logits.float() / max(self.temperature, 1e-30)
+        logits = (logits - best) / max(float(self.temperature), 1e-30)
         if self.top_k is not None:
             logits = top_k_filter(logits, self.top_k)
         if self.top_p is not None:
@@ -88,6 +91,12 @@ class Sampling(checks.KnownFields):
 
 
 AS_LEARNED = Sampling()  # the distribution that the model has learned
+
+
+def penalize(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Lower the logits (B, V) of the tokens that were seen, (B, V), whatever their sign."""
+    lower = torch.where(logits > 0, logits / penalty, logits * penalty)
+    return torch.where(seen, lower, logits)
 
 
 def row_generators(n_rows: int, generator: torch.Generator | None = None) -> list[torch.Generator]:
@@ -103,10 +112,20 @@ def row_generators(n_rows: int, generator: torch.Generator | None = None) -> lis
 
 
 def draw(probs: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Draw one token (B,) from each row of probabilities (B, V), with the generator of the row."""
+    """Draw one token (B,) from each row of probabilities (B, V), with the generator of the row.
+
+    Raises ValueError for a row that is not finite, or all 0.
+    """
     if probs.shape[-1] == 1:
         return torch.zeros(len(probs), dtype=torch.int64, device=probs.device)
-    uniform = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
-    sums = probs.double().cumsum(dim=-1)
+    # 53 random bits each, as torch.rand has in float64, and sums to match
+    uniform = [int(torch.randint(2**53, (), generator=g)) / 2**53 for g in generators]
+    if probs.is_cuda:  # far from the CPU
+        sums = probs.double().cumsum(dim=-1)
+        below = sums[:, -1:] * sums.new_tensor(uniform)[:, None]
+        return torch.searchsorted(sums, below, right=True).squeeze(-1)
+    # other accelerators have no float64, so that NumPy does it
+    sums = checks.probability_sums(probs.cpu().numpy().astype(np.float64).cumsum(axis=-1))
     # right: the first token whose sum is above the number; one of probability 0 never is
-    return torch.searchsorted(sums, uniform.to(sums.device) * sums[:, -1:], right=True).squeeze(-1)
+    tokens = [np.searchsorted(s, u * s[-1], side="right") for s, u in zip(sums, uniform)]
+    return torch.tensor(np.array(tokens), device=probs.device)

@@ -12,10 +12,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from llmlib import checks
-from llmlib.generation.generate import Prompts, TextReader, pad_left
+from llmlib.generation.constraints import Rule, rules_of
+from llmlib.generation.generate import Prompts, TextReader, constrain, place_prompts
 from llmlib.generation.sampling import AS_LEARNED, Sampling, draw, row_generators
 
 
@@ -28,11 +30,50 @@ def accept(p: Tensor, q: Tensor, drafted: Sequence[int], generator: torch.Genera
     2023, theorem 1; Chen and others 2023).
     """
     for place, token in enumerate(drafted):
-        uniform = torch.rand((), generator=generator, dtype=torch.float64).item()
+        uniform = int(torch.randint(2**53, (), generator=generator)) / 2**53
         if uniform * q[place, token].item() >= p[place, token].item():
             missing = (p[place] - q[place]).clamp(min=0)[None]  # what q gave too little
+            if not missing.any():  # p and q differ by rounding only
+                missing = p[place][None]
             return [*drafted[:place], int(draw(missing, [generator]))]
     return [*drafted, int(draw(p[-1:], [generator]))]
+
+
+class PromptLookup:
+    """A draft without a model: what followed the last tokens where they stood first.
+
+    longest: so many of the last tokens are looked for, then fewer. Apoorv Saxena 2023; transformers
+    calls it `prompt_lookup_num_tokens`, for what is n_draft in `speculate`.
+
+    >>> PromptLookup()([5, 6, 7, 8, 5, 6], 3)
+    [7, 8, 5]
+    """
+
+    def __init__(self, longest: int = 2):
+        checks.whole_number("longest", longest)
+        self.longest = longest
+
+    def __call__(self, ids: Sequence[int], n: int) -> list[int]:
+        """Return at most n tokens that may follow; none where nothing stood before."""
+        ids = list(ids)
+        for size in range(min(self.longest, len(ids) - 1), 0, -1):
+            for end in range(size, len(ids)):
+                if ids[end - size : end] == ids[-size:]:
+                    return ids[end : end + n]
+        return []
+
+
+def probabilities(
+    reader: TextReader, text: Tensor, count: int, sampling: Sampling, rules: Sequence[Rule]
+) -> Tensor:
+    """Return the probabilities (count, V) after each of the last `count` tokens of text (1, T)."""
+    logits, begun = reader.logits(text, count)[0], text.shape[1] - count + 1
+    if rules:  # each depends on the text so far
+        texts = [text[:, : begun + place] for place in range(count)]
+        logits = torch.cat(
+            [constrain(row[None], t, reader.padding, rules) for row, t in zip(logits, texts)]
+        )
+    return sampling.probabilities(logits)
 
 
 def speculate(
@@ -48,38 +89,46 @@ def speculate(
 ) -> Iterator[list[int]]:
     """Continue ids (1, T) as the target would, and yield the tokens of each of its readings.
 
-    draft: a cheaper model with the same vocabulary, which proposes n_draft tokens; the target reads
-    them all at once and keeps those that it might have drawn itself. Both may be any callable that
-    maps ids (B, T) to logits. For the other arguments see `stream`; there is no repetition_penalty.
-    Raises TypeError and ValueError at once.
+    draft: a cheaper model with the same vocabulary, or a PromptLookup: it proposes n_draft tokens;
+    the target reads them all at once and keeps those that it might have drawn itself. Both may be
+    any callable that maps ids (B, T) to logits. For the other arguments see `stream`.
+    Raises TypeError and ValueError at once, and ValueError for logits that are nan or infinite.
     """
-    ids, padding = pad_left(ids)
-    checks.instance("sampling", sampling, Sampling)
-    checks.speculation((target, draft), ids, max_new_tokens, sampling, n_draft)
-    readers = [TextReader(model, ids, padding, max_new_tokens) for model in (target, draft)]
+    ids, padding = place_prompts(target, ids)
+    checks.settings_of(target, sampling)
+    checks.speculation((target, draft), ids, max_new_tokens, stop, n_draft, generator)
+    rules = rules_of(sampling, stop, ids.shape[1])
+    reader = TextReader(target, ids, padding, max_new_tokens)
+    if not isinstance(draft, PromptLookup):
+        draft = TextReader(draft, ids, padding, max_new_tokens)
     (own,) = row_generators(1, generator)
-    return rounds(*readers, ids, max_new_tokens, sampling, n_draft, stop, own)
+    return rounds(reader, draft, ids, max_new_tokens, sampling, rules, n_draft, stop, own)
 
 
 def rounds(
     target: TextReader,
-    draft: TextReader,
+    draft: TextReader | PromptLookup,
     ids: Tensor,
     left: int,
     sampling: Sampling,
+    rules: Sequence[Rule],
     n_draft: int,
     stop: int | None,
     generator: torch.Generator,
 ) -> Iterator[list[int]]:
     """Run the loop of `speculate` until `left` tokens are written."""
     while left:
-        text, q = ids, []
-        for _ in range(min(n_draft, left - 1)):
-            q.append(sampling.probabilities(draft.logits(text)[0]))  # (1, V)
-            text = torch.cat([text, draw(q[-1], [generator])[:, None].to(ids)], dim=1)
-        drafted = text[0, ids.shape[1] :].tolist()
-        p = sampling.probabilities(target.logits(text, len(drafted) + 1)[0])  # in one reading
-        new = accept(p, torch.cat(q) if q else p[:0], drafted, generator)
+        text, n, q = ids, min(n_draft, left - 1), []
+        if isinstance(draft, PromptLookup):
+            text = torch.cat([ids, ids.new_tensor([draft(ids[0].tolist(), n)]).long()], dim=1)
+        else:
+            for _ in range(n):
+                q.append(probabilities(draft, text, 1, sampling, rules))  # (1, V)
+                text = torch.cat([text, draw(q[-1], [generator])[:, None].to(ids)], dim=1)
+        drafted = text[0, ids.shape[1] :]
+        p = probabilities(target, text, len(drafted) + 1, sampling, rules)  # in one reading
+        certain = F.one_hot(drafted.long(), p.shape[1])  # what was looked up was not drawn
+        new = accept(p, torch.cat(q) if q else certain.to(p), drafted.tolist(), generator)
         if stop in new:
             yield new[: new.index(stop) + 1]
             return

@@ -11,9 +11,11 @@ who come and go, with a cache in pages (Kwon and others 2023).
 Shapes: B rows in a batch, T new tokens, S tokens so far, H heads of D numbers.
 """
 
+from copy import copy
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from llmlib import checks
@@ -34,6 +36,7 @@ class KVCache:
     def __init__(self, n_layers: int, batch_size: int, capacity: int):
         self.n_layers, self.batch_size, self.capacity = n_layers, batch_size, capacity
         self.length = 0
+        self.begun, self.stored = 0, n_layers  # of the last `grow`: from where on; layers stored
         self.data: Tensor | None = None  # (2 n_layers, B, H, capacity, D), from `update` on
         self.positions: slice | Tensor = slice(0, 0)
         self.mask: Tensor | None = None
@@ -47,6 +50,7 @@ class KVCache:
         """
         checks.cache_fits(self, batch_size, n_new)
         start, self.length = self.length, self.length + n_new
+        self.begun, self.stored = start, 0
         self.positions, self.mask = slice(start, self.length), None
         if segments is not None or self.segments is not None:
             self.set_segments(start, segments)
@@ -63,11 +67,13 @@ class KVCache:
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Store keys and values (B, H, T, D) of a layer; return all so far, and the mask."""
+        checks.cache_entry(self, layer, k)
         if self.data is None:
             checks.no_gradient(k)
             B, H, T, D = k.shape
             self.data = k.new_empty(2 * self.n_layers, B, H, self.capacity, D)
             self.open(self.data, self.length - T)
+        self.stored += 1
         self.new[2 * layer].copy_(k)
         self.new[2 * layer + 1].copy_(v)
         return self.filled[2 * layer], self.filled[2 * layer + 1], self.mask
@@ -75,6 +81,8 @@ class KVCache:
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` tokens. Raises ValueError if there are fewer."""
         checks.whole_number("length", length, least=0, most=self.length)
+        if length <= self.begun:  # whether or not the last reading came to its end
+            self.stored = self.n_layers
         self.length = length
         if length == 0:
             self.segments = None
@@ -88,6 +96,27 @@ class KVCache:
             self.data = self.data[:, rows]
         if self.segments is not None:
             self.segments, self.document = self.segments[rows], self.document[rows]
+
+    def copy(self, n: int = 1, capacity: int | None = None) -> "KVCache":
+        """Return a cache that holds the same, each row n times, with place for `capacity` tokens.
+
+        So one reading of a prompt serves many texts. Raises ValueError for too small a capacity.
+        """
+        other, capacity = copy(self), self.capacity if capacity is None else capacity
+        checks.cache_copy(self, n, capacity)
+        other.capacity = capacity
+        rows = torch.arange(self.batch_size).repeat_interleave(n)
+        other.select(rows if self.data is None else rows.to(self.data.device))
+        more = capacity - self.capacity  # slots; fewer than 0 cuts some off, which are empty
+        if other.data is not None:
+            other.data = F.pad(other.data, (0, 0, 0, more))
+        if other.segments is not None:
+            other.segments = F.pad(other.segments, (0, more))
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        # the views of `open` are cut anew at each step; in a pickle each would be a whole cache
+        return {name: value for name, value in vars(self).items() if name not in ("new", "filled")}
 
     def set_segments(self, start: int, segments: Tensor | None) -> None:
         """Note the documents of the tokens from slot `start` on; set their positions and mask."""

@@ -87,9 +87,9 @@ def find_folder(name: str | Path) -> Path:
 
     Raises FileNotFoundError, with the command that downloads it or the names that there are.
     """
-    if str(name) == "gpt2/nano":  # ships with the course
+    if name == "gpt2/nano":  # ships with the course
         return shipped("gpt2/nano")
-    if str(name) in OPENAI:
+    if name in OPENAI:
         folder = place_of(str(name))
         fault = f"{name} is not in {folder}: run `python -m llmlib download {name}`"
         checks.require(is_complete(folder), fault, FileNotFoundError)
@@ -97,17 +97,19 @@ def find_folder(name: str | Path) -> Path:
     folder, names = Path(name), ", ".join(OPENAI)
     fault = f"there is no folder {folder}; by name there are {names}"
     checks.require(folder.is_dir(), fault, FileNotFoundError)
-    if not holds_gpt2(folder):
-        raise FileNotFoundError(
-            f"{folder} does not hold a GPT-2, which is hparams.json and model.ckpt.index with its "
-            "data, or config.json and model.safetensors"
-        )
+    wanted = checks.instead_of_a_model(folder) or (
+        "that is hparams.json and model.ckpt.index with its data, or config.json and "
+        "model.safetensors"
+    )
+    fault = f"{folder} does not hold a GPT-2: {wanted}"
+    checks.require(holds_gpt2(folder), fault, FileNotFoundError)
     return folder
 
 
 def holds_gpt2(folder: Path) -> bool:
     """Tell whether a folder has the file by which one of the two layouts is known."""
-    return any((folder / file).is_file() for file in ("hparams.json", "model.safetensors"))
+    names = ("hparams.json", "model.safetensors", "model.safetensors.index.json")
+    return any((folder / name).is_file() for name in names)
 
 
 def available_or_nano() -> Path:

@@ -16,69 +16,107 @@ from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.pretrained import gpt2
 from llmlib.pretrained.gpt2_files import OPENAI, find_folder, holds_gpt2
+from llmlib.pretrained.layout import clean_name
 from llmlib.tokenization.base import Tokenizer
-from llmlib.tokenization.prepared import load_prepared_tokenizer
+from llmlib.tokenization.folders import load_tokenizer
+from llmlib.tokenization.prepared import identity, load_prepared_tokenizer
 from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
 from llmlib.training.checkpoint import MANIFEST, load_checkpoint
 
 KNOWN_NAMES = [*OPENAI, "gpt2/nano"]  # the last one ships with the course
 
 
-def load_model(name_or_path: str | Path, drop_rate: float | None = None) -> tuple[GPT, Tokenizer]:
+def load_model(
+    name_or_path: str | Path, drop_rate: float | None = None, *, ignore_extra: bool = False
+) -> tuple[GPT, Tokenizer]:
     """Return a model, in evaluation mode and float32 on the CPU, and the tokenizer it reads with.
 
     name_or_path: as for `find_model`. drop_rate: for training on; None keeps that of the run (of a
-    published GPT-2: 0). Raises as `find_model` does, and ValueError for a model that is damaged,
-    of another kind, or without its tokenizer.
+    published GPT-2: 0). ignore_extra: as for `load_pretrained`. Raises as `find_model` does, and
+    ValueError for a model that is damaged, of another kind, or without its tokenizer.
     """
     folder = find_model(name_or_path)
-    if holds_gpt2(folder):
-        # not by load_tokenizer, which takes ids in any order: here, files of two models would pass
-        is_known = str(name_or_path) in OPENAI
-        tokenizer = gpt2_tokenizer() if is_known else TiktokenTokenizer.load(folder)
-        return gpt2.load_pretrained(folder, drop_rate or 0.0), tokenizer
-    checkpoint = load_checkpoint(folder)
+    if (folder / MANIFEST).is_file():
+        return load_run(folder, drop_rate)
+    tokenizer = load_gpt2_tokenizer(folder, name_or_path)
+    model = gpt2.load_pretrained(folder, drop_rate or 0.0, ignore_extra=ignore_extra)
+    if name_or_path not in OPENAI:  # whose files were verified
+        checks.model_knows(tokenizer.vocab_size, model.config.vocab_size, folder)
+    return model, tokenizer
+
+
+def load_run(folder: Path, drop_rate: float | None = None) -> tuple[GPT, Tokenizer]:
+    """Return the model in a checkpoint of a run, and its tokenizer, as `load_model` does."""
+    found = load_checkpoint(folder)
     unknown = f"{folder} does not say which model its weights belong to"
     try:
-        config = GPTConfig(**checks.found(checkpoint.model_config, unknown))
+        config = GPTConfig(**checks.found(found.model_config, unknown))
     except TypeError as error:
         raise ValueError(f"{folder} holds another kind of model: {error}") from None
-    tokenizer = load_run_tokenizer(folder.parent)
+    found = replace(found, weights={clean_name(name): t for name, t in found.weights.items()})
+    checks.sizes_of_gpt(folder / MANIFEST, config, found.weights)
+    for name, tensor in found.weights.items():
+        checks.finite_tensor(folder, name, tensor)
+    tokenizer = load_run_tokenizer(folder.parent, found.notes.get("data"))
     model = GPT(config if drop_rate is None else replace(config, drop_rate=drop_rate))
-    checkpoint.load_into(model)
+    found.load_into(model)
     return model.eval(), tokenizer
 
 
 def find_model(name_or_path: str | Path) -> Path:
     """Return the folder that a name or path stands for.
 
-    name_or_path: one of KNOWN_NAMES; else a run folder (its best checkpoint, or the latest before
-    there is a best), one of its checkpoints, or a folder with a GPT-2 in OpenAI's or Hugging Face's
-    layout. Raises FileNotFoundError, with the command that downloads it or the nearest name.
+    name_or_path: one of KNOWN_NAMES, exactly and as a string; else a run folder (its best
+    checkpoint, or the latest before there is a best), one of its checkpoints, or a folder with a
+    GPT-2 in OpenAI's or Hugging Face's layout. Raises FileNotFoundError, with the command that
+    downloads it, what is there instead, or the nearest name.
     """
-    name, path = str(name_or_path), Path(name_or_path)
-    if name in KNOWN_NAMES:
-        place = find_folder(name)
+    path = Path(name_or_path)
+    if name_or_path in KNOWN_NAMES:
+        place = find_folder(name_or_path)
         if path.is_dir() and not path.samefile(place):
-            print(f"{name}: the model in {place}; ./{name} is the folder here", file=sys.stderr)
+            note = f"{path}: the model in {place}; ./{path} is the folder here"
+            print(note, file=sys.stderr)
         return place
-    if holds_gpt2(path):
-        return path
-    for folder in (path, path / "best", path / "latest"):
-        if (folder / MANIFEST).is_file():
-            return folder
+    if (folder := model_folder(path)) is not None:
+        return folder
+    instead = checks.instead_of_a_model(path)
+    if not path.is_dir() and model_folder(path.parent) is not None and len(path.parts) > 1:
+        instead = f"it is a file of a model: give its folder, {path.parent}"
     siblings = [p.name for p in path.parent.glob("*") if p.is_dir()]
     near = [] if path.exists() else get_close_matches(path.name, [*siblings, *KNOWN_NAMES], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise FileNotFoundError(
-        f"there is no model at {path}: give a run folder, a folder with a GPT-2, or one of "
-        f"{', '.join(KNOWN_NAMES)}{hint}"
-    )
+    names = ", ".join(KNOWN_NAMES)
+    wanted = f"give a run folder, a folder with a GPT-2, or one of {names}{hint}"
+    raise FileNotFoundError(f"there is no model at {path}: {instead or wanted}")
 
 
-def load_run_tokenizer(run: Path) -> Tokenizer:
-    """Return the tokenizer that a run trains with; ValueError if the folder does not hold one."""
+def model_folder(path: Path) -> Path | None:
+    """Return a path if it holds a model, or the checkpoint of the run there, or None."""
+    if holds_gpt2(path):
+        return path
+    places = (path, path / "best", path / "latest")
+    return next((folder for folder in places if (folder / MANIFEST).is_file()), None)
+
+
+def load_gpt2_tokenizer(folder: Path, name: str | Path) -> Tokenizer:
+    """Return the tokenizer of a published model, by its name, or in the folder of another.
+
+    In OpenAI's layout the ids follow from the merges, so files of two models are noticed.
+    """
+    if name in OPENAI:
+        return gpt2_tokenizer()
+    is_openai = (folder / "hparams.json").is_file()
+    return TiktokenTokenizer.load(folder) if is_openai else load_tokenizer(folder)
+
+
+def load_run_tokenizer(run: Path, tokens: dict | None) -> Tokenizer:
+    """Return the tokenizer that a run trains with; ValueError if the folder does not hold it.
+
+    tokens: what the checkpoint has noted of them, by `identity`.
+    """
     path = run / "data" / "data.json"
     fault = "data/data.json, which names the tokenizer of its checkpoints, is missing"
     checks.require(path.is_file(), f"{run} is not a run of llmlib train: {fault}")
+    checks.same_data(path.parent, identity(path.parent), tokens)
     return load_prepared_tokenizer(path.parent)

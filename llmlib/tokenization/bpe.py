@@ -9,13 +9,14 @@ What is left out: Unicode normalization, and dropping merges at random.
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any
 
 from llmlib import checks
-from llmlib.tokenization import formats
+from llmlib.tokenization import formats, storage
+from llmlib.tokenization.added_tokens import AddedToken, AddedTokens
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 from llmlib.tokenization.bpe_trainer import PATTERNS, blocks, count_pieces, learn_merges, splitter
 from llmlib.tokenization.interface import whole_characters
@@ -99,12 +100,18 @@ class ByteTokenizer(Tokenizer):
     `encode_ordinary` and `vocabulary`. Raises ValueError if two tokens have the same id.
     """
 
-    def __init__(self, ids: Mapping[bytes, int], special_tokens: Mapping[str, int]):
+    def __init__(
+        self,
+        ids: Mapping[bytes, int],
+        special_tokens: Mapping[str, int],
+        added_tokens: Iterable[AddedToken] = (),
+    ):
         self._ids, self.special_tokens = dict(ids), dict(special_tokens)
-        self.tokens = {i: token for token, i in self._ids.items()}
-        self.tokens |= {i: token.encode() for token, i in self.special_tokens.items()}
-        n_tokens = len(self._ids) + len(self.special_tokens)
-        checks.require(len(self.tokens) == n_tokens, "two tokens have the same id")
+        self.added = AddedTokens(added_tokens)
+        added = self.special_tokens | {token.content: token.id for token in self.added.tokens}
+        checks.different_ids(self._ids, added)
+        self.tokens = {i: token.encode() for token, i in added.items()}
+        self.tokens |= {i: token for token, i in self._ids.items()}
         self.vocab_size = max(self.tokens) + 1
 
     def vocabulary(self) -> formats.Vocabulary:
@@ -117,7 +124,7 @@ class ByteTokenizer(Tokenizer):
 
         Raises ValueError if the format cannot hold all of this tokenizer.
         """
-        formats.save(path, self.vocabulary())
+        storage.save(path, self.vocabulary())
 
     def token_to_id(self, token: str) -> int | None:
         """Return the id of a token, special or not; None if there is no such token."""
@@ -161,7 +168,8 @@ class BPETokenizer(ByteTokenizer):
     strings, which get the ids after all others, or a mapping to ids. pattern: a name in PATTERNS
     or a regular expression. vocabulary: bytes -> id; by default, the bytes in GPT-2's order are
     followed by the merged pairs. whole_tokens: whether a piece that is a token is taken as it is;
-    for learned merges that is the same, and quicker.
+    for learned merges that is the same, and quicker. added_tokens: all tokens that are looked for
+    in a text first, the special ones among them, if they are more than that: see `AddedToken`.
 
     Raises ValueError for merges, ids or a pattern that do not fit together.
     """
@@ -174,6 +182,7 @@ class BPETokenizer(ByteTokenizer):
         pattern: str = "gpt2",
         vocabulary: Mapping[bytes, int] | None = None,
         whole_tokens: bool = True,
+        added_tokens: Iterable[AddedToken] = (),
     ):
         self.merges = [(first, second) for first, second in merges]
         names = {source: name for name, source in PATTERNS.items()}
@@ -181,8 +190,10 @@ class BPETokenizer(ByteTokenizer):
         self._split = splitter(self.pattern)
         ids = formats.vocabulary_of(self.merges) if vocabulary is None else vocabulary
         checks.bpe_vocabulary(ids, self.merges)
-        super().__init__(ids, number_special(special_tokens, max(ids.values()) + 1))
-        self._byte_ids = [ids[bytes([byte])] for byte in range(256)]
+        special = number_special(special_tokens, max(ids.values()) + 1)
+        super().__init__(ids, special, added_tokens)
+        # no text holds the bytes without an id
+        self._byte_ids = [ids.get(bytes([byte]), -1) for byte in range(256)]
         self._new_ids = [ids[first + second] for first, second in self.merges]
         self._ranks: dict[tuple[int, int], int] = {}
         for rank, (first, second) in enumerate(self.merges):
@@ -202,16 +213,48 @@ class BPETokenizer(ByteTokenizer):
 
         Surrogates become whole characters, see `whole_characters`.
         """
+        if self.added:  # those that are not special are found in any text
+            return self.encode(text, disallowed_special=())
+        return self._encode_between(text)
+
+    def _encode_between(self, text: str, _: bool = True) -> list[int]:
         pieces = self._split(whole_characters(text))
         return list(chain.from_iterable(map(self._known.__getitem__, pieces)))
+
+    def parts(
+        self,
+        text: str,
+        allowed_special: Collection[str] | str = (),
+        disallowed_special: Collection[str] | str = "all",
+    ) -> list[tuple[str, int | None]]:
+        """Cut a text at its special and added tokens: see `Tokenizer.parts`."""
+        special = (allowed_special, disallowed_special)
+        if self.added:
+            found = self.added.split(text, self.special_tokens, *special)
+            return [(part, number) for part, number, _ in found]
+        return Tokenizer.parts(self, text, *special)
+
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: Collection[str] | str = (),
+        disallowed_special: Collection[str] | str = "all",
+    ) -> list[int]:
+        """Return the token ids of a text: see `Tokenizer.encode`."""
+        ids = []
+        for part, number in self.parts(text, allowed_special, disallowed_special):
+            ids += self._encode_between(part) if number is None else [number]
+        return ids
 
     def encode_stream(self, texts: Iterable[str], **special: Any) -> Iterator[int]:
         """Yield the ids of `"".join(texts)`, holding no more than a block of it at a time.
 
         special: the keyword arguments of `encode`. With a custom pattern, where it would be safe
-        to cut is not known, and the texts are joined after all.
+        to cut is not known, and the texts are joined after all; so they are with added tokens.
         """
-        for block in blocks(texts, self.special_tokens, self.pattern, size=2**16):
+        pattern = "" if self.added else self.pattern
+        for block in blocks(texts, self.special_tokens, pattern, size=2**16):
             yield from self.encode(block, **special)
 
     @classmethod
@@ -248,8 +291,8 @@ class BPETokenizer(ByteTokenizer):
 
     def vocabulary(self) -> formats.Vocabulary:
         """Return all that a file says about this tokenizer."""
-        whole = bool(self._whole)
-        return formats.Vocabulary(self._ids, self.merges, self.special_tokens, self.pattern, whole)
+        about = (self.special_tokens, self.pattern, bool(self._whole), self.added.tokens)
+        return formats.Vocabulary(self._ids, self.merges, *about)
 
     @classmethod
     def load(
@@ -264,7 +307,7 @@ class BPETokenizer(ByteTokenizer):
         pattern, special_tokens: what to use in place of what the file says; tiktoken's files say
         nothing about either. Raises FileNotFoundError, and FileError for a damaged or other file.
         """
-        found = formats.load(path)
+        found = storage.load(path, (special_tokens or {}).values())
         with checks.tokenizer_file(path, "an undamaged byte-level BPE"):
             return cls(
                 found.merges,
@@ -272,4 +315,5 @@ class BPETokenizer(ByteTokenizer):
                 pattern=found.pattern if pattern is None else pattern,
                 vocabulary=found.tokens,
                 whole_tokens=found.whole_tokens,
+                added_tokens=found.added_tokens if special_tokens is None else (),
             )

@@ -1,15 +1,16 @@
 """One reader for tokenizers of every kind: a name, a file or a folder becomes a tokenizer.
 
 Written by hand, above all other files of this room. Each tokenizer writes itself by `save`. Left
-out: tokenizer.json files of Hugging Face that are not byte-level BPE.
+out: files of Hugging Face that hold no BPE.
 """
 
 from pathlib import Path
 
 from llmlib import checks
-from llmlib.tokenization import formats
+from llmlib.tokenization import formats, huggingface, storage
 from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.bpe import BPETokenizer
+from llmlib.tokenization.pipeline import PipelineTokenizer
 from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
 from llmlib.tokenization.unigram import UnigramTokenizer
 from llmlib.tokenization.wordpiece import WordPieceTokenizer
@@ -27,7 +28,8 @@ KINDS = {
 
 def kind_of(tokenizer: Tokenizer) -> str:
     """Return the name in KINDS of the class that would read what a tokenizer saves as .json."""
-    kind = BPETokenizer if isinstance(tokenizer, TiktokenTokenizer) else type(tokenizer)
+    is_bpe = isinstance(tokenizer, (TiktokenTokenizer, PipelineTokenizer))
+    kind = BPETokenizer if is_bpe else type(tokenizer)
     return next(name for name, cls in KINDS.items() if cls is kind)
 
 
@@ -42,13 +44,21 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
     """
     if source == "gpt2":
         return gpt2_tokenizer()
-    path = formats.find(source)
-    if formats.ids_file(path) != path:
-        found = formats.load(path)
-        in_order = found.tokens == formats.vocabulary_of(found.merges)
-        return TiktokenTokenizer.load(path) if in_order else BPETokenizer.load(path)
+    path = storage.find(source)
     # Hugging Face's files, and tiktoken's, name no class of ours
     classes = {cls.__name__: cls for cls in KINDS.values()} | {None: BPETokenizer}
     name = checks.read_json(path).get("tokenizer") if path.suffix == ".json" else None
     checks.known_class(path, name, classes)
-    return classes[name].load(path)
+    if name:
+        return classes[name].load(path)
+    if path.suffix == ".tiktoken":
+        return BPETokenizer.load(path)
+    if path.suffix != ".bpe":
+        with checks.tokenizer_file(path, "a BPE of Hugging Face"):
+            content = storage.content_of(source)
+            if huggingface.beyond_bytes(content):
+                return PipelineTokenizer(content)
+    found = storage.load(source)
+    in_order = found.tokens == formats.vocabulary_of(found.merges) and not found.added_tokens
+    is_two = formats.ids_file(path) != path
+    return (TiktokenTokenizer if is_two and in_order else BPETokenizer).load(source)

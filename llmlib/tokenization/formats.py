@@ -1,22 +1,21 @@
 # From notebooks/09_tokenizers.ipynb: edit there, then run make export.
 
-"""The files that hold a byte-level BPE: GPT-2's two, tiktoken's one, Hugging Face's tokenizer.json.
+"""The files that hold a byte-level BPE: what they say, GPT-2's two, and tiktoken's one.
 
-Built in notebook 09; `llmlib.tokenization.bpe` reads and writes through it. What is left out:
-everything that a tokenizer.json can say beyond byte-level BPE; such a file is refused.
+Built in notebook 09. What is left out: Hugging Face's tokenizer.json, which is written by hand in
+`llmlib.tokenization.huggingface`; `llmlib.tokenization.storage` picks the format of a path.
 """
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from llmlib import checks, files
+from llmlib.tokenization.added_tokens import AddedToken
 from llmlib.tokenization.base import END_OF_TEXT
-from llmlib.tokenization.bpe_trainer import PATTERNS
 from llmlib.tokenization.gpt2 import gpt2_byte_symbols
 
 SYMBOLS = gpt2_byte_symbols()
@@ -39,7 +38,8 @@ class Vocabulary:
 
     tokens: bytes -> id. merges: pairs of tokens, in the order in which they were learned.
     pattern: a name in PATTERNS, or the regular expression that splits a text. whole_tokens: whether
-    a piece that is a token is taken as it is, without a look at the merges.
+    a piece that is a token is taken as it is, without a look at the merges. added_tokens: all
+    tokens that are looked for in a text first, if some of them are more, or less, than special.
     """
 
     tokens: dict[bytes, int]
@@ -47,6 +47,7 @@ class Vocabulary:
     special_tokens: dict[str, int] = field(default_factory=dict)
     pattern: str = "gpt2"
     whole_tokens: bool = True
+    added_tokens: list[AddedToken] = field(default_factory=list)
 
 
 def vocabulary_of(merges: Iterable[tuple[bytes, bytes]]) -> dict[bytes, int]:
@@ -60,19 +61,20 @@ def vocabulary_of(merges: Iterable[tuple[bytes, bytes]]) -> dict[bytes, int]:
 def write_symbols(vocabulary: Vocabulary) -> tuple[dict[str, int], list[str]]:
     """Return token -> id, special tokens included, and the merges, all in GPT-2's symbols."""
     ids = {as_symbols(token): i for token, i in vocabulary.tokens.items()}
-    checks.no_clash(ids.keys() & vocabulary.special_tokens)
-    ids |= vocabulary.special_tokens
+    special = vocabulary.special_tokens
+    checks.no_clash({t for t in ids.keys() & special if ids[t] != special[t]})
+    ids |= special
     merges = [f"{as_symbols(first)} {as_symbols(second)}" for first, second in vocabulary.merges]
     return {token: ids[token] for token in sorted(ids, key=ids.__getitem__)}, merges
 
 
 def read_symbols(
-    merges: Iterable[Sequence[str]], ids: Mapping[str, int], special: dict[str, int], *rest: Any
+    merges: Iterable[Iterable[str]], ids: Mapping[str, int], special: dict[str, int]
 ) -> Vocabulary:
-    """Return the vocabulary that is written so; rest: its pattern and whole_tokens."""
+    """Return the vocabulary that is written so."""
     tokens = {as_bytes(token): i for token, i in ids.items() if token not in special}
     pairs = [(as_bytes(first), as_bytes(second)) for first, second in merges]
-    return Vocabulary(tokens, pairs, special, *rest)
+    return Vocabulary(tokens, pairs, special)
 
 
 def ids_file(path: Path) -> Path:
@@ -103,13 +105,12 @@ def write_gpt2(folder: Path, vocabulary: Vocabulary) -> None:
 
 def read_gpt2(merges_file: Path) -> Vocabulary:
     """Read GPT-2's two files; the ids are derived from the merges if their file is missing."""
-    lines = merges_file.read_text(encoding="utf-8").split("\n")
-    pairs = [line.split(" ") for line in lines[lines[0].startswith("#version") :] if line]
+    pairs = checks.merge_lines(merges_file, BYTE_OF)
     tokens = dict.fromkeys([*BYTE_OF, *map("".join, pairs)])
-    checks.known_parts(pairs, tokens)
     file = ids_file(merges_file)
     ids = checks.read_json(file) if file.exists() else dict(zip([*tokens, END_OF_TEXT], count()))
-    return read_symbols(pairs, ids, {token: i for token, i in ids.items() if token not in tokens})
+    special = checks.made_by_no_merge(ids, pairs, BYTE_OF, [END_OF_TEXT], file.name)
+    return read_symbols(pairs, ids, {token: i for token, i in ids.items() if token in special})
 
 
 def merges_of(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
@@ -139,78 +140,12 @@ def write_tiktoken(path: Path, vocabulary: Vocabulary) -> None:
     files.write_text(path, "".join(lines))
 
 
-def read_tiktoken(path: Path) -> Vocabulary:
-    """Read a file of tiktoken; the merges, which it does not hold, are found again."""
+def read_tiktoken(path: Path, special_ids: Collection[int] = ()) -> Vocabulary:
+    """Read a file of tiktoken; the merges, which it does not hold, are found again.
+
+    special_ids: those of special tokens, which the file does not name either, and leaves free.
+    """
     pairs = [line.split(" ") for line in path.read_text(encoding="ascii").split("\n") if line]
     ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
+    checks.ids_without_holes([*ranks.values()], special_ids)
     return Vocabulary(ranks, merges_of(ranks))
-
-
-def write_huggingface(path: Path, vocabulary: Vocabulary) -> None:
-    """Write a `tokenizer.json` that Hugging Face's tokenizers and transformers load."""
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
-    split = byte_level | {"use_regex": vocabulary.pattern == "gpt2"}
-    if vocabulary.pattern != "gpt2":
-        pattern = {"Regex": PATTERNS.get(vocabulary.pattern, vocabulary.pattern)}
-        cut = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
-        split = {"type": "Sequence", "pretokenizers": [cut, split]}
-    ids, merges = write_symbols(vocabulary)
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    added = [
-        {"id": number, "content": token, **flags, "special": True}
-        for token, number in vocabulary.special_tokens.items()
-    ]
-    bpe = {"type": "BPE", "ignore_merges": vocabulary.whole_tokens, "vocab": ids, "merges": merges}
-    parts = {"pre_tokenizer": split, "decoder": byte_level | {"use_regex": True}, "model": bpe}
-    files.write_json(path, {"version": "1.0", "added_tokens": added, **parts}, indent=1)
-
-
-def read_huggingface(path: Path) -> Vocabulary:
-    """Read a `tokenizer.json`. Raises ValueError if it asks for more than byte-level BPE.
-
-    What it would add around a text (its post-processor) is not read.
-    """
-    content = json.loads(path.read_text(encoding="utf-8"))
-    model, splits = content["model"], content["pre_tokenizer"]
-    splits = splits.get("pretokenizers", [splits])
-    checks.byte_level_bpe(content, splits)
-    pattern = splits[0]["pattern"]["Regex"] if len(splits) == 2 else "gpt2"
-    # a merge is a string with a space in older files, a pair in newer ones
-    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-    added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
-    return read_symbols(pairs, model["vocab"], added, pattern, bool(model.get("ignore_merges")))
-
-
-def save(path: str | Path, vocabulary: Vocabulary) -> None:
-    """Write a `.json` for Hugging Face, a `.tiktoken`, or else a folder with GPT-2's two files.
-
-    Raises ValueError for another name, and for what the format cannot hold.
-    """
-    path = Path(path)
-    writers = {".json": write_huggingface, ".tiktoken": write_tiktoken, "": write_gpt2}
-    allowed = "give a name that ends in .json or .tiktoken, or a folder"
-    write = checks.found(writers.get(path.suffix), f"{path}: {allowed}")
-    write(path, vocabulary)
-
-
-def find(path: str | Path) -> Path:
-    """Return the file of a tokenizer: the path itself, or the first one in a folder.
-
-    Raises FileNotFoundError if nothing is there, or a folder holds no tokenizer.
-    """
-    path = Path(path)
-    names = ("tokenizer.json", "vocab.bpe", "merges.txt")
-    found = [path / name for name in names if (path / name).exists()]
-    return checks.tokenizer_place(path, found)
-
-
-def load(path: str | Path) -> Vocabulary:
-    """Read what `save` writes, a folder of Hugging Face, or GPT-2's `vocab.bpe` alone.
-
-    Raises FileNotFoundError, and FileError for a file that is damaged or of another kind.
-    """
-    path = find(path)
-    with checks.tokenizer_file(path, "a byte-level BPE"):
-        if ids_file(path) != path:
-            return read_gpt2(path)
-        return (read_tiktoken if path.suffix == ".tiktoken" else read_huggingface)(path)

@@ -5,6 +5,7 @@ hashes, and for itself by its own. Folders of version 1 have fewer hashes, and a
 """
 
 from pathlib import Path
+from typing import Any
 
 from llmlib import checks, files
 from llmlib.data.corpora import is_name
@@ -62,3 +63,11 @@ def load_prepared_tokenizer(folder: str | Path) -> Tokenizer:
         checks.same_hash(path, files.sha256(path), about.get("tokenizer_sha256"))
     checks.prepared_tokenizer(path, about, tokenizer, tokenizer.special_tokens.get(END_OF_TEXT))
     return tokenizer
+
+
+def identity(folder: str | Path) -> dict[str, Any]:
+    """Return what tells the tokens of a prepared folder, and what they mean, from all others."""
+    about, path = read_about(folder), Path(folder) / "tokenizer.json"
+    found = {name: about[name] for name in ("rows", "vocab_size", "end_of_text")}
+    found |= {part: about[part]["sha256"] for part in ("train", "val")}
+    return found | {"tokenizer": files.sha256(path) if path.is_file() else about["tokenizer"]}

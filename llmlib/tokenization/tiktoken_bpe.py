@@ -12,7 +12,7 @@ from pathlib import Path
 import tiktoken
 
 from llmlib import checks
-from llmlib.tokenization import formats
+from llmlib.tokenization import formats, storage
 from llmlib.tokenization.bpe import ByteTokenizer
 from llmlib.tokenization.bpe_trainer import PATTERNS
 from llmlib.tokenization.gpt2 import gpt2_encoding
@@ -49,9 +49,10 @@ class TiktokenTokenizer(ByteTokenizer):
 
         Raises FileNotFoundError, and FileError for a damaged or other file.
         """
-        path = formats.find(path)
-        found = formats.load(path)
+        path = storage.find(path)
+        found = storage.load(path)
         with checks.tokenizer_file(formats.ids_file(path), "a vocabulary in order"):
+            checks.only_special(found.added_tokens)
             checks.merge_order(found, formats.vocabulary_of(found.merges), path.name)
         encoding = tiktoken.Encoding(
             path.parent.name,

@@ -63,7 +63,7 @@ def test_killed_22_times_at_random_moments_nothing_is_lost(whole, tmp_path):
     assert not list(run.rglob("*.part"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_the_step_and_says_how_to_go_on(
     whole, tmp_path, monkeypatch, capsys, number
 ):

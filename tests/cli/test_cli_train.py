@@ -199,7 +199,7 @@ def test_settings_that_do_not_fit_the_text_leave_no_folder(runs, tmp_path, capsy
     (tmp_path / "short.txt").write_text("a few words " * 9)
     out = ["--max-steps", 2, "--out", tmp_path / "run"]
     line = failure(capsys, "train", tmp_path / "short.txt", *TINY, *out, "--batch-size", 50)
-    assert "do not fill one batch of 50" in line and not (tmp_path / "run").exists()
+    assert "do not fill one batch (--batch-size 50)" in line and not (tmp_path / "run").exists()
     assert llmlib("train", tmp_path / "short.txt", *TINY, *out, "--batch-size", 2) == 0
     wild = ["--learning-rate", "1e30", "--grad-clip", "none", "--max-steps", 9]
     failure(capsys, "train", "--resume", tmp_path / "run", *wild)

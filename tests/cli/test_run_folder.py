@@ -235,6 +235,29 @@ def test_a_model_that_no_memory_holds_is_refused_before_there_is_a_folder(base, 
         assert "GB, and this machine has" in line and not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "change", [{"n_layers": 200_000}, {"context_length": 50_000_000}, {"vocab_size": 10**9}]
+)
+def test_sizes_that_the_weights_do_not_have_are_refused_before_a_model_is_made(
+    run, capsys, monkeypatch, change
+):
+    """Even in a manifest that has its right hash, and in a run too old to know its settings."""
+    for name in ("best", "latest"):
+        manifest = checkpoints.read_manifest(run / name)
+        manifest["model"] |= change
+        manifest["notes"] = {}
+        checkpoints.write_manifest(run / name, manifest)
+    monkeypatch.setattr("llmlib.model.gpt.GPT.__init__", lambda *_: pytest.fail("it was made"))
+    for command in ("generate", "evaluate"):
+        line = failure(capsys, command, "--checkpoint", run)
+        assert "checkpoint.json: it is damaged" in line and "its sizes are not those" in line
+    if "vocab_size" not in change:
+        settings = yaml.safe_load((run / "config.yaml").read_text()) | change
+        (run / "config.yaml").write_text(yaml.safe_dump(settings))
+        line = failure(capsys, "train", "--resume", run, "--max-steps", 8)
+        assert "its sizes are not those" in line or "GB, and this machine has" in line
+
+
 def test_the_memory_of_this_machine_is_known(monkeypatch):
     assert 1e8 < checks.machine_memory() < 1e15
     monkeypatch.delattr(os, "sysconf")
@@ -286,6 +309,8 @@ def test_tokens_of_another_text_in_the_place_of_the_runs_own_are_refused(
     assert llmlib("prepare", other, "--tokenizer", "char", "--out", run / "data") == 0
     before = everything(run)
     assert "is not what it was" in failure(capsys, "train", "--resume", run, "--max-steps", 8)
+    for command in ("evaluate", "generate"):
+        assert "is not what it was" in failure(capsys, command, "--checkpoint", run)
     assert everything(run) == before
 
 

@@ -164,7 +164,7 @@ def test_a_damaged_line_of_the_metrics_is_passed_over_and_the_file_is_named(run,
     manifest["notes"]["files"]["metrics.jsonl"] = path.stat().st_size
     checkpoints.write_manifest(run / "latest", manifest)
     assert resume(run) == 0
-    assert f"{path}: 1 damaged line" in capsys.readouterr().err
+    assert f"{path}: 1 of 4 steps are missing or damaged" in capsys.readouterr().err
     assert [entry["step"] for entry in open_run(run).metrics()] == list(range(2, 9))
 
 

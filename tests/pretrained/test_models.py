@@ -1,6 +1,5 @@
 """One resolver: a name or a path gives the model that lies there, and the tokenizer it reads."""
 
-import json
 import shutil
 
 import pytest
@@ -15,10 +14,11 @@ from llmlib.pretrained.models import KNOWN_NAMES, find_model, load_model
 from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.folders import load_tokenizer
 from llmlib.tokenization.gpt2 import gpt2_encoding
+from llmlib.tokenization.prepared import write_about
 from llmlib.tokenization.unigram import UnigramTokenizer
 from llmlib.tokenization.wordpiece import WordPieceTokenizer
 from llmlib.tokenization.words import CharTokenizer, WordTokenizer
-from llmlib.training.checkpoint import save_checkpoint
+from llmlib.training.checkpoint import read_manifest, save_checkpoint, write_manifest
 
 NANO = home() / "gpt2" / "nano"
 TEXT = "Once upon a time there was a wise king. He had a red hat. " * 5
@@ -34,6 +34,14 @@ def same_weights(model, other):
     return mine.keys() == others.keys() and all(torch.equal(mine[n], others[n]) for n in mine)
 
 
+def describe(folder, kind, tokenizer):
+    """Write the data.json of a prepared folder with a tokenizer."""
+    part = {"n_documents": 1, "n_tokens": 1, "n_bytes": 1, "n_unknown": 0, "sha256": ""}
+    about = {"corpus": "x", "rows": "windows", "tokenizer": kind, "train": part, "val": part}
+    about |= {"vocab_size": tokenizer.vocab_size}
+    write_about(folder, about | {"end_of_text": tokenizer.special_tokens["<|endoftext|>"]})
+
+
 @pytest.fixture
 def run(tmp_path):
     """The folder of a run, as far as it matters here; its models by the name of the checkpoint."""
@@ -41,7 +49,7 @@ def run(tmp_path):
     (folder / "data").mkdir(parents=True)
     tokenizer = CharTokenizer.from_text(TEXT)
     tokenizer.save(folder / "data" / "tokenizer.json")
-    (folder / "data" / "data.json").write_text(json.dumps({"tokenizer": "char"}))
+    describe(folder / "data", "char", tokenizer)
     models = {
         name: random_gpt(tokenizer.vocab_size, seed, drop_rate=0.1)
         for seed, name in enumerate(("latest", "best"))
@@ -81,7 +89,6 @@ def test_the_drop_rate_can_be_another(run):
 @pytest.mark.parametrize("kind", ["word", "char", "bpe", "wordpiece", "unigram", "gpt2"])
 def test_every_kind_of_tokenizer_comes_with_its_run(run, kind):
     folder, _ = run
-    (folder / "data" / "data.json").write_text(json.dumps({"tokenizer": kind}))
     if kind == "gpt2":
         expected = gpt2_encoding()
     elif kind == "bpe":
@@ -92,6 +99,7 @@ def test_every_kind_of_tokenizer_comes_with_its_run(run, kind):
         expected = classes[kind].from_text(TEXT)
     if kind != "gpt2":
         expected.save(folder / "data" / "tokenizer.json")
+    describe(folder / "data", kind, expected if kind != "gpt2" else load_tokenizer("gpt2"))
     _, tokenizer = load_model(folder)
     assert tokenizer.encode("a wise king had") == expected.encode("a wise king had")
 
@@ -189,9 +197,9 @@ def test_a_checkpoint_of_another_model_is_refused(run):
     save_checkpoint(run[0] / "best", torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="which model its weights belong to"):
         load_model(run[0])
-    manifest = json.loads((run[0] / "latest" / "checkpoint.json").read_text())
+    manifest = read_manifest(run[0] / "latest")
     manifest["model"]["n_experts"] = 8
-    (run[0] / "latest" / "checkpoint.json").write_text(json.dumps(manifest))
+    write_manifest(run[0] / "latest", manifest)
     with pytest.raises(ValueError, match="another kind of model"):
         load_model(run[0] / "latest")
 

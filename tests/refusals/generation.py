@@ -323,12 +323,6 @@ REFUSALS = [
         for name, value in [("max_new_tokens", 0), ("n_draft", 0), ("n_draft", True)]
     ),
     Refusal(
-        "drafts with a penalty",
-        lambda tmp: speculate(repetition_penalty=1.2),
-        ValueError,
-        ["repetition_penalty", "1"],
-    ),
-    Refusal(
         "drafts of another vocabulary",
         lambda tmp: speculate(draft=api.gpt(vocab_size=12)),
         ValueError,

@@ -153,6 +153,16 @@ def put(file: str, octets: bytes):
     return lambda folder: (folder / file).write_bytes(octets)
 
 
+def put_old(file: str, octets: bytes):
+    """Spoil a file of a folder from before there was a tokenizer.json."""
+
+    def call(folder):
+        (folder / "tokenizer.json").unlink(missing_ok=True)
+        put(file, octets)(folder)
+
+    return call
+
+
 def change(file: str, **changes):
     return lambda folder: api.change_json(folder / file, **changes)
 
@@ -184,13 +194,22 @@ def saved(tmp, save: str) -> None:
     getattr(api, save)(api.gpt(vocab_size=512), tmp / "new", api.load_vocabulary(api.NANO))
 
 
-def run_row(name: str, error, *says, model=api.gpt, data=b'{"tokenizer": "char"}', config=None):
+def about(tokenizer: str) -> bytes:
+    """A data.json from before it had a hash of itself."""
+    part = {"n_documents": 1, "n_tokens": 1, "n_bytes": 1, "n_unknown": 0, "sha256": ""}
+    sizes = {"vocab_size": 11, "end_of_text": 0, "train": part, "val": part}
+    kind = {"format": "llmlib data", "version": 1, "corpus": "x", "rows": "windows"}
+    return json.dumps({**kind, **sizes, "tokenizer": tokenizer}).encode()
+
+
+def run_row(name: str, error, *says, model=api.gpt, data=about("char"), config=None):  # noqa: B008
     """A run with a checkpoint and data.json, but without its tokenizer; config: of the model."""
 
     def call(tmp):
         api.save_checkpoint(tmp / "run" / "best", model())
         if config:
-            change("checkpoint.json", model=config)(tmp / "run" / "best")
+            old = {"version": 1, "sha256": ...}  # which had no hash of itself
+            change("checkpoint.json", model=config, **old)(tmp / "run" / "best")
         if data is not None:
             (tmp / "run" / "data").mkdir()
             put("data.json", data)(tmp / "run" / "data")
@@ -399,13 +418,18 @@ REFUSALS = [
         "with a token made twice",
         put("vocab.bpe", b"#version: 0.2\na b\na b\n"),
         "vocab.bpe",
-        "'ab'",
+        ("line", "merges"),
         door="load_vocabulary",
     ),
     # ---- Hugging Face's folder
     *(
         nano_row(
-            f"{file} is {name}", put(file, octets), file, *says, door=door, copy="copy_huggingface"
+            f"{file} is {name}",
+            put_old(file, octets),
+            file,
+            *says,
+            door=door,
+            copy="copy_huggingface",
         )
         for file, door in [
             ("config.json", "load_pretrained"),
@@ -432,8 +456,14 @@ REFUSALS = [
             ("model_type", "gpt_neo", "'gpt_neo'", "'gpt2'"),
             ("activation_function", "relu", "'relu'", "'gelu_new'"),
             ("layer_norm_epsilon", 1e-6, "1e-06", "1e-05"),
-            ("scale_attn_by_inverse_layer_idx", True, "True", "False"),
+            ("scale_attn_weights", False, "False", "True"),
             ("n_inner", 50, "50", "None"),
+            ("n_inner", "50", "'50'", "int"),
+            ("n_embd", 8.0, "8.0", "int"),
+            ("attn_pdrop", 2, "2"),
+            ("eos_token_id", ["a"], "'a'", "int"),
+            ("is_causal", False, "False", "True"),
+            ("tie_word_embeddings", "no", "'no'", "bool"),
         ]
     ),
     nano_row(
@@ -532,9 +562,7 @@ REFUSALS = [
         "FileError",
         "data.json",
         "'klingon'",
-        "gpt2",
-        "char",
-        data=b'{"tokenizer": "klingon"}',
+        data=about("klingon"),
     ),
     run_row("without its tokenizer", FileNotFoundError, "tokenizer.json"),
     # ---- saved

@@ -196,9 +196,9 @@ def test_an_endless_word_is_learned_from_in_seconds():
         ({"texts": ""}, "empty text"),
         ({"texts": []}, "empty text"),
         ({"ties": "first"}, "must be one of ids, bytes"),
-        ({"pattern": "gpt5"}, "skips a part"),
-        ({"pattern": "("}, "neither one of gpt2, gpt4"),
-        ({"pattern": 7}, "neither one of gpt2, gpt4"),
+        ({"pattern": "gpt5"}, "did you mean 'gpt4'"),
+        ({"pattern": "("}, "give one of gpt2, gpt4"),
+        ({"pattern": 7}, "give one of gpt2, gpt4"),
         ({"pattern": r"(\s)|\S+"}, "has groups"),
         ({"special_tokens": [""]}, "give a text"),
         ({"special_tokens": [END, END]}, "named twice"),
@@ -370,11 +370,11 @@ def test_nul_and_control_characters_come_back(small):
     assert small.decode(small.encode(text), errors="strict") == text
 
 
-def test_a_custom_pattern_must_make_up_the_text(small):
+def test_what_a_custom_pattern_passes_over_is_a_piece_too(small):
     own = BPETokenizer(small.merges, pattern=r"\w+|\s")
     assert own.decode(own.encode("a bc")) == "a bc"
-    with pytest.raises(ValueError, match="skips a part"):
-        own.encode("a, b")
+    assert splitter(r"\w+|\s")("a, b--c") == ["a", ",", " ", "b", "--", "c"]
+    assert own.decode(own.encode("a, b")) == "a, b"
     assert list(own.encode_stream(["ab", "cd e"])) == own.encode("abcd e")
 
 
@@ -629,22 +629,29 @@ def test_foreign_and_damaged_files_are_refused_by_name(tmp_path, name, content):
 
 SPLIT = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "invert": False}
 LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+SEQUENCE = {"type": "Sequence"}
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"normalizer": {"type": "NFC"}}, "uses a normalizer"),
+        ({"normalizer": {"type": "NFC"}}, "uses the normalizer NFC"),
         ({"model": {"byte_fallback": True}}, "uses byte_fallback"),
         ({"model": {"dropout": 0.1}}, "uses dropout"),
-        ({"model": {"unk_token": "<unk>"}}, "uses unk_token"),
+        ({"model": {"end_of_word_suffix": "</w>"}}, "uses end_of_word_suffix"),
         ({"model": {"type": "WordPiece"}}, "holds a WordPiece tokenizer"),
-        ({"pre_tokenizer": {"add_prefix_space": True}}, "splits a text by ByteLevel"),
-        ({"pre_tokenizer": {"use_regex": False}}, "other rules"),
-        ({"pre_tokenizer": {"pretokenizers": [SPLIT, LEVEL | {"use_regex": True}]}}, "other rules"),
+        ({"pre_tokenizer": {"add_prefix_space": True}}, r"ByteLevel \(add_prefix_space"),
+        ({"pre_tokenizer": {"use_regex": False}}, r"the pre_tokenizer ByteLevel \(\)"),
         (
-            {"pre_tokenizer": {"pretokenizers": [SPLIT | {"behavior": "Removed"}, LEVEL]}},
-            "the behaviour Removed",
+            {"pre_tokenizer": SEQUENCE | {"pretokenizers": [SPLIT, LEVEL | {"use_regex": True}]}},
+            r"Split \(Isolated\), ByteLevel \(use_regex\)",
+        ),
+        (
+            {
+                "pre_tokenizer": SEQUENCE
+                | {"pretokenizers": [SPLIT | {"behavior": "Removed"}, LEVEL]}
+            },
+            r"Split \(Removed\)",
         ),
     ],
 )

@@ -1,0 +1,449 @@
+"""Hugging Face's folders: what computes a GPT-2 loads with equal logits, all else is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.utils import logging
+
+from llmlib.checks import FileError
+from llmlib.files import home
+from llmlib.model.config import GPTConfig
+from llmlib.model.gpt import GPT
+from llmlib.pretrained.gpt2 import load_pretrained, save_openai, save_pretrained
+from llmlib.pretrained.models import load_model
+from llmlib.pretrained.tensor_bundle import TensorBundle, write_bundle
+from llmlib.tokenization.bpe import BPETokenizer
+from llmlib.tokenization.folders import load_tokenizer
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
+NANO = home() / "gpt2" / "nano"
+IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8]])
+
+
+def their_model(**changes):
+    """A random model of transformers, with no parameter as it is initialised."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 20, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
+    model = GPT2LMHeadModel(GPT2Config(**sizes | changes)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+@torch.no_grad()
+def logits_of(model):
+    found = model(IDS)
+    return found if isinstance(found, torch.Tensor) else found.logits
+
+
+def assert_same(folder, theirs=None, **options):
+    theirs = theirs or GPT2LMHeadModel.from_pretrained(folder).eval()
+    ours = load_pretrained(folder, **options)
+    torch.testing.assert_close(logits_of(ours), logits_of(theirs), rtol=1e-4, atol=1e-4)
+    return ours
+
+
+@pytest.fixture
+def folder(tmp_path):
+    their_model().save_pretrained(tmp_path / "hf")
+    return tmp_path / "hf"
+
+
+def change_config(folder, **changes):
+    path = folder / "config.json"
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({name: value for name, value in content.items() if value != ...}))
+
+
+def change_tensors(folder, change):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors = change(tensors) or tensors
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+# The head, and tensors that are left over. --------------------------------------------------------
+
+
+def test_a_head_that_differs_is_kept_through_everything(tmp_path):
+    """In the file and in config.json it may still be called tied (transformers#42612)."""
+    theirs = their_model()
+    theirs.lm_head.weight = torch.nn.Parameter(theirs.transformer.wte.weight.roll(1, 0))
+    theirs.save_pretrained(tmp_path / "hf")
+    assert json.loads((tmp_path / "hf/config.json").read_text())["tie_word_embeddings"]
+    ours = assert_same(tmp_path / "hf", theirs)
+    assert not ours.config.tie_weights
+    save_pretrained(ours, tmp_path / "again", eos_token_id=0)
+    assert_same(tmp_path / "again", theirs)
+
+
+def test_a_head_that_is_stored_and_equal_stays_tied(folder):
+    change_tensors(folder, lambda t: {**t, "lm_head.weight": t["transformer.wte.weight"].clone()})
+    assert assert_same(folder).config.tie_weights
+
+
+def test_a_tied_table_may_be_stored_as_the_head_alone(folder):
+    """As safetensors' own `save_model` does: of two names it keeps the first."""
+    change_tensors(folder, lambda t: t.update({"lm_head.weight": t.pop("transformer.wte.weight")}))
+    assert assert_same(folder).config.tie_weights
+
+
+EXTRA = {
+    "lora": "base_model.model.transformer.h.0.attn.c_attn.lora_A.weight",
+    "scale": "transformer.h.0.mlp.c_fc.weight_scale",
+    "head": "lm_head.bias",
+    "classifier": "score.weight",
+    "block": "transformer.h.1.crossattention.c_attn.weight",
+}
+
+
+@pytest.mark.parametrize("kind", EXTRA)
+def test_tensors_that_are_left_over_are_named_unless_ignored(folder, kind):
+    change_tensors(folder, lambda t: {**t, EXTRA[kind]: torch.ones(2)})
+    with pytest.raises(FileError, match=r"ignore_extra=True.*--ignore-extra") as caught:
+        load_pretrained(folder)
+    assert EXTRA[kind] in str(caught.value)
+    words = {"lora": "an adapter", "scale": "quantized weights"}
+    assert words.get(kind, "") in str(caught.value)
+    assert_same(folder, ignore_extra=True)
+
+
+def test_masks_that_older_libraries_wrote_pass(folder):
+    masks = {f"transformer.h.{n}.attn.bias": torch.ones(1, 1, 8, 8).bool() for n in range(2)}
+    masks["transformer.h.0.attn.masked_bias"] = torch.tensor(-1e4)
+    change_tensors(folder, lambda t: t | masks)
+    assert_same(folder)
+
+
+def test_openais_files_may_hold_what_training_left_and_nothing_else(tmp_path):
+    nano = shutil.copytree(NANO, tmp_path / "nano")
+    tensors = dict(TensorBundle(nano / "model.ckpt"))
+    for name, passes in (("model/wte/Adam_1", True), ("beta1_power", True), ("model/lora", False)):
+        write_bundle(nano / "model.ckpt", {**tensors, name: tensors["model/ln_f/g"]})
+        if passes:
+            load_pretrained(nano)
+        else:
+            with pytest.raises(FileError, match=name):
+                load_pretrained(nano)
+            load_pretrained(nano, ignore_extra=True)
+
+
+@pytest.mark.parametrize("around", ["_orig_mod.", "module.", "module._orig_mod.", "inside"])
+def test_what_was_around_the_model_is_not_part_of_the_names(folder, around):
+    theirs = GPT2LMHeadModel.from_pretrained(folder).eval()
+
+    def wrap(name):
+        return name.replace(".h.0.", ".h.0._orig_mod.") if around == "inside" else around + name
+
+    change_tensors(folder, lambda t: {wrap(name): tensor for name, tensor in t.items()})
+    assert_same(folder, theirs)
+
+
+def test_a_parameter_that_is_there_twice_is_refused(folder):
+    change_tensors(folder, lambda t: {**t, "ln_f.bias": torch.zeros(8)})
+    with pytest.raises(FileError, match="twice"):
+        load_pretrained(folder)
+
+
+def test_a_wrapped_model_is_saved_under_clean_names(tmp_path):
+    model = GPT(GPTConfig(20, 8, emb_dim=8, n_heads=2, n_layers=2)).eval()
+    compiled = torch.nn.Module()  # as torch.compile's; that itself takes seconds to import
+    compiled._orig_mod = model
+    save_pretrained(torch.nn.DataParallel(compiled), tmp_path, eos_token_id=0)
+    assert "transformer.h.0.ln_1.weight" in load_file(tmp_path / "model.safetensors")
+    torch.testing.assert_close(logits_of(load_pretrained(tmp_path)), logits_of(model))
+
+
+# Numbers that are none. ---------------------------------------------------------------------------
+
+NAME = "transformer.h.1.mlp.c_proj.weight"
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf, "float64"])
+@pytest.mark.parametrize("layout", ["openai", "hugging face"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, layout, bad):
+    model = load_pretrained(NANO)
+    with torch.no_grad():
+        model.h[2].mlp.c_proj.weight[5, 7] = 3e38 if bad == "float64" else bad
+    (save_openai if layout == "openai" else save_pretrained)(model, tmp_path, load_tokenizer(NANO))
+    if bad == "float64":  # finite in the file, and not in float32
+        scaled = {"openai": "model/h2/mlp/c_proj/w", "hugging face": "h.2.mlp.c_proj.weight"}
+        if layout == "openai":
+            tensors = dict(TensorBundle(tmp_path / "model.ckpt"))
+            name = scaled[layout]
+            tensors[name] = tensors[name].astype("float64") * 10
+            write_bundle(tmp_path / "model.ckpt", tensors)
+        else:
+            name = f"transformer.{scaled[layout]}"
+            change_tensors(tmp_path, lambda t: {**t, name: t[name].double() * 10})
+    with pytest.raises(FileError, match=r"h\.?2.*mlp.*not finite"):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int32, torch.bool, torch.complex64, torch.uint8, torch.float8_e4m3fn]
+)
+def test_only_floats_are_weights(folder, dtype):
+    change_tensors(folder, lambda t: {**t, NAME: t[NAME].to(dtype)})
+    with pytest.raises(FileError, match=r"h\.1\.mlp\.c_proj\.weight.*numbers are \w+: weights are"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_every_kind_of_float_loads_as_float32(folder, dtype):
+    change_tensors(folder, lambda t: {**t, NAME: t[NAME].to(dtype)})
+    expected = load_file(folder / "model.safetensors")[NAME].float().T
+    assert torch.equal(load_pretrained(folder).h[1].mlp.c_proj.weight, expected)
+
+
+def test_integers_in_openais_files_are_refused(tmp_path):
+    nano = shutil.copytree(NANO, tmp_path / "nano")
+    tensors = dict(TensorBundle(nano / "model.ckpt"))
+    tensors["model/ln_f/g"] = tensors["model/ln_f/g"].astype("int32")
+    write_bundle(nano / "model.ckpt", tensors)
+    with pytest.raises(FileError, match=r"model/ln_f/g.*int32"):
+        load_pretrained(nano)
+
+
+# config.json. -------------------------------------------------------------------------------------
+
+SAME = [
+    *(
+        {"activation_function": name}
+        for name in ("gelu_pytorch_tanh", "gelu_fast", "gelu_accurate")
+    ),
+    {"n_inner": 32},
+    {"n_ctx": 3},
+    {"architectures": None},
+    {"architectures": ...},
+    {"model_type": ...},
+    {"n_inner": ..., "attn_pdrop": 0, "scale_attn_weights": ..., "layer_norm_epsilon": ...},
+    {"n_embd": ..., "hidden_size": 8, "n_head": ..., "num_attention_heads": 2},
+    {"n_layer": 7, "num_hidden_layers": 2, "n_positions": ..., "max_position_embeddings": 8},
+    {"reorder_and_upcast_attn": True},
+    {"add_cross_attention": True},
+    {"torch_dtype": "float16"},
+    {"quantization_config": None},
+    {"task_specific_params": {"x": 1}, "id2label": {"0": "a"}, "unknown": [1]},
+    {"eos_token_id": [1, 2], "bos_token_id": None},
+    {"tie_word_embeddings": ...},
+    {"use_cache": False},
+]
+OTHER = [
+    {"activation_function": "gelu"},
+    {"layer_norm_epsilon": 1e-6},
+    {"scale_attn_weights": False},
+    {"scale_attn_by_inverse_layer_idx": True},
+    {"n_inner": 16},
+    {"is_causal": False},
+    {"model_type": "llama"},
+    {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+    {"tie_word_embeddings": False},
+    {"vocab_size": 21},
+    {"vocab_size": ...},
+    {"n_positions": 9},
+    {"n_embd": "8"},
+    {"n_layer": True},
+    {"attn_pdrop": None},
+    {"attn_pdrop": 1.5},
+    {"initializer_range": "x"},
+    {"eos_token_id": "</s>"},
+    {"dtype": "int8"},
+    {"per_layer_config": {"0": {"n_head": 4}}},
+]
+
+
+@pytest.mark.parametrize("change", SAME, ids=str)
+def test_what_computes_the_same_gpt2_loads(folder, change):
+    theirs = GPT2LMHeadModel.from_pretrained(folder).eval()
+    change_config(folder, **change)
+    if "torch_dtype" not in change:
+        assert_same(folder)
+    assert_same(folder, theirs)
+
+
+@pytest.mark.parametrize("change", OTHER, ids=str)
+def test_what_computes_another_model_is_refused_by_its_setting(folder, change):
+    change_config(folder, **change)
+    (name,) = change
+    said = {"tie_word_embeddings": "lm_head", "vocab_size": "wte", "n_positions": "wpe"}
+    with pytest.raises(FileError, match=said.get(name, name)):
+        load_pretrained(folder)
+
+
+def test_settings_that_change_nothing_in_so_small_a_model_pass(tmp_path):
+    """1 / number of the layer in a single layer, 1 / √width of a head of width 1."""
+    their_model(n_layer=1, scale_attn_by_inverse_layer_idx=True).save_pretrained(tmp_path / "a")
+    assert_same(tmp_path / "a")
+    their_model(n_head=8, scale_attn_weights=False).save_pretrained(tmp_path / "b")
+    assert_same(tmp_path / "b")
+
+
+def test_hparams_say_no_more_than_openais(tmp_path):
+    nano = shutil.copytree(NANO, tmp_path / "nano")
+    path = nano / "hparams.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"n_experts": 8}))
+    with pytest.raises(FileError, match="n_experts"):
+        load_pretrained(nano)
+
+
+# Several files, and other files. ------------------------------------------------------------------
+
+
+@pytest.fixture
+def shards(tmp_path):
+    their_model().save_pretrained(tmp_path / "shards", max_shard_size="2KB")
+    assert len([*(tmp_path / "shards").glob("*.safetensors")]) > 2
+    return tmp_path / "shards"
+
+
+def test_weights_in_several_files_load(shards, tmp_path):
+    assert_same(shards)
+    BPETokenizer.train("ab", 257, special_tokens=["<|endoftext|>"]).save(shards / "tokenizer.json")
+    with pytest.raises(ValueError, match="two models"):  # 20 tokens and 257
+        load_model(shards)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m, f: f"../{f.name}/{m}", "beside it"),
+        (lambda m, f: str(f / m), "beside it"),
+        (lambda m, f: "none.safetensors", "not there"),
+        (lambda m, f: 7, "beside it"),
+        (None, "names no files"),
+    ],
+)
+def test_an_index_names_files_beside_it(shards, change, said):
+    path = shards / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    index["weight_map"] = change and {n: change(m, shards) for n, m in index["weight_map"].items()}
+    path.write_text(json.dumps(index))
+    with pytest.raises(FileError, match=said):
+        load_pretrained(shards)
+
+
+def test_a_part_that_is_missing_or_of_another_model_is_named(shards):
+    parts = sorted(shards.glob("*.safetensors"))
+    content = load_file(parts[0])
+    save_file(content | load_file(parts[1]), parts[0])
+    with pytest.raises(FileError, match="twice"):
+        load_pretrained(shards)
+    save_file(content, parts[0])
+    save_file({"other": torch.ones(1)}, parts[-1])
+    with pytest.raises(FileError, match="'other'"):
+        load_pretrained(shards)
+    parts[-1].unlink()
+    with pytest.raises(FileError, match=f"{parts[-1].name}.*not there"):
+        load_pretrained(shards)
+
+
+def test_pickled_weights_are_not_read_and_say_what_to_do(tmp_path):
+    save_pretrained(load_pretrained(NANO), tmp_path, load_tokenizer(NANO))
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    for load in (load_pretrained, load_model):
+        with pytest.raises(FileNotFoundError, match=r"pytorch_model\.bin is pickled.*convert"):
+            load(tmp_path)
+
+
+@pytest.mark.parametrize("size", [2**25, 10**8])
+def test_a_header_that_would_fill_memory_is_refused(folder, size):
+    path = folder / "model.safetensors"
+    path.write_bytes(size.to_bytes(8, "little") + b"{")
+    with path.open("r+b") as file:
+        file.truncate(size + 10)  # takes no space
+    with pytest.raises(FileError, match="header"):
+        load_pretrained(folder)
+
+
+def test_a_run_whose_sizes_are_absurd_is_refused_before_it_is_built(tmp_path, monkeypatch):
+    from llmlib.tokenization.words import CharTokenizer
+    from llmlib.training import checkpoint
+
+    model = GPT(GPTConfig(20, 8, emb_dim=8, n_heads=2, n_layers=2))
+    checkpoint.save_checkpoint(tmp_path / "best", model)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/data.json").write_text('{"tokenizer": "char"}')
+    CharTokenizer.from_text("ab").save(tmp_path / "data/tokenizer.json")
+    content = checkpoint.read_manifest(tmp_path / "best")
+    for name, value in (("n_layers", 200_000), ("context_length", 50_000_000)):
+        changed = content | {"model": content["model"] | {name: value}}
+        checkpoint.write_manifest(tmp_path / "best", changed)
+        with pytest.raises(ValueError, match="sizes"):
+            load_model(tmp_path)
+    checkpoint.write_manifest(tmp_path / "best", content)
+    with torch.no_grad():
+        model.ln_f.bias[3] = torch.nan
+    monkeypatch.setattr("llmlib.checks.finite_weights", lambda model: None)  # an older llmlib
+    checkpoint.save_checkpoint(tmp_path / "best", model)
+    with pytest.raises(ValueError, match=r"ln_f\.bias.*not finite"):
+        load_model(tmp_path)
+
+
+# Out. ---------------------------------------------------------------------------------------------
+
+TEXT = "Once upon a time there was a wise king, naïve but kind. He had 12 red hats! " * 4
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+def test_a_bpe_of_our_own_goes_out_and_comes_back(tmp_path, pattern):
+    from transformers import AutoTokenizer
+
+    tokenizer = BPETokenizer.train(TEXT, 300, pattern=pattern, special_tokens=["<|endoftext|>"])
+    model = GPT(GPTConfig(300, 16, emb_dim=8, n_heads=2, n_layers=1)).eval()
+    save_pretrained(model, tmp_path, tokenizer)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    again, ours = load_model(tmp_path)
+    assert torch.equal(again.wte.weight, model.wte.weight)
+    for text in (TEXT, "  a\n\n 漢字 🙂 it's 12345 .", "a<|endoftext|>b"):
+        ids = tokenizer.encode(text, allowed_special="all")
+        assert theirs(text).input_ids == ids == ours.encode(text, allowed_special="all")
+        assert theirs.decode(ids) == text
+    assert theirs.eos_token_id == theirs.bos_token_id == tokenizer.special_tokens["<|endoftext|>"]
+
+
+def test_other_programs_are_told_where_a_text_ends(tmp_path):
+    nano = load_pretrained(NANO)
+    with pytest.warns(UserWarning, match="eos_token_id"):
+        save_pretrained(nano, tmp_path / "a")
+    save_pretrained(nano, tmp_path / "b", eos_token_id=7)
+    save_pretrained(nano, tmp_path / "c", load_tokenizer(NANO))
+    for name, end in (("a", None), ("b", 7), ("c", 511)):
+        for file in ("config.json", "generation_config.json"):
+            content = json.loads((tmp_path / name / file).read_text())
+            assert content["eos_token_id"] == content["bos_token_id"] == end
+    assert json.loads((tmp_path / "a/config.json").read_text())["n_ctx"] == 256
+    with pytest.raises(ValueError, match="eos_token_id"):
+        save_pretrained(nano, tmp_path / "d", eos_token_id=512)
+    no_end = BPETokenizer.train(TEXT, 270)
+    with pytest.raises(ValueError, match="endoftext"):
+        save_pretrained(nano, tmp_path / "d", no_end)
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_tokenizer_of_other_pieces_gets_a_clear_reason(tmp_path):
+    from llmlib.tokenization.words import CharTokenizer, WordTokenizer
+
+    for kind in (CharTokenizer, WordTokenizer):
+        with pytest.raises(TypeError, match=f"a {kind.__name__} does not fit.*BPETokenizer"):
+            save_pretrained(load_pretrained(NANO), tmp_path / "new", kind.from_text(TEXT))
+    assert not Path(tmp_path / "new").exists()
+
+
+def test_an_embedding_that_was_enlarged_loads(tmp_path):
+    """transformers' `resize_token_embeddings`: some ids have no token (build-nanogpt#81)."""
+    save_pretrained(load_pretrained(NANO), tmp_path, load_tokenizer(NANO))
+    theirs = GPT2LMHeadModel.from_pretrained(tmp_path)
+    theirs.resize_token_embeddings(515)
+    theirs.save_pretrained(tmp_path)
+    model, tokenizer = load_model(tmp_path)
+    assert model.config.vocab_size == 515 and tokenizer.vocab_size == 512
+    torch.testing.assert_close(logits_of(model), logits_of(theirs.eval()), rtol=1e-4, atol=1e-4)
