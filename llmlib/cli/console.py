@@ -8,50 +8,107 @@ import os
 import shlex
 import signal
 import sys
-import threading
-from contextlib import suppress
-from typing import NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
 
-def accept_any_text() -> None:
-    """Let a terminal that cannot show a character print its code, instead of raising an error."""
-    for stream in (sys.stdout, sys.stderr):
+class Output:
+    """stdout or stderr, which goes on in silence where nobody can read it, and shows any text.
+
+    That is: a pipe that was closed, a full disk, a terminal without an ü. Unless it is patient,
+    an OSError is raised, once.
+    """
+
+    def __init__(self, stream: Any):
+        self.stream, self.patient = stream, True
+        if stream is None:  # it was closed
+            self.stream = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
-class Stops:
-    """Inside this block, Ctrl-C is noted: what a library makes of it is then known as a stop.
+    def write(self, text: str) -> int:
+        with self.trying():
+            self.stream.write(text)
+        return len(text)
 
-    Some end in another error (numpy's import in an ImportError), and some go on until one follows.
+    def flush(self) -> None:
+        with self.trying():
+            self.stream.flush()
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Let the stream write to nowhere after an OSError in the block."""
+        try:
+            yield
+        except OSError:
+            mute(self.stream)
+            if not self.patient:
+                raise
+
+
+@contextmanager
+def streams() -> Iterator[Output]:
+    """Yield stdout, after putting an `Output` in the place of stdout and stderr for the block."""
+    for number in range(3):  # the next file would take the number of one that was closed
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = out, err = Output(sys.stdout), Output(sys.stderr)
+    try:
+        yield out
+    finally:
+        for stream in (out, err):
+            stream.patient = True
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def mute(stream: Any = None) -> None:
+    """Print nothing more to a stream, or stdout, since nobody reads it: `llmlib … | head`."""
+    with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), (stream or sys.stdout).fileno())
+
+
+@contextmanager
+def leaving_at_once(wanted: bool) -> Iterator[None]:
+    """Let Ctrl-C end this process in the block, in which libraries would swallow or mistake it."""
+    before = signal.getsignal(signal.SIGINT)
+    if not (wanted and before is signal.default_int_handler):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def is_stop(error: BaseException | None) -> bool:
+    """Return whether an error is Ctrl-C, or what a library made of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with an exit code; one of several ends at once, without Python's farewell.
+
+    There the threads of gloo and nccl still run. One that drops the last reference to a tensor asks
+    for the interpreter, which a Python that is ending answers by ending the thread; that unwinds
+    through C++ which allows no exception: "terminate called without an active exception", SIGABRT.
     """
-
-    def __init__(self) -> None:
-        self.noted, self.before = False, None
-
-    def __enter__(self) -> None:
-        in_main = threading.current_thread() is threading.main_thread()
-        if in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self.before = signal.signal(signal.SIGINT, self.note)
-
-    def note(self, *_: object) -> None:
-        self.noted = True
-        raise KeyboardInterrupt
-
-    def __exit__(self, *_: object) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
-
-    def behind(self, error: BaseException | None) -> bool:
-        """Return whether an error is a stop, or comes from one."""
-        while error is not None and not isinstance(error, KeyboardInterrupt):
-            error = error.__cause__ or error.__context__
-        return self.noted or error is not None
-
-
-def mute() -> None:
-    """Print nothing more to stdout, since nobody reads it: `llmlib … | head`."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        sys.exit(code)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def tell(text: str) -> None:
@@ -71,21 +128,6 @@ def warn(text: str) -> None:
 
     with suppress(OSError, ValueError):
         tqdm.write(text, file=sys.stderr)
-
-
-def leave(code: int) -> NoReturn:
-    """End this process with an exit code; one of several ends at once, without Python's farewell.
-
-    There the threads of gloo and nccl still run. One that drops the last reference to a tensor asks
-    for the interpreter, which a Python that is ending answers by ending the thread; that unwinds
-    through C++ which allows no exception: "terminate called without an active exception", SIGABRT.
-    """
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        sys.exit(code)
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)
 
 
 def quoted(path: object) -> str:
