@@ -11,7 +11,7 @@ from itertools import chain, groupby, islice
 import numpy as np
 
 from llmlib.data.parallel import parallel_map
-from llmlib.tokenization.base import END_OF_TEXT, UNKNOWN, Tokenizer
+from llmlib.tokenization.base import UNKNOWN, Tokenizer
 from llmlib.tokenization.engines import split_alike
 from llmlib.tokenization.safe_cuts import safe_pieces
 from llmlib.tokenization.tiktoken_bpe import fastest
@@ -30,7 +30,7 @@ class DocumentEncoder:
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer, self.quick = tokenizer, tokenizer
-        self.end = tokenizer.special_tokens[END_OF_TEXT]
+        self.end = tokenizer.eot_token
         self.unknown = tokenizer.special_tokens.get(UNKNOWN, -1)
         self.dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
 
