@@ -68,6 +68,13 @@ def test_a_best_checkpoint_that_is_gone_is_found_again(run):
     assert resume(run) == 0 and checkpoints.load_checkpoint(run / "best").step > 4
 
 
+def test_a_growing_file_that_cannot_be_written_is_said_before_a_step(run, capsys):
+    (run / "samples.txt").unlink()
+    (run / "samples.txt").mkdir()
+    line = failure(capsys, "train", "--resume", run, "--max-steps", 8)
+    assert "samples.txt could not be written" in line and len(metrics(run)) == 4
+
+
 # Names that are not ours --------------------------------------------------------------------------
 
 
