@@ -81,6 +81,15 @@ def ends_documents(special: Collection[str], source: object) -> None:
         )
 
 
+def holds_end_of_text(path: Path) -> None:
+    """Raise ValueError for a file of tiktoken, which names no special token."""
+    require(
+        path.suffix != ".tiktoken",
+        f"{path}: a .tiktoken file holds no special tokens, and <|endoftext|> has to stand between "
+        "documents: change --out to a name that ends in .json",
+    )
+
+
 def tokenizer_place(path: Path, found: Sequence[Path]) -> Path:
     """Return the first file found in a folder, or a path that is a file.
 

@@ -25,6 +25,7 @@ def tokenizer_command(
     checks.require(not path.exists(), f"{path} exists: remove it, or name another file with --out")
     checks.require(path.parent.is_dir(), f"{path.parent} is not a folder: make it, or change --out")
     checks.require(fits, f"a {kind} tokenizer is written to a .json file and has no pattern")
+    checks.holds_end_of_text(path)
     text = "\n\n".join(corpora.documents(data))
     settings = {"pattern": pattern} if kind == "bpe" else {}
     tokenizer = KINDS[kind].from_text(text, vocab_size, **settings)

@@ -14,9 +14,9 @@ from llmlib import checks
 from llmlib.tokenization import huggingface, storage
 from llmlib.tokenization.added_tokens import AddedTokens
 from llmlib.tokenization.base import Tokenizer
-from llmlib.tokenization.bpe import LONG, PieceIds, merge_long, merge_short
 from llmlib.tokenization.decoders import make_decoder
 from llmlib.tokenization.interface import whole_characters
+from llmlib.tokenization.merging import LONG, PieceIds, merge_long, merge_short
 from llmlib.tokenization.normalizers import make_normalizer
 from llmlib.tokenization.pre_tokenizers import make_pre_tokenizer
 
