@@ -6,20 +6,87 @@ Written by hand. Needs no torch.
 import io
 import os
 import shlex
+import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 
-def accept_any_text() -> None:
-    """Let a terminal that cannot show a character print its code, instead of raising an error."""
-    for stream in (sys.stdout, sys.stderr):
+class Output:
+    """stdout or stderr, which goes on in silence where nobody can read it, and shows any text.
+
+    That is: a pipe that was closed, a full disk, a terminal without an ü. Unless it is patient,
+    an OSError is raised, once.
+    """
+
+    def __init__(self, stream: Any):
+        self.stream, self.patient = stream, True
+        if stream is None:  # it was closed
+            self.stream = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
-def mute() -> None:
-    """Print nothing more to stdout, since nobody reads it: `llmlib … | head`."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    def write(self, text: str) -> int:
+        with self.trying():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self.trying():
+            self.stream.flush()
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Let the stream write to nowhere after an OSError in the block."""
+        try:
+            yield
+        except OSError:
+            mute(self.stream)
+            if not self.patient:
+                raise
+
+
+@contextmanager
+def streams() -> Iterator[Output]:
+    """Yield stdout, after putting an `Output` in the place of stdout and stderr for the block."""
+    for number in range(3):  # the next file would take the number of one that was closed
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = out, err = Output(sys.stdout), Output(sys.stderr)
+    try:
+        yield out
+    finally:
+        for stream in (out, err):
+            stream.patient = True
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def mute(stream: Any = None) -> None:
+    """Print nothing more to a stream, or stdout, since nobody reads it: `llmlib … | head`."""
+    with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), (stream or sys.stdout).fileno())
+
+
+@contextmanager
+def leaving_at_once(wanted: bool) -> Iterator[None]:
+    """Let Ctrl-C end this process in the block, in which libraries would swallow or mistake it."""
+    before = signal.getsignal(signal.SIGINT)
+    if not (wanted and before is signal.default_int_handler):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def tell(text: str) -> None:

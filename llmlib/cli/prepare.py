@@ -6,9 +6,10 @@ the least that each story of val.npy can cost any model. `<|endoftext|>` follows
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
+from sys import maxsize
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from llmlib import checks, files, stories
+from llmlib.cli.console import quoted, tell
 from llmlib.cli.settings import check_flags, settle
 from llmlib.data import corpora
 from llmlib.data.division import TRAIN, VAL, Division, divide
@@ -25,6 +27,9 @@ from llmlib.tokenization.documents import encode_parts, safe_pieces
 from llmlib.tokenization.folders import KINDS, kind_of, load_tokenizer
 from llmlib.tokenization.prepared import write_about
 
+# Bytes from which a tokenizer learns: of a longer text evenly spread parts, or memory would run
+# out. The others, word and char, have to see all of it.
+ENOUGH = {"bpe": 100_000_000, "wordpiece": 30_000_000, "unigram": 10_000_000}
 PARTS = {TRAIN: "train", VAL: "val"}
 
 
@@ -38,7 +43,7 @@ def prepare_command(data: str, out: str, **flags: object) -> int:
         counts = [f"{n:,} {name[2:]}" for name, n in about[part].items() if name != "sha256"]
         print(f"{part:<6}" + ", ".join(counts))
     print(f"{out}: {about['tokenizer']} tokenizer, {about['vocab_size']:,} token ids")
-    print(f"train on it with: llmlib train {out}")
+    print(f"train on it with: llmlib train {quoted(out)}")
     return 0
 
 
@@ -114,7 +119,14 @@ def make_tokenizer(
 ) -> Tokenizer:
     """Return a tokenizer of a kind, learned from what is to train on, or that of a name or file."""
     if kind in KINDS:
-        return KINDS[kind].from_text(training_texts(division, texts), max_vocab)
+        step = -(-division.n_bytes // ENOUGH.get(kind, maxsize))
+        if step > 1:
+            tell(
+                f"the tokenizer learns from one in {step} pieces of the text, which is long enough"
+            )
+        return KINDS[kind].from_text(
+            islice(training_texts(division, texts), 0, None, step), max_vocab
+        )
     if not Path(kind).exists():
         checks.known_name("tokenizer", kind, [*KINDS, "gpt2", "any file of `llmlib tokenizer`"])
     return open_tokenizer(kind)

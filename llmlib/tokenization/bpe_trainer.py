@@ -146,8 +146,9 @@ def learn_merges(
     return merges
 
 
-# Where both patterns split, whatever comes before and after; searched from the end of a text.
-SAFE_CUT = regex.compile(r"(?r)(?<=\S)(?= )|(?<=\S\n)(?=[^\s/])")
+# Where both patterns split, whatever comes before and after; searched from the end of a text. The
+# last is for scripts without spaces.
+SAFE_CUT = regex.compile(r"(?r)(?<=\S)(?= )|(?<=\S\n)(?=[^\s/])|(?<=\p{L})(?=[，。、：；！？])")
 
 
 def safe_cut(text: str, start: int, stop: int, special_tokens: Collection[str]) -> int:

@@ -14,7 +14,7 @@ from llmlib.data.parallel import parallel_map
 from llmlib.tokenization.base import END_OF_TEXT, UNKNOWN, Tokenizer
 from llmlib.tokenization.bpe_trainer import blocks
 
-BATCH = 2**20  # characters that a process gets at a time
+BATCH = 2**18  # characters that a process gets at a time
 FEW = 4  # fewer batches than that are encoded here: starting processes would take longer
 
 Batch = tuple[int, list[tuple[str, bool]]]  # the part that pieces belong to, and which end one

@@ -9,6 +9,7 @@ import heapq
 import random
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
+from typing import Any
 
 
 def merge_short(ids: list[int], ranks: Mapping, new_ids: Sequence[int]) -> list[int]:
@@ -31,7 +32,7 @@ def merge_long(
     ranks: Mapping,
     new_ids: Sequence[int],
     dropout: float = 0.0,
-    rng: random.Random = random,
+    rng: Any = random,  # the module, or a random.Random
 ) -> list[int]:
     """Do the same with a heap of pairs and a linked list of tokens: n log n.
 
