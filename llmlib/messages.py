@@ -1,9 +1,10 @@
-"""Values in messages: as Python writes them, but never longer than a line.
+"""Values in messages: never longer than a line, and commands that can be pasted.
 
 Written by hand. Needs nothing, so that a misspelt flag is answered at once.
 """
 
 import reprlib
+import shlex
 
 BRIEF = reprlib.Repr()
 BRIEF.maxstring = BRIEF.maxother = BRIEF.maxlong = 100
@@ -18,3 +19,9 @@ def shown(value: object) -> str:
     """
     text = BRIEF.repr(value)
     return text if len(text) <= 103 else f"{text[:97]} ..."
+
+
+def quoted(path: object) -> str:
+    """Return a path as a shell takes it, also one with spaces or with a dash before it."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)

@@ -5,6 +5,7 @@ Rank 0 is the only writer: it alone makes folders, saves, evaluates and prints.
 """
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,18 +13,27 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from llmlib import checks
 from llmlib.cli.console import tell
 
 T = TypeVar("T")
+
+
+def from_environment(name: str, least: int = 0, most: int | None = None) -> int:
+    """Return a whole number that torchrun sets, else the least. Raises ValueError for others."""
+    text = os.environ.get(name, str(least))
+    number = int(text) if re.fullmatch("[0-9]{1,9}", text) else text
+    checks.whole_number(f"{name}, which torchrun puts into the environment,", number, least, most)
+    return int(number)
 
 
 class Processes:
     """This process among all; as a context manager, it connects them if there are several."""
 
     def __init__(self):
-        self.rank = int(os.environ.get("RANK", 0))
-        self.world = int(os.environ.get("WORLD_SIZE", 1))
-        self.local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        self.world = from_environment("WORLD_SIZE", least=1)
+        self.rank = from_environment("RANK", most=self.world - 1)
+        self.local_rank = from_environment("LOCAL_RANK", most=self.world - 1)
 
     @property
     def is_writer(self) -> bool:
