@@ -7,7 +7,9 @@ can correct, 130 after Ctrl-C. LLMLIB_TRACEBACK=1 shows the whole traceback inst
 
 import os
 import sys
+import traceback
 from importlib import import_module
+from typing import NoReturn
 
 FORESEEN = (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError)
 
@@ -35,26 +37,32 @@ def run(argv: list[str] | None) -> int:
             code = getattr(module, f"{command}_command")(**given)
             sys.stdout.flush()
             return code
-        except KeyboardInterrupt:
-            print("llmlib: stopped", file=sys.stderr)
-            return 130
         except BrokenPipeError:  # `llmlib generate … | head` has seen enough
             return 0
-        except (
-            ValueError,
-            TypeError,
-            OSError,
-            ArithmeticError,
-            MemoryError,
-            RuntimeError,
-        ) as error:
+        except BaseException as error:
+            if console.is_stop(error):
+                print("llmlib: stopped", file=sys.stderr)
+                return 130
             # a RuntimeError that is not about memory is a bug of ours: we need its traceback
-            bug = isinstance(error, RuntimeError) and "memory" not in str(error)
-            if bug or os.environ.get("LLMLIB_TRACEBACK"):
+            foreseen = not isinstance(error, RuntimeError) or "memory" in str(error)
+            foreseen &= isinstance(error, FORESEEN)
+            if not foreseen or os.environ.get("LLMLIB_TRACEBACK"):
                 raise
             print(f"llmlib: {arguments.one_line(error, command)}", file=sys.stderr)
             return 2
 
 
+def door() -> NoReturn:
+    """Run the command line, and end this process with its exit code."""
+    code = 1  # of an error that is a bug
+    try:
+        code = main()
+    except Exception:
+        traceback.print_exc()
+    from llmlib.cli import console
+
+    console.leave(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    door()

@@ -5,9 +5,9 @@ Rank 0 is the only writer: it alone makes folders, saves, evaluates and prints.
 """
 
 import os
-import re
 import signal
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -17,23 +17,15 @@ from llmlib import checks
 from llmlib.cli.console import tell
 
 T = TypeVar("T")
-
-
-def from_environment(name: str, least: int = 0, most: int | None = None) -> int:
-    """Return a whole number that torchrun sets, else the least. Raises ValueError for others."""
-    text = os.environ.get(name, str(least))
-    number = int(text) if re.fullmatch("[0-9]{1,9}", text) else text
-    checks.whole_number(f"{name}, which torchrun puts into the environment,", number, least, most)
-    return int(number)
+CPU = torch.device("cpu")
 
 
 class Processes:
     """This process among all; as a context manager, it connects them if there are several."""
 
     def __init__(self):
-        self.world = from_environment("WORLD_SIZE", least=1)
-        self.rank = from_environment("RANK", most=self.world - 1)
-        self.local_rank = from_environment("LOCAL_RANK", most=self.world - 1)
+        self.world, self.rank, self.local_rank, self.local_world = checks.place(os.environ)
+        self.group: dist.ProcessGroup | None = None  # for what is agreed on; None: the default one
 
     @property
     def is_writer(self) -> bool:
@@ -41,11 +33,15 @@ class Processes:
 
     def __enter__(self) -> "Processes":
         if self.world > 1:
+            checks.meeting_place(os.environ)
             gpu = torch.cuda.is_available() and dist.is_nccl_available()
             if gpu:
                 torch.cuda.set_device(self.local_rank % torch.cuda.device_count())
             # both: gloo for what is agreed on the CPU, nccl for gradients on GPUs
             dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+            # one of its own for what takes as long as it takes (preparing a text, a look at the
+            # samples): a process that dies is noticed at once, and one that works is waited for
+            self.group = dist.new_group(backend="gloo", timeout=timedelta(days=365))
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
@@ -78,7 +74,7 @@ class Processes:
                 message = [work(), True]
             except BaseException as error:  # whatever it is: the others wait
                 failure = error
-        dist.broadcast_object_list(message, src=0, device=torch.device("cpu"))
+        dist.broadcast_object_list(message, src=0, group=self.group, device=CPU)
         if not message[1]:
             raise failure
         return message[0]
@@ -88,12 +84,12 @@ class Processes:
         if self.world == 1:
             return flag
         flags = torch.tensor(int(flag))
-        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self.group)
         return bool(flags)
 
     def command(self) -> str:
         """Return the command that starts as many processes as these are."""
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
+        here = self.local_world
         nodes = f"--nnodes={self.world // here} … " * (self.world > here)
         many = f"torchrun {nodes}--nproc_per_node={here} -m "
         return many * (self.world > 1) + "llmlib"

@@ -14,7 +14,7 @@ from llmlib import checks
 from llmlib.tokenization import huggingface, storage
 from llmlib.tokenization.added_tokens import AddedTokens
 from llmlib.tokenization.base import Tokenizer
-from llmlib.tokenization.decoders import make_decoder
+from llmlib.tokenization.decoders import BYTE, make_decoder
 from llmlib.tokenization.interface import whole_characters
 from llmlib.tokenization.merging import LONG, PieceIds, merge_long, merge_short
 from llmlib.tokenization.normalizers import make_normalizer
@@ -27,6 +27,8 @@ class PipelineTokenizer(Tokenizer):
     content: of a tokenizer.json, as `huggingface.read_content` returns it. Raises ValueError for
     parts that are not supported.
     """
+
+    pattern = ""  # where a text may be cut is not known: see `bpe_trainer.blocks`
 
     def __init__(self, content: Mapping[str, Any]):
         self.content, self.model = content, content["model"]
@@ -118,8 +120,18 @@ class PipelineTokenizer(Tokenizer):
         return text
 
     def settled(self, ids: Iterable[int]) -> str:
-        """Return the beginning of `decode(ids)` that stays, whatever ids follow."""
-        return self.decode(ids).rstrip("\ufffd")
+        """Return the beginning of `decode(ids)` that stays, whatever ids follow.
+
+        Tokens of single bytes stay open: should one that is none of theirs follow, all are U+FFFD.
+        """
+        numbers = checks.whole_ids(ids, self.vocab_size)
+        while numbers and BYTE.fullmatch(self.tokens.get(numbers[-1], "")):
+            numbers.pop()
+        return self.decode(numbers).rstrip("\ufffd")
+
+    def __reduce__(self) -> tuple:
+        """A copy is made again from the content, and has an empty memory."""
+        return type(self), (self.content,)
 
     def has(self, number: int) -> bool:
         """Return whether a token has this id."""
