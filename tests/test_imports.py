@@ -176,3 +176,13 @@ def test_an_import_that_goes_up_is_found(module, source):
 )
 def test_an_import_that_goes_down_is_allowed(module, source):
     assert forbidden(module, source) == set()
+
+
+def test_no_check_hides_another_of_the_same_name():
+    """`llmlib.checks` imports the names of all its files, and the last one of a name would win."""
+    files: dict[str, list[str]] = {}
+    for path in sorted((PACKAGE / "checks").glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                files.setdefault(node.name, []).append(path.name)
+    assert not {name: found for name, found in files.items() if len(found) > 1}

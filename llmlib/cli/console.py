@@ -131,6 +131,9 @@ def warn(text: str) -> None:
 
 
 def quoted(path: object) -> str:
-    """Return a path as a shell takes it, also one with spaces or with a dash before it."""
-    text = str(path)
-    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+    """Return a path as a shell takes it, whatever is in it, and without white space to be lost."""
+    text = f"./{path}" if str(path).startswith("-") else str(path)
+    if text.isprintable() and "  " not in text:
+        return shlex.quote(text)
+    codes = "".join(f"\\x{byte:02x}" for byte in os.fsencode(text))
+    return f"$'{codes}'"  # of bash and zsh

@@ -17,7 +17,7 @@ from llmlib.data import corpora
 from llmlib.evaluation.perplexity import evaluate
 from llmlib.pretrained.gpt2_files import holds_gpt2
 from llmlib.pretrained.models import find_model, load_model
-from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
+from llmlib.tokenization.base import Tokenizer
 from llmlib.training.checkpoint import read_manifest
 
 
@@ -76,7 +76,7 @@ def measure_text(
     nats = list(takewhile(math.isfinite, (-stories.log_prob(line) for line in lines)))
     told = len(nats) == len(lines)
     ids, about = encode_documents(tokenizer, lines if told else texts)
-    sizes = (tokenizer.special_tokens[END_OF_TEXT], context_length, batch_size)
+    sizes = (tokenizer.eot_token, context_length, batch_size)
     documents = cut_documents(ids, sizes[0])
     if told and max(map(len, documents)) < context_length:
         return measure_documents(documents, *sizes, nats), about

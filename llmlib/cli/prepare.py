@@ -63,15 +63,18 @@ def prepare(data: str, folder: str | Path, **given: object) -> dict:
     texts, log_probs = open_texts(data, settings)
     division = divide(texts, settings.val_fraction, settings.seed, data)
     tokenizer = make_tokenizer(kind, division, texts, settings.max_vocab)
+    tokenizer = ending_with(settings.end_token, tokenizer, kind)
     about: dict[str, Any] = {
         "corpus": data if corpora.is_name(data) else f"./{Path(data).name}",
         "rows": "documents" if log_probs else "windows",
         "tokenizer": kind if kind == "gpt2" else kind_of(tokenizer),
         "vocab_size": tokenizer.vocab_size,
-        "end_of_text": tokenizer.special_tokens[END_OF_TEXT],
+        "end_of_text": tokenizer.eot_token,
         "text_sha256": division.sha256,
         "n_separators": getattr(texts, "n_separators", 0),
     }
+    if settings.end_token != END_OF_TEXT:
+        about["end_token"] = settings.end_token
     with files.making_folder(folder) as beside:
         about |= write_ids(beside, tokenizer, division, texts)
         if log_probs:
@@ -129,7 +132,7 @@ def make_tokenizer(
         )
     if not Path(kind).exists():
         checks.known_name("tokenizer", kind, [*KINDS, "gpt2", "any file of `llmlib tokenizer`"])
-    return open_tokenizer(kind)
+    return load_tokenizer(kind)
 
 
 def training_texts(division: Division, texts: Iterable[tuple[int, str]]) -> Iterable[str]:
@@ -141,13 +144,18 @@ def training_texts(division: Division, texts: Iterable[tuple[int, str]]) -> Iter
         between = "\n"
 
 
-def open_tokenizer(source: str | Path) -> Tokenizer:
+def open_tokenizer(source: str | Path, end_token: str = END_OF_TEXT) -> Tokenizer:
     """Return the tokenizer of a name, a file or a folder, if it can end a document.
 
-    Raises as `load_tokenizer` does, and ValueError for one without `<|endoftext|>`.
+    Raises as `load_tokenizer` does, and ValueError for one without the end_token.
     """
-    tokenizer = load_tokenizer(source)
-    checks.ends_documents(tokenizer.special_tokens, source)
+    return ending_with(end_token, load_tokenizer(source), source)
+
+
+def ending_with(end_token: str, tokenizer: Tokenizer, source: str | Path) -> Tokenizer:
+    """Return a tokenizer that ends documents with a special token; ValueError if it lacks that."""
+    checks.ends_documents(tokenizer.special_tokens, source, end_token)
+    tokenizer.end_token = end_token
     return tokenizer
 
 

@@ -73,6 +73,7 @@ DATA = [
     whole("stories", 20_000, "how many stories the world tells", least=2),
     Setting("val_fraction", float, 0.1, "share of the text that is kept for validation"),
     Setting("separator", str, "<|endoftext|>", "ends a document inside a text; none: nothing does"),
+    Setting("end_token", str, "<|endoftext|>", "the special token that stands between documents"),
     Setting("text_field", str, "text", "where each line of a .jsonl has its text"),
     whole("seed", 0, "seed of everything random", *SEEDS),
 ]

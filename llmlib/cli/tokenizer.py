@@ -7,6 +7,7 @@ whatever else `llmlib.tokenization.folders.load_tokenizer` knows.
 from pathlib import Path
 
 from llmlib import checks
+from llmlib.cli.console import quoted
 from llmlib.data import corpora
 from llmlib.tokenization.folders import KINDS
 
@@ -33,5 +34,5 @@ def tokenizer_command(
     n_tokens = len(tokenizer.encode(beginning, disallowed_special=()))
     print(f"{path}: {kind} tokenizer, {tokenizer.vocab_size:,} token ids, "
           f"{len(beginning.encode()) / n_tokens:.2f} bytes per token")  # fmt: skip
-    print(f"train with it: llmlib train {data} --tokenizer {path}")
+    print(f"train with it: llmlib train {quoted(data)} --tokenizer {quoted(path)}")
     return 0

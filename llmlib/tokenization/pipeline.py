@@ -28,6 +28,8 @@ class PipelineTokenizer(Tokenizer):
     parts that are not supported.
     """
 
+    pattern = ""  # where a text may be cut is not known: see `bpe_trainer.blocks`
+
     def __init__(self, content: Mapping[str, Any]):
         self.content, self.model = content, content["model"]
         self.normalize = make_normalizer(content.get("normalizer"))
