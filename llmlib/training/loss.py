@@ -215,7 +215,7 @@ def next_token_loss(
     """
     read = features_of(model)
     if read is None:  # a plain function, which need not know about segments
-        options = {} if segments is None else {"segments": segments}
+        options: dict[str, Any] = {} if segments is None else {"segments": segments}
         if hasattr(model, "features"):  # compiled in place: only its call is
             options["aux"] = aux
         logits = model(inputs, **options)
