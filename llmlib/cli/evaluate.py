@@ -15,10 +15,9 @@ from llmlib.cli.prepare import encode_documents
 from llmlib.cli.run_folder import open_run
 from llmlib.data import corpora
 from llmlib.evaluation.perplexity import evaluate
-from llmlib.pretrained.gpt2_files import holds_gpt2
 from llmlib.pretrained.models import find_model, load_model
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
-from llmlib.training.checkpoint import read_manifest
+from llmlib.training.checkpoint import MANIFEST, read_manifest
 
 
 def evaluate_command(
@@ -27,13 +26,15 @@ def evaluate_command(
     text: str | None = None,
     batch_size: int = 16,
     as_json: bool = False,
+    ignore_extra: bool = False,
 ) -> int:
-    """Do what the command line asks for."""
+    """Do what the command line asks for; a model that kept no text is measured on stories."""
     checks.whole_number("batch_size", batch_size)
     folder = find_model(checkpoint)
-    is_run = not holds_gpt2(folder)
-    checks.require(is_run or text, f"{checkpoint} kept no text for validation: give --text FILE")
-    model, tokenizer = load_model(checkpoint)
+    is_run = (folder / MANIFEST).is_file()
+    text = text if is_run else text or "stories"
+    model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
+    checks.ends_documents(tokenizer.special_tokens, checkpoint)
     context = model.config.context_length
     if text is None:
         data = open_run(folder.parent).data()

@@ -30,13 +30,15 @@ def generate_command(
     n: int = 1,
     weights: str = "float32",
     until: Sequence[str] = (),
+    ignore_extra: bool = False,
     **sampling: Any,
 ) -> int:
     """Do what the command line asks for; an empty line stands between texts."""
     checks.whole_number("n", n)
     checks.one_of("weights", weights, BYTES)
     settings = Sampling(**sampling)  # says what is wrong with them before a model is read
-    model, tokenizer = load_model(checkpoint)
+    model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
+    checks.ends_documents(tokenizer.special_tokens, checkpoint)
     encoded, about = encode_documents(tokenizer, [prompt])
     *ids, end = encoded.tolist()  # <|endoftext|> stands behind the prompt
     if unknown := about["n_unknown"]:
