@@ -72,6 +72,23 @@ def seed(value: Any) -> None:
     whole_number("seed", value, least=-(2**63), most=2**64 - 1)
 
 
+def ways_to_write(n: int, num_beams: int | None, prompt_lookup: int | None) -> None:
+    """Raise ValueError for numbers of texts, beams and drafts that do not go together."""
+    whole_number("n", n)
+    whole_number("num_beams", num_beams, optional=True)
+    whole_number("prompt_lookup", prompt_lookup, optional=True)
+    if num_beams is not None and prompt_lookup is not None:
+        raise ValueError("num_beams and prompt_lookup exclude each other: leave one of them out")
+    if num_beams is not None and n > num_beams:
+        raise ValueError(f"n is {n}: {num_beams} beams find at most as many texts (num_beams)")
+
+
+def strings(name: str, values: Any) -> None:
+    """Raise TypeError unless values are several strings."""
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{name} are {repr(values)}: give a list of strings")
+
+
 def finite_logits(best: Tensor) -> None:
     """Raise ValueError unless the highest logit of each row is finite; a low one may be -inf."""
     if not all_finite(best):

@@ -41,21 +41,25 @@ def vectors(x: Tensor, emb_dim: int, context_length: int) -> None:
     in_context(x, context_length, "layer")
 
 
-def in_context(x: Tensor, context_length: int, reader: str) -> None:
-    """Raise ValueError for more tokens, x (B, T, ...), than a model or layer reads."""
-    if x.shape[1] > context_length:
+def in_context(x: Tensor, context_length: int, reader: str, n_read: int = 0) -> None:
+    """Raise ValueError for more tokens, x (B, T, ...) behind n_read others, than a model reads."""
+    if n_read + x.shape[1] > context_length:
         raise ValueError(
-            f"sequence of {x.shape[1]} tokens exceeds the {reader}'s context_length of "
+            f"sequence of {n_read + x.shape[1]} tokens exceeds the {reader}'s context_length of "
             f"{context_length}: crop it, or build the {reader} with a longer one"
         )
 
 
 def model_input(
-    ids: Tensor, config: Any, device: torch.device, segments: Tensor | None = None
+    ids: Tensor,
+    config: Any,
+    device: torch.device,
+    segments: Tensor | None = None,
+    n_read: int = 0,
 ) -> None:
-    """Raise TypeError or ValueError unless a model can read ids (B, T) and their segments."""
+    """Raise TypeError or ValueError unless a model can read ids (B, T), behind n_read others."""
     token_ids(ids)
-    in_context(ids, config.context_length, "model")
+    in_context(ids, config.context_length, "model", n_read)
     if ids.device != device:
         raise ValueError(f"ids are on {ids.device}, the model on {device}: ids.to('{device}')")
     in_vocabulary(ids, config.vocab_size)

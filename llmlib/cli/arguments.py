@@ -112,7 +112,12 @@ def generate_flags(parser: Parser) -> None:
     add("--top-p", type=float, metavar="P", help="only the likeliest tokens, P together")
     add("--min-p", type=float, metavar="P", help="only those at least P times the likeliest")
     add("--repetition-penalty", type=float, metavar="R", help="above 1: fewer repeats [1.0]")
-    add("--until", action="append", metavar="TEXT", help="end before this string (repeatable)")
+    add("--no-repeat-ngram-size", type=int, metavar="N", help="no N tokens twice in a text")
+    add("--min-new-tokens", type=int, metavar="N", help="no end of the text before these [0]")
+    about = "end before this string (repeatable)"
+    add("--until", "--stop", dest="until", action="append", metavar="TEXT", help=about)
+    add("--num-beams", type=int, metavar="N", help="search with N beams, draw nothing")
+    add("--prompt-lookup", type=int, metavar="N", help="guess N tokens from what stood before")
     add("--weights", metavar="FORMAT", help="stored as float32, bfloat16, float16, int8 [float32]")
     add("--seed", type=int, help="[0]")
     add("--n", type=int, help="how many texts [1]")

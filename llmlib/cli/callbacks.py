@@ -19,7 +19,9 @@ from llmlib.cli.run_folder import PLOT, RunFolder
 from llmlib.cli.run_log import METRICS, SAMPLES, append, writing
 from llmlib.evaluation.perplexity import evaluate
 from llmlib.files import replacing
+from llmlib.generation.constraints import only_tokens
 from llmlib.generation.generate import generate
+from llmlib.generation.sampling import AS_LEARNED
 from llmlib.training.checkpoint import Checkpoint
 from llmlib.training.trainer import StepReport, Trainer
 
@@ -128,8 +130,9 @@ def write_samples(model: Any, data: TokenData, n: int, seed: int) -> list[str]:
     """Let a model write n texts from their beginning."""
     device, end = next(model.parameters()).device, data.end_of_text
     longest = min(LONGEST, model.config.context_length - 1)
-    generator = torch.Generator(device).manual_seed(seed)
-    rows = generate(model, [[end]] * n, longest, stop=end, generator=generator)
+    generator = torch.Generator(device).manual_seed(seed % 2**63)
+    sampling = only_tokens(AS_LEARNED, data.tokenizer, model)
+    rows = generate(model, [[end]] * n, longest, sampling, stop=end, generator=generator)
     return [data.tokenizer.decode([token for token in row if token != end]) for row in rows]
 
 

@@ -5,8 +5,9 @@ oldest quarter is dropped.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -14,9 +15,12 @@ import torch
 from llmlib import checks
 from llmlib.cli.devices import choose_device
 from llmlib.cli.prepare import encode_documents
+from llmlib.generation.beam import beam_search
+from llmlib.generation.constraints import only_tokens
 from llmlib.generation.generate import stream
 from llmlib.generation.quantization import BYTES, quantize
 from llmlib.generation.sampling import Sampling
+from llmlib.generation.speculative import PromptLookup, speculate
 from llmlib.generation.streaming import TextStream, pieces
 from llmlib.pretrained.models import load_model
 
@@ -30,13 +34,19 @@ def generate_command(
     n: int = 1,
     weights: str = "float32",
     until: Sequence[str] = (),
+    num_beams: int | None = None,
+    prompt_lookup: int | None = None,
     ignore_extra: bool = False,
     **sampling: Any,
 ) -> int:
     """Do what the command line asks for; an empty line stands between texts."""
-    checks.whole_number("n", n)
+    checks.ways_to_write(n, num_beams, prompt_lookup)
+    checks.seed(seed)
     checks.one_of("weights", weights, BYTES)
+    checks.stop_strings(tuple(until))
     settings = Sampling(**sampling)  # says what is wrong with them before a model is read
+    if num_beams:
+        checks.rules_only(settings)
     model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
     checks.ends_documents(tokenizer.special_tokens, checkpoint)
     encoded, about = encode_documents(tokenizer, [prompt])
@@ -49,13 +59,43 @@ def generate_command(
     place, reason = choose_device(device, model, (readable, readable))
     print(f"device {place}: {reason}", file=sys.stderr)
     model = quantize(model.to(place), weights)
-    options: dict[str, Any] = {"stop": end, "slide": max(1, context_length // 4)}
-    options["generator"] = torch.Generator().manual_seed(seed)
+    settings = only_tokens(settings, tokenizer, model)
+    options = {"stop": end, "generator": torch.Generator().manual_seed(seed)}
+    if num_beams or prompt_lookup:  # whose window does not slide
+        room = max(1, context_length + 1 - rows.shape[1])
+        if room < max_new_tokens:
+            print(f"{room} new tokens: then the context is full", file=sys.stderr)
+        max_new_tokens = min(max_new_tokens, room)
+    arguments = model, rows.to(place), max_new_tokens, settings
+    texts = find_texts(*arguments, num_beams, prompt_lookup, **options)
     show = partial(print, end="", flush=True)  # each token is seen at once
-    for number in range(n):
+    for number, tokens in enumerate(islice(texts, n)):
         show("\n" * (number > 0) + prompt)
-        tokens = stream(model, rows.to(place), max_new_tokens, settings, **options)
         for piece in pieces(tokens, TextStream(tokenizer, ids, until), end):
             show(piece)
         show("\n")
     return 0
+
+
+def find_texts(
+    model: Any,
+    rows: torch.Tensor,
+    n_new: int,
+    settings: Sampling,
+    num_beams: int | None,
+    prompt_lookup: int | None,
+    **options: Any,
+) -> Iterator[Iterator[torch.Tensor | int]]:
+    """Yield texts, each as its tokens: the best of a search, or one after another without end."""
+    if num_beams:
+        beams = beam_search(model, rows, n_new, num_beams, options["stop"], sampling=settings)
+        yield from (iter(beam.ids) for beam in beams)
+        return
+    while True:
+        if prompt_lookup:
+            options["n_draft"] = prompt_lookup
+            parts = speculate(model, PromptLookup(), rows, n_new, settings, **options)
+            yield chain.from_iterable(parts)
+        else:
+            slide = max(1, model.config.context_length // 4)
+            yield stream(model, rows, n_new, settings, slide=slide, **options)

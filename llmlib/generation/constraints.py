@@ -9,6 +9,7 @@ Shapes: B rows in a batch, T tokens so far, V = vocab_size.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -88,6 +89,13 @@ class BadWords:
                 stands &= padding + len(begin) <= ids.shape[1]
                 logits[stands, last] = -math.inf
         return logits
+
+
+def only_tokens(sampling: Sampling, tokenizer: Any, model: Any) -> Sampling:
+    """Return settings with which a model writes nothing but tokens that a tokenizer has."""
+    vocab_size = getattr(getattr(model, "config", None), "vocab_size", 0)
+    unused = unused_ids(tokenizer, vocab_size) if isinstance(sampling, Sampling) else ()
+    return replace(sampling, bad_words=(*sampling.bad_words, *unused)) if unused else sampling
 
 
 def unused_ids(tokenizer: Any, vocab_size: int) -> tuple[tuple[int], ...]:

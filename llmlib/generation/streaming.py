@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from llmlib import checks
+from llmlib.generation.constraints import only_tokens
 from llmlib.generation.generate import stream
 from llmlib.generation.sampling import AS_LEARNED, Sampling
 from llmlib.tokenization.interface import common_length, settled
@@ -100,11 +101,12 @@ def stream_text(
     """
     text = TextStream(tokenizer, tokenizer.encode(prompt), stops)
     ids = [*text.ids] if end_of_text is None else [end_of_text, *text.ids]
-    tokens = stream(model, [ids], max_new_tokens, sampling, stop=end_of_text, **options)
+    settings = only_tokens(sampling, tokenizer, model)
+    tokens = stream(model, [ids], max_new_tokens, settings, stop=end_of_text, **options)
     return pieces(tokens, text, end_of_text)
 
 
-def pieces(tokens: Iterator[Tensor], text: TextStream, end: int | None) -> Iterator[str]:
+def pieces(tokens: Iterator[Tensor | int], text: TextStream, end: int | None) -> Iterator[str]:
     """Yield what a TextStream makes of tokens, until it or they stop."""
     for token in map(int, tokens):
         if token != end and (piece := text.add(token)):

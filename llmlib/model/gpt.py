@@ -118,7 +118,8 @@ class GPT(nn.Module):
         aux: Aux | None = None,
     ) -> Tensor:
         """Map ids (B, T) to what the head reads, (B, T, C); arguments as for `forward`."""
-        checks.model_input(ids, self.config, self.wte.weight.device, segments)
+        n_read = 0 if cache is None else cache.length
+        checks.model_input(ids, self.config, self.wte.weight.device, segments, n_read)
         rows = cache
         if cache is not None:
             cache.grow(*ids.shape, segments)
