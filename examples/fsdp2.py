@@ -72,7 +72,9 @@ def main() -> None:
     if rank == 0:
         save_file(weights, args.out)
     if world > 1:
-        dist.destroy_process_group()
+        dist.barrier()  # not before all are done
+        # without Python's farewell, which the threads of gloo may not survive: see cli/console.py
+        os._exit(0)
 
 
 if __name__ == "__main__":

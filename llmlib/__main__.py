@@ -7,41 +7,62 @@ can correct, 130 after Ctrl-C. LLMLIB_TRACEBACK=1 shows the whole traceback inst
 
 import os
 import sys
+import traceback
 from importlib import import_module
+from typing import NoReturn
 
-from llmlib.cli import arguments, console
+FORESEEN = (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    console.accept_any_text()
-    given = vars(arguments.make_parser().parse_args(argv))
-    command = given.pop("command")
     try:
-        # imported now, and torch with it: help and a misspelt flag need neither
-        return getattr(import_module(f"llmlib.cli.{command}"), f"{command}_command")(**given)
-    except KeyboardInterrupt:
-        print("llmlib: stopped", file=sys.stderr)
+        return run(argv)
+    except KeyboardInterrupt:  # while it imports what it takes to say so
         return 130
-    except BrokenPipeError:  # `llmlib generate … | head` has seen enough
-        console.mute()
-        return 0
-    except (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
-        # a RuntimeError that is not about memory is a bug of ours: we need its traceback
-        bug = isinstance(error, RuntimeError) and "memory" not in str(error)
-        if bug or os.environ.get("LLMLIB_TRACEBACK"):
-            raise
-        print(f"llmlib: {one_line(error)}", file=sys.stderr)
-        return 2
 
 
-def one_line(error: BaseException) -> str:
-    """Return the message of an error without line breaks, with the file of a system's OSError."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    text = error.args[1] if isinstance(error, OSError) and len(error.args) > 1 else str(error)
-    return " ".join(str(text).split()) or type(error).__name__
+def run(argv: list[str] | None) -> int:
+    """Read the arguments, and do what they ask for."""
+    from llmlib.cli import arguments, console
+
+    with console.streams() as out:
+        given = vars(arguments.make_parser().parse_args(argv))
+        command = given.pop("command")
+        out.patient = command not in ("generate", "evaluate")  # of which it is the result
+        try:
+            with console.leaving_at_once(argv is None):
+                # imported now, and torch with it: help and a misspelt flag need neither
+                module = import_module(f"llmlib.cli.{command}")
+            code = getattr(module, f"{command}_command")(**given)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:  # `llmlib generate … | head` has seen enough
+            return 0
+        except BaseException as error:
+            if console.is_stop(error):
+                print("llmlib: stopped", file=sys.stderr)
+                return 130
+            # a RuntimeError that is not about memory is a bug of ours: we need its traceback
+            foreseen = not isinstance(error, RuntimeError) or "memory" in str(error)
+            foreseen &= isinstance(error, FORESEEN)
+            if not foreseen or os.environ.get("LLMLIB_TRACEBACK"):
+                raise
+            print(f"llmlib: {arguments.one_line(error, command)}", file=sys.stderr)
+            return 2
+
+
+def door() -> NoReturn:
+    """Run the command line, and end this process with its exit code."""
+    code = 1  # of an error that is a bug
+    try:
+        code = main()
+    except Exception:
+        traceback.print_exc()
+    from llmlib.cli import console
+
+    console.leave(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    door()

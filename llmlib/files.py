@@ -68,7 +68,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     and nothing is left beside it.
     """
     path = Path(path)
-    with temporary(path) as part, naming(path):
+    with temporary(path) as folder, naming(path):
+        folder.mkdir()  # some writers leave files under other names when they are killed
+        part = folder / path.name
         yield part
         # first the content, then the name: a rename must not overtake it
         for file in filter(Path.is_file, [part, *part.rglob("*")]):
@@ -111,14 +113,14 @@ def write_named_by_hash(
     The path is folder/NAME-DIGITS.SUFFIX with the first 16 digits of the hash, so that new content
     never takes the place of old content. `write` fills the path that it is given.
     """
-    with temporary(folder / name) as part:
-        # in a folder of our name: a writer that is killed may leave files under names of its own
-        part.mkdir()
-        write(part / name)
-        flush(part / name)
-        checksum = sha256(part / name)
+    with temporary(folder / name) as beside:
+        beside.mkdir()
+        part = beside / name
+        write(part)
+        flush(part)
+        checksum = sha256(part)
         path = folder / f"{name}-{checksum[:16]}.{suffix}"
-        os.replace(part / name, path)
+        os.replace(part, path)
     return path, checksum
 
 

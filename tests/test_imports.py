@@ -95,7 +95,7 @@ def test_no_known_exception_is_kept_after_it_is_gone():
 
 def edges_between_rooms():
     """The rooms that each room imports from, without the ground, which all stand on."""
-    ground = {"plots", "checks", "files"}
+    ground = {"plots", "checks", "files", "messages"}
     edges = {room: set() for room in ROOMS if room not in ground}
     for module, path in MODULES.items():
         for name in imported(path.read_text(encoding="utf-8"), module):
@@ -176,3 +176,13 @@ def test_an_import_that_goes_up_is_found(module, source):
 )
 def test_an_import_that_goes_down_is_allowed(module, source):
     assert forbidden(module, source) == set()
+
+
+def test_no_check_hides_another_of_the_same_name():
+    """`llmlib.checks` imports the names of all its files, and the last one of a name would win."""
+    files: dict[str, list[str]] = {}
+    for path in sorted((PACKAGE / "checks").glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                files.setdefault(node.name, []).append(path.name)
+    assert not {name: found for name, found in files.items() if len(found) > 1}

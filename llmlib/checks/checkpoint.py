@@ -119,7 +119,7 @@ def sizes_of_gpt(file: Path, config: Any, weights: dict[str, torch.Tensor]) -> N
         require(fits, "it is damaged, or was changed: its sizes are not those of the saved weights")
 
 
-def finite_weights(model: torch.nn.Module) -> None:
+def finite_to_save(model: torch.nn.Module) -> None:
     """Raise FloatingPointError if a parameter of a model holds a number that is not finite."""
     for name, parameter in model.named_parameters():
         require(

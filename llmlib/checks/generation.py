@@ -72,8 +72,8 @@ def seed(value: Any) -> None:
     whole_number("seed", value, least=-(2**63), most=2**64 - 1)
 
 
-def ways_to_write(n: int, num_beams: int | None, prompt_lookup: int | None) -> None:
-    """Raise ValueError for numbers of texts, beams and drafts that do not go together."""
+def ways_to_write(n: int, num_beams: int | None, prompt_lookup: int | None, settings: Any) -> None:
+    """Raise ValueError for numbers of texts, beams, drafts and settings that exclude each other."""
     whole_number("n", n)
     whole_number("num_beams", num_beams, optional=True)
     whole_number("prompt_lookup", prompt_lookup, optional=True)
@@ -81,6 +81,8 @@ def ways_to_write(n: int, num_beams: int | None, prompt_lookup: int | None) -> N
         raise ValueError("num_beams and prompt_lookup exclude each other: leave one of them out")
     if num_beams is not None and n > num_beams:
         raise ValueError(f"n is {n}: {num_beams} beams find at most as many texts (num_beams)")
+    if num_beams is not None:
+        rules_only(settings)
 
 
 def strings(name: str, values: Any) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from llmlib.checks.checkpoint import is_count
 from llmlib.checks.values import require
 
-BLOCK = 50_000  # bytes of Python objects in a block of layers, beside its numbers
+BLOCK = 30_000  # bytes of Python objects in a block of layers, beside its numbers
+DEEPEST = 10_000  # blocks; ten times the deepest that was trained (DeepNet, Wang et al. 2022)
 
 
 def whole_run(folder: Path, traces: list[str], copy: str) -> None:
@@ -32,8 +33,9 @@ def same_run(file: Path, now: Mapping[str, Any], then: Mapping[str, Any]) -> Non
     """Raise ValueError if settings in a file are others than those of the steps behind it."""
     for name, value in now.items():
         was = then.get(name, value)
-        fault = f"{file} has {name} {value!r:.100}, the steps so far were taken with {was!r:.100}"
-        require(value == was, f"{fault}: put that back, or start a new run")
+        # in quotes, as in the file: a name alone would be shown as a flag
+        fault = f"{file} says '{name}: {value!s:.100}', the steps so far were taken with"
+        require(value == was, f"{fault} {was!s:.100}: put that back, or start a new run")
 
 
 def same_data(source: object, now: Mapping[str, Any], then: Mapping[str, Any] | None) -> None:
@@ -56,6 +58,7 @@ def run_checkpoint(checkpoint: Any, growing: Iterable[str]) -> None:
 def affordable(config: Any) -> None:
     """Raise ValueError for a GPT that is larger than this machine's memory, before it is made."""
     layers, emb_dim = config.n_layers, config.emb_dim
+    require(layers <= DEEPEST, f"n_layers is {layers:,}: it must be at most {DEEPEST:,}")
     tables = config.vocab_size * (1 if config.tie_weights else 2) + config.context_length
     n_parameters = 12 * layers * emb_dim**2 + tables * emb_dim
     size, memory = 4 * n_parameters + BLOCK * layers, machine_memory()

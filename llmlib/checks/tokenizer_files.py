@@ -72,13 +72,25 @@ def known_class(path: Path, name: object, allowed: Iterable[str | None]) -> None
         raise FileError(path, f"it holds a {name}: there are {', '.join(filter(None, names))}")
 
 
-def ends_documents(special: Collection[str], source: object) -> None:
-    """Raise ValueError for a tokenizer without `<|endoftext|>`."""
-    if "<|endoftext|>" not in special:
-        raise ValueError(
-            f"{source} has no <|endoftext|>, which has to stand between documents: learn a "
-            "tokenizer with `llmlib tokenizer`"
-        )
+def ends_documents(
+    special: Collection[str], source: object, end_token: str = "<|endoftext|>"
+) -> None:
+    """Raise ValueError for a tokenizer without the special token that ends a document."""
+    others = f"name one of its own with --end-token: {shown([*special])}, or " if special else ""
+    require(
+        end_token in special,
+        f"{source} has no {end_token}, which has to stand between documents: {others}learn a "
+        "tokenizer with `llmlib tokenizer`",
+    )
+
+
+def holds_end_of_text(path: Path) -> None:
+    """Raise ValueError for a file of tiktoken, which names no special token."""
+    require(
+        path.suffix != ".tiktoken",
+        f"{path}: a .tiktoken file holds no special tokens, and <|endoftext|> has to stand between "
+        "documents: change --out to a name that ends in .json",
+    )
 
 
 def tokenizer_place(path: Path, found: Sequence[Path]) -> Path:

@@ -187,6 +187,11 @@ def post_processor(spec: Any) -> None:
     for name in {"sep", "cls"} & PROCESSORS[kind].keys():
         require([*map(type, spec[name])] == [str, int], f"{name!r} of its {kind} is no token")
     if kind == "TemplateProcessing":
+        texts = [
+            p.get("Sequence") for p in spec["single"] if isinstance(p, dict) and "Sequence" in p
+        ]
+        one = len(texts) == 1 and isinstance(texts[0], dict) and texts[0].get("id") == "A"
+        require(one, "its template for one text does not hold that text once")
         for piece in [*spec["single"], *spec["pair"]]:
             names = [*piece] if isinstance(piece, dict) else []
             require(names in (["Sequence"], ["SpecialToken"]), f"its template has {shown(piece)}")
@@ -220,3 +225,28 @@ def without_replacement(text: str, errors: str) -> None:
     """Raise ValueError for a decoded text with U+FFFD, if errors are strict."""
     wrong = errors == "strict" and "\ufffd" in text
     require(not wrong, "the ids give bytes that are not UTF-8: pass errors='replace'")
+
+
+def one_list(extra: Any, more: Any) -> None:
+    """Raise ValueError for two lists of special tokens: which one counts, versions differ about."""
+    allowed = isinstance(extra, (dict, list)) and isinstance(more, list)
+    both = isinstance(extra, list) and extra and more and extra != more
+    require(
+        allowed and not both,
+        "extra_special_tokens and additional_special_tokens name different tokens: keep one list",
+    )
+
+
+def known_start(content: Mapping[str, Any]) -> None:
+    """Raise ValueError if a space goes to the first word, and a normalizer may take that away."""
+    first = '"first"' in json.dumps(content.get("pre_tokenizer"))
+    drops = [
+        name
+        for name in ("Strip", "StripAccents", "Replace")
+        if f'"{name}"' in json.dumps(content.get("normalizer"))
+    ]
+    require(
+        not (first and drops),
+        f"it uses Metaspace with prepend_scheme first behind {', '.join(drops)}: whether a word is "
+        "the first one is not known there",
+    )

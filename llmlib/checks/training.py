@@ -1,18 +1,21 @@
 """The settings of a training run, its batches, its steps."""
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from llmlib.checks.values import number, one_of, require, whole_number
 
+MOST_STEPS = 2**31 - 1  # beyond every run; range and islice take it on all systems
+
 
 def train_config(config: Any) -> None:
     """Raise ValueError for a setting with which nothing can be trained."""
     for name, least in (("max_steps", 1), ("warmup_steps", 0), ("accumulation_steps", 1)):
         whole_number(name, getattr(config, name), least)
+        whole_number(name, getattr(config, name), least, MOST_STEPS)
     two = isinstance(config.betas, (tuple, list)) and len(config.betas) == 2
     require(two, f"betas is {config.betas!r}: it must be two numbers")
     for which, beta in zip(("first", "second"), config.betas):
@@ -21,7 +24,7 @@ def train_config(config: Any) -> None:
     number("final_fraction", config.final_fraction, lambda x: 0 <= x <= 1, "from 0 to 1")
     number("weight_decay", config.weight_decay, lambda x: 0 <= x < math.inf, "of at least 0")
     if config.grad_clip is not None:
-        number("grad_clip", config.grad_clip, lambda x: x > 0, "above 0, or None")
+        number("grad_clip", config.grad_clip, lambda x: 0 < x < math.inf, "above 0, or None")
     weights = config.aux_weights
     named = weights if isinstance(weights, dict) else {"": weights}
     for name, weight in named.items():
@@ -62,6 +65,36 @@ def loader(given: Any, n_read: int, n_batches: int | None) -> int | None:
             "resume with the same data, batch size and number of processes"
         )
     return n_given
+
+
+def place(environment: Mapping[str, str]) -> tuple[int, int, int, int]:
+    """Return the number of processes, which one this is, and the same two on its machine.
+
+    Raises ValueError for variables that torchrun would not have set.
+    """
+    world = count_in(environment, "WORLD_SIZE", usual=1, least=1)
+    rank = count_in(environment, "RANK", usual=0, most=world - 1)
+    local_world = count_in(environment, "LOCAL_WORLD_SIZE", usual=world, least=1, most=world)
+    local_rank = count_in(environment, "LOCAL_RANK", usual=0, most=local_world - 1)
+    return world, rank, local_rank, local_world
+
+
+def meeting_place(environment: Mapping[str, str]) -> None:
+    """Raise ValueError unless several processes are told where to meet, and which one this is."""
+    missing = [v for v in ("RANK", "MASTER_ADDR", "MASTER_PORT") if v not in environment]
+    say = f"WORLD_SIZE is {environment['WORLD_SIZE']}, but {' and '.join(missing)} are not set"
+    require(not missing, f"{say}: start with torchrun, or unset WORLD_SIZE")
+
+
+def count_in(
+    environment: Mapping[str, str], name: str, usual: int, least: int = 0, most: int = 2**31
+) -> int:
+    """Return the whole number in a variable. Raises ValueError if it is none, or out of bounds."""
+    text = environment.get(name, str(usual))
+    fits = text.isascii() and text.isdigit() and len(text) < 11 and least <= int(text) <= most
+    allowed = f"a whole number from {least} to {most}, as torchrun sets it"
+    require(fits, f"the environment variable {name} is {text[:100]!r}: it must be {allowed}")
+    return int(text)
 
 
 def some_batches(batches: Collection[tuple]) -> None:

@@ -1,6 +1,5 @@
 """Values and tensors of ids: the primitives that the other checks use."""
 
-import reprlib
 from collections.abc import Callable, Collection
 from dataclasses import fields
 from difflib import get_close_matches
@@ -8,17 +7,9 @@ from typing import Any, TypeVar
 
 import torch
 
+from llmlib.messages import shown
+
 T = TypeVar("T")
-
-BRIEF = reprlib.Repr()
-BRIEF.maxstring = BRIEF.maxother = BRIEF.maxlong = 100
-BRIEF.maxlevel = 3  # lists in lists: eight nested aliases of YAML would print as 350 MB
-
-
-def shown(value: object) -> str:
-    """Return a value as Python writes it, cut to about 100 characters, for a message."""
-    text = BRIEF.repr(value)
-    return text if len(text) <= 103 else f"{text[:97]} ..."
 
 
 def whole_number(

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from llmlib.checks.values import require, shown
+from llmlib.checks.values import require
+from llmlib.messages import shown
 
 LONGEST = 1 << 24  # bytes of a line; without a limit a damaged file would be read as a single one
 

@@ -6,9 +6,24 @@ says what it does, and the examples stand at the end.
 
 import argparse
 import inspect
+import math
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from llmlib.cli.settings import DATA, GROUPS, SETTINGS, Setting, did_you_mean
+from llmlib.cli.settings import (
+    BIG,
+    DATA,
+    GROUPS,
+    SETTINGS,
+    Setting,
+    SettingsFileError,
+    convert,
+    did_you_mean,
+)  # fmt: skip
+from llmlib.messages import shown
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,14 +35,80 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any):
         settings |= {"allow_abbrev": False, "argument_default": argparse.SUPPRESS}
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        # what `type=int` and `type=float` mean: numbers that can be meant, in our words
+        self.register("type", int, read_as(int, most=BIG))
+        self.register("type", float, read_as(float))
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Answer an unknown flag with the nearest one; the parser of a command comes here too."""
         known, rest = super().parse_known_args(args, namespace)
         if rest:
             near = did_you_mean(rest[0], self._option_string_actions)
-            self.error(f"no argument {rest[0]!r}{near}")
+            self.error(f"no argument {shown(rest[0])}{near}")
         return known, rest
+
+    def error(self, message: str) -> Any:
+        """End the program with a message that is not longer than what it is about."""
+        super().error(message if len(message) < 500 else f"{message[:300]} ...")
+
+
+def read_as(kind: type, least: float = -math.inf, most: float = math.inf) -> Callable[[str], Any]:
+    """Return a reader of numbers in a range, as `add_argument` takes it."""
+    setting = Setting("", kind, 0, "", least=least, most=most)
+
+    def read(given: str) -> Any:
+        with suppress(ValueError):
+            return convert(setting, given, "")
+        raise argparse.ArgumentTypeError(f"{shown(given)} is not {setting.allowed}")
+
+    return read
+
+
+SEED = read_as(int, -(2**63), 2**64 - 1)  # what torch takes
+
+
+def typed(given: str) -> str:
+    """Return what a user typed, also where Python took the terminal for one without UTF-8."""
+    try:
+        return os.fsencode(given).decode("utf-8")
+    except UnicodeError:
+        raise argparse.ArgumentTypeError("it is not UTF-8") from None
+
+
+def one_line(error: BaseException, command: str) -> str:
+    """Return the message of an error without line breaks, in the words of the command line."""
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    else:
+        text = error.args[1] if isinstance(error, OSError) and len(error.args) > 1 else str(error)
+    line = re.sub(r"\S{400,}", lambda long: f"{long[0][:100]}...", " ".join(str(text).split()))
+    in_file = isinstance(error, SettingsFileError)  # which has names and no flags
+    return (line if in_file else name_flags(line, command)) or type(error).__name__
+
+
+def name_flags(message: str, command: str) -> str:
+    """Return a message about parameters with the flags of a command: n_heads becomes --n-heads."""
+    parser = Parser()
+    next(add for add in COMMANDS if add.__name__ == f"{command}_flags")(parser)
+    flags = {a.dest: a.option_strings[0] for a in parser._actions if a.option_strings}
+    for phrase, own in WORDS.items():
+        message = message.replace(phrase, own)
+    for name, flag in flags.items():
+        # one word alone may be a word of English, or stand in a path
+        alone, joined = r"^((?:the \w+ of )?){}(?= is )", r"(?<![\w./'\"-])(){}(?![\w./'\"-])"
+        pattern = (joined if "_" in name else alone).format(name)
+        message = re.sub(pattern, rf"\g<1>{flag}", message)
+    return message
+
+
+# what only a programmer can set, and what a user sets in its place
+WORDS = {
+    "max_length": "context_length",
+    "a smaller stride": "a smaller context_length",
+    ", or drop_last=False": "",
+    " an int ": " a whole number ",
+    ", or None": ", or none",
+}
 
 
 def make_parser() -> Parser:
@@ -105,7 +186,7 @@ def generate_flags(parser: Parser) -> None:
     """
     add_checkpoint(parser)
     add = parser.add_argument
-    add("--prompt", help="the beginning [a new text]")
+    add("--prompt", type=typed, help="the beginning [a new text]")
     add("--max-new-tokens", type=int, metavar="N", help="[200]")
     add("--temperature", type=float, metavar="T", help="[1.0]")
     add("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
@@ -115,11 +196,11 @@ def generate_flags(parser: Parser) -> None:
     add("--no-repeat-ngram-size", type=int, metavar="N", help="no N tokens twice in a text")
     add("--min-new-tokens", type=int, metavar="N", help="no end of the text before these [0]")
     about = "end before this string (repeatable)"
-    add("--until", "--stop", dest="until", action="append", metavar="TEXT", help=about)
+    add("--until", "--stop", dest="until", action="append", type=typed, metavar="TEXT", help=about)
     add("--num-beams", type=int, metavar="N", help="search with N beams, draw nothing")
     add("--prompt-lookup", type=int, metavar="N", help="guess N tokens from what stood before")
     add("--weights", metavar="FORMAT", help="stored as float32, bfloat16, float16, int8 [float32]")
-    add("--seed", type=int, help="[0]")
+    add("--seed", type=SEED, help="[0]")
     add("--n", type=int, help="how many texts [1]")
 
 

@@ -24,7 +24,7 @@ def decided_by_base(data: str, given: dict[str, Any]) -> dict[str, Any]:
     """
     source = given["from"]
     model, tokenizer = load_model(source, ignore_extra=bool(given.get("ignore_extra")))
-    checks.ends_documents(tokenizer.special_tokens, source)
+    checks.ends_documents(tokenizer.special_tokens, source, tokenizer.end_token)
     if is_prepared(data):
         theirs, kind = load_prepared_tokenizer(data), read_about(data)["tokenizer"]
         vocabularies = [t.token_byte_values() for t in (tokenizer, theirs)]
@@ -36,7 +36,7 @@ def decided_by_base(data: str, given: dict[str, Any]) -> dict[str, Any]:
     for name in ("context_length", "drop_rate"):  # these may be others than the model's
         sizes[name] = sizes[name] if given.get(name) is None else given[name]
     checks.no_preset(given.get("preset"), SETTINGS["preset"].default)
-    decided = {**sizes, "tokenizer": kind}
+    decided = {**sizes, "tokenizer": kind, "end_token": tokenizer.end_token}
     checks.decided(given, decided, source)
     return {**decided, "from": source if source in KNOWN_NAMES else str(Path(source).resolve())}
 

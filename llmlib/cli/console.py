@@ -6,20 +6,109 @@ Written by hand. Needs no torch.
 import io
 import os
 import shlex
+import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
 
-def accept_any_text() -> None:
-    """Let a terminal that cannot show a character print its code, instead of raising an error."""
-    for stream in (sys.stdout, sys.stderr):
+class Output:
+    """stdout or stderr, which goes on in silence where nobody can read it, and shows any text.
+
+    That is: a pipe that was closed, a full disk, a terminal without an ü. Unless it is patient,
+    an OSError is raised, once.
+    """
+
+    def __init__(self, stream: Any):
+        self.stream, self.patient = stream, True
+        if stream is None:  # it was closed
+            self.stream = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
-def mute() -> None:
-    """Print nothing more to stdout, since nobody reads it: `llmlib … | head`."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    def write(self, text: str) -> int:
+        with self.trying():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self.trying():
+            self.stream.flush()
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Let the stream write to nowhere after an OSError in the block."""
+        try:
+            yield
+        except OSError:
+            mute(self.stream)
+            if not self.patient:
+                raise
+
+
+@contextmanager
+def streams() -> Iterator[Output]:
+    """Yield stdout, after putting an `Output` in the place of stdout and stderr for the block."""
+    for number in range(3):  # the next file would take the number of one that was closed
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = out, err = Output(sys.stdout), Output(sys.stderr)
+    try:
+        yield out
+    finally:
+        for stream in (out, err):
+            stream.patient = True
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def mute(stream: Any = None) -> None:
+    """Print nothing more to a stream, or stdout, since nobody reads it: `llmlib … | head`."""
+    with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), (stream or sys.stdout).fileno())
+
+
+@contextmanager
+def leaving_at_once(wanted: bool) -> Iterator[None]:
+    """Let Ctrl-C end this process in the block, in which libraries would swallow or mistake it."""
+    before = signal.getsignal(signal.SIGINT)
+    if not (wanted and before is signal.default_int_handler):
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def is_stop(error: BaseException | None) -> bool:
+    """Return whether an error is Ctrl-C, or what a library made of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with an exit code; one of several ends at once, without Python's farewell.
+
+    There the threads of gloo and nccl still run. One that drops the last reference to a tensor asks
+    for the interpreter, which a Python that is ending answers by ending the thread; that unwinds
+    through C++ which allows no exception: "terminate called without an active exception", SIGABRT.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        sys.exit(code)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def tell(text: str) -> None:
@@ -42,6 +131,9 @@ def warn(text: str) -> None:
 
 
 def quoted(path: object) -> str:
-    """Return a path as a shell takes it, also one with spaces or with a dash before it."""
-    text = str(path)
-    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+    """Return a path as a shell takes it, whatever is in it, and without white space to be lost."""
+    text = f"./{path}" if str(path).startswith("-") else str(path)
+    if text.isprintable() and "  " not in text:
+        return shlex.quote(text)
+    codes = "".join(f"\\x{byte:02x}" for byte in os.fsencode(text))
+    return f"$'{codes}'"  # of bash and zsh

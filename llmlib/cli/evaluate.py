@@ -16,7 +16,7 @@ from llmlib.cli.run_folder import open_run
 from llmlib.data import corpora
 from llmlib.evaluation.perplexity import evaluate
 from llmlib.pretrained.models import find_model, load_model
-from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
+from llmlib.tokenization.base import Tokenizer
 from llmlib.training.checkpoint import MANIFEST, read_manifest
 
 
@@ -32,9 +32,8 @@ def evaluate_command(
     checks.whole_number("batch_size", batch_size)
     folder = find_model(checkpoint)
     is_run = (folder / MANIFEST).is_file()
-    text = text if is_run else text or "stories"
+    text = text or (None if is_run else "stories")
     model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
-    checks.ends_documents(tokenizer.special_tokens, checkpoint)
     context = model.config.context_length
     if text is None:
         data = open_run(folder.parent).data()
@@ -77,7 +76,7 @@ def measure_text(
     nats = list(takewhile(math.isfinite, (-stories.log_prob(line) for line in lines)))
     told = len(nats) == len(lines)
     ids, about = encode_documents(tokenizer, lines if told else texts)
-    sizes = (tokenizer.special_tokens[END_OF_TEXT], context_length, batch_size)
+    sizes = (tokenizer.eot_token, context_length, batch_size)
     documents = cut_documents(ids, sizes[0])
     if told and max(map(len, documents)) < context_length:
         return measure_documents(documents, *sizes, nats), about

@@ -40,32 +40,23 @@ def generate_command(
     **sampling: Any,
 ) -> int:
     """Do what the command line asks for; an empty line stands between texts."""
-    checks.ways_to_write(n, num_beams, prompt_lookup)
+    settings = Sampling(**sampling)  # says what is wrong with them before a model is read
+    checks.ways_to_write(n, num_beams, prompt_lookup, settings)
     checks.seed(seed)
     checks.one_of("weights", weights, BYTES)
     checks.stop_strings(tuple(until))
-    settings = Sampling(**sampling)  # says what is wrong with them before a model is read
-    if num_beams:
-        checks.rules_only(settings)
     model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
-    checks.ends_documents(tokenizer.special_tokens, checkpoint)
     encoded, about = encode_documents(tokenizer, [prompt])
     *ids, end = encoded.tolist()  # <|endoftext|> stands behind the prompt
     if unknown := about["n_unknown"]:
         print(f"{unknown} of {len(ids)} tokens of the prompt are unknown", file=sys.stderr)
-    context_length = model.config.context_length
     rows = torch.tensor([[end, *ids]])  # (1, T): every text begins after <|endoftext|>
-    readable = rows[:, -context_length:]
+    readable = rows[:, -model.config.context_length :]
     place, reason = choose_device(device, model, (readable, readable))
     print(f"device {place}: {reason}", file=sys.stderr)
     model = quantize(model.to(place), weights)
     settings = only_tokens(settings, tokenizer, model)
     options = {"stop": end, "generator": torch.Generator().manual_seed(seed)}
-    if num_beams or prompt_lookup:  # whose window does not slide
-        room = max(1, context_length + 1 - rows.shape[1])
-        if room < max_new_tokens:
-            print(f"{room} new tokens: then the context is full", file=sys.stderr)
-        max_new_tokens = min(max_new_tokens, room)
     arguments = model, rows.to(place), max_new_tokens, settings
     texts = find_texts(*arguments, num_beams, prompt_lookup, **options)
     show = partial(print, end="", flush=True)  # each token is seen at once
@@ -87,6 +78,11 @@ def find_texts(
     **options: Any,
 ) -> Iterator[Iterator[torch.Tensor | int]]:
     """Yield texts, each as its tokens: the best of a search, or one after another without end."""
+    context_length = model.config.context_length
+    room = max(1, context_length + 1 - rows.shape[1])
+    if room < n_new and (num_beams or prompt_lookup):  # whose window does not slide
+        print(f"{room} new tokens: then the context is full", file=sys.stderr)
+        n_new = room
     if num_beams:
         beams = beam_search(model, rows, n_new, num_beams, options["stop"], sampling=settings)
         yield from (iter(beam.ids) for beam in beams)
@@ -97,5 +93,5 @@ def find_texts(
             parts = speculate(model, PromptLookup(), rows, n_new, settings, **options)
             yield chain.from_iterable(parts)
         else:
-            slide = max(1, model.config.context_length // 4)
+            slide = max(1, context_length // 4)
             yield stream(model, rows, n_new, settings, slide=slide, **options)

@@ -6,9 +6,10 @@ the least that each story of val.npy can cost any model. `<|endoftext|>` follows
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
+from sys import maxsize
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from llmlib import checks, files, stories
+from llmlib.cli.console import quoted, tell
 from llmlib.cli.settings import check_flags, settle
 from llmlib.data import corpora
 from llmlib.data.division import TRAIN, VAL, Division, divide
@@ -25,6 +27,9 @@ from llmlib.tokenization.documents import encode_parts, safe_pieces
 from llmlib.tokenization.folders import KINDS, kind_of, load_tokenizer
 from llmlib.tokenization.prepared import write_about
 
+# Bytes from which a tokenizer learns: of a longer text evenly spread parts, or memory would run
+# out. The others, word and char, have to see all of it.
+ENOUGH = {"bpe": 100_000_000, "wordpiece": 30_000_000, "unigram": 10_000_000}
 PARTS = {TRAIN: "train", VAL: "val"}
 
 
@@ -38,7 +43,7 @@ def prepare_command(data: str, out: str, **flags: object) -> int:
         counts = [f"{n:,} {name[2:]}" for name, n in about[part].items() if name != "sha256"]
         print(f"{part:<6}" + ", ".join(counts))
     print(f"{out}: {about['tokenizer']} tokenizer, {about['vocab_size']:,} token ids")
-    print(f"train on it with: llmlib train {out}")
+    print(f"train on it with: llmlib train {quoted(out)}")
     return 0
 
 
@@ -58,15 +63,18 @@ def prepare(data: str, folder: str | Path, **given: object) -> dict:
     texts, log_probs = open_texts(data, settings)
     division = divide(texts, settings.val_fraction, settings.seed, data)
     tokenizer = make_tokenizer(kind, division, texts, settings.max_vocab)
+    tokenizer = ending_with(settings.end_token, tokenizer, kind)
     about: dict[str, Any] = {
         "corpus": data if corpora.is_name(data) else f"./{Path(data).name}",
         "rows": "documents" if log_probs else "windows",
         "tokenizer": kind if kind == "gpt2" else kind_of(tokenizer),
         "vocab_size": tokenizer.vocab_size,
-        "end_of_text": tokenizer.special_tokens[END_OF_TEXT],
+        "end_of_text": tokenizer.eot_token,
         "text_sha256": division.sha256,
         "n_separators": getattr(texts, "n_separators", 0),
     }
+    if settings.end_token != END_OF_TEXT:
+        about["end_token"] = settings.end_token
     with files.making_folder(folder) as beside:
         about |= write_ids(beside, tokenizer, division, texts)
         if log_probs:
@@ -114,10 +122,17 @@ def make_tokenizer(
 ) -> Tokenizer:
     """Return a tokenizer of a kind, learned from what is to train on, or that of a name or file."""
     if kind in KINDS:
-        return KINDS[kind].from_text(training_texts(division, texts), max_vocab)
+        step = -(-division.n_bytes // ENOUGH.get(kind, maxsize))
+        if step > 1:
+            tell(
+                f"the tokenizer learns from one in {step} pieces of the text, which is long enough"
+            )
+        return KINDS[kind].from_text(
+            islice(training_texts(division, texts), 0, None, step), max_vocab
+        )
     if not Path(kind).exists():
         checks.known_name("tokenizer", kind, [*KINDS, "gpt2", "any file of `llmlib tokenizer`"])
-    return open_tokenizer(kind)
+    return load_tokenizer(kind)
 
 
 def training_texts(division: Division, texts: Iterable[tuple[int, str]]) -> Iterable[str]:
@@ -129,13 +144,18 @@ def training_texts(division: Division, texts: Iterable[tuple[int, str]]) -> Iter
         between = "\n"
 
 
-def open_tokenizer(source: str | Path) -> Tokenizer:
+def open_tokenizer(source: str | Path, end_token: str = END_OF_TEXT) -> Tokenizer:
     """Return the tokenizer of a name, a file or a folder, if it can end a document.
 
-    Raises as `load_tokenizer` does, and ValueError for one without `<|endoftext|>`.
+    Raises as `load_tokenizer` does, and ValueError for one without the end_token.
     """
-    tokenizer = load_tokenizer(source)
-    checks.ends_documents(tokenizer.special_tokens, source)
+    return ending_with(end_token, load_tokenizer(source), source)
+
+
+def ending_with(end_token: str, tokenizer: Tokenizer, source: str | Path) -> Tokenizer:
+    """Return a tokenizer that ends documents with a special token; ValueError if it lacks that."""
+    checks.ends_documents(tokenizer.special_tokens, source, end_token)
+    tokenizer.end_token = end_token
     return tokenizer
 
 
@@ -147,6 +167,7 @@ def encode_documents(
     And how many there were of what; n_unknown of the ids stand for text that the tokenizer does not
     know.
     """
+    checks.ends_documents(tokenizer.special_tokens, "the tokenizer", tokenizer.end_token)
     found = list(encode_parts(tokenizer, ((TRAIN, n, text) for n, text in enumerate(documents))))
     totals = {name: sum(counts[name] for *_, counts in found) for name in found[0][2]}
     return np.concatenate([ids for _, ids, _ in found]), totals

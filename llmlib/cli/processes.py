@@ -7,23 +7,25 @@ Rank 0 is the only writer: it alone makes folders, saves, evaluates and prints.
 import os
 import signal
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
+from llmlib import checks
 from llmlib.cli.console import tell
 
 T = TypeVar("T")
+CPU = torch.device("cpu")
 
 
 class Processes:
     """This process among all; as a context manager, it connects them if there are several."""
 
     def __init__(self):
-        self.rank = int(os.environ.get("RANK", 0))
-        self.world = int(os.environ.get("WORLD_SIZE", 1))
-        self.local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        self.world, self.rank, self.local_rank, self.local_world = checks.place(os.environ)
+        self.group: dist.ProcessGroup | None = None  # for what is agreed on; None: the default one
 
     @property
     def is_writer(self) -> bool:
@@ -31,11 +33,15 @@ class Processes:
 
     def __enter__(self) -> "Processes":
         if self.world > 1:
+            checks.meeting_place(os.environ)
             gpu = torch.cuda.is_available() and dist.is_nccl_available()
             if gpu:
                 torch.cuda.set_device(self.local_rank % torch.cuda.device_count())
             # both: gloo for what is agreed on the CPU, nccl for gradients on GPUs
             dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+            # one of its own for what takes as long as it takes (preparing a text, a look at the
+            # samples): a process that dies is noticed at once, and one that works is waited for
+            self.group = dist.new_group(backend="gloo", timeout=timedelta(days=365))
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
@@ -68,7 +74,7 @@ class Processes:
                 message = [work(), True]
             except BaseException as error:  # whatever it is: the others wait
                 failure = error
-        dist.broadcast_object_list(message, src=0, device=torch.device("cpu"))
+        dist.broadcast_object_list(message, src=0, group=self.group, device=CPU)
         if not message[1]:
             raise failure
         return message[0]
@@ -78,12 +84,12 @@ class Processes:
         if self.world == 1:
             return flag
         flags = torch.tensor(int(flag))
-        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self.group)
         return bool(flags)
 
     def command(self) -> str:
         """Return the command that starts as many processes as these are."""
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
+        here = self.local_world
         nodes = f"--nnodes={self.world // here} … " * (self.world > here)
         many = f"torchrun {nodes}--nproc_per_node={here} -m "
         return many * (self.world > 1) + "llmlib"

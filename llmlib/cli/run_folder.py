@@ -132,7 +132,7 @@ class RunFolder:
     def discard(self) -> None:
         """Remove a run that has no checkpoint, and nothing else: its name is free again."""
         self.file_lock.release()
-        for path in [*self.path.iterdir()]:
+        for path in [*self.path.iterdir()] if self.path.is_dir() else []:
             if path.name in NAMES or LEFT.fullmatch(path.name):
                 files.remove(path)
         for folder in self.made:
@@ -181,6 +181,7 @@ class RunFolder:
         noted = checkpoint.notes.get("files", {}) if checkpoint else {}
         for name in GROWING:
             cut(self.path / name, noted.get(name, 0))
+        sizes(self.path)  # raises now what would go wrong at the first save
         for path in filter(lambda path: LEFT.fullmatch(path.name), [*self.path.iterdir()]):
             files.remove(path)
         if not self.data_folder.is_symlink():

@@ -5,6 +5,7 @@ given comes from the recipe of the corpus, or from the table. GPTConfig and Trai
 ranges that they know; `tests/cli/test_cli_config.py` compares this table with theirs.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
@@ -12,12 +13,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-import yaml
+from llmlib.cli.settings_files import read_pairs
+from llmlib.messages import shown
 
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib
+BIG = 2**31 - 1  # more of anything is a slip of the finger
+SEEDS = (0, 2**63 - 1)  # a step is added to them, and torch takes 64 bits
+
+
+class SettingsFileError(ValueError):
+    """A file of settings says something impossible: the message has the names that stand in it."""
 
 
 class Setting(NamedTuple):
@@ -28,11 +32,31 @@ class Setting(NamedTuple):
     default: object
     help: str
     choices: tuple[str, ...] = ()
-    least: float | None = None
+    least: float = -math.inf
+    most: float = math.inf
 
     @property
     def flag(self) -> str:
         return "--" + self.name.replace("_", "-")
+
+    @property
+    def allowed(self) -> str:
+        """What it may be, in words."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        bounds = [f"at least {self.least}"] * (self.least > -math.inf)
+        bounds += [f"at most {self.most}"] * (self.most < math.inf)
+        words = " of ".join(filter(None, [WORDS[self.kind], " and ".join(bounds)]))
+        return words + (", or none" if self.may_be_none else "")
+
+    @property
+    def may_be_none(self) -> bool:
+        return self.default is None or self.name == "grad_clip"
+
+
+def whole(name: str, default: int | None, help: str, least: int = 1, most: int = BIG) -> Setting:
+    """Return a setting that is a whole number."""
+    return Setting(name, int, default, help, least=least, most=most)
 
 
 TOKENIZERS = (
@@ -45,33 +69,34 @@ PLACES = [
 ]
 DATA = [
     Setting("tokenizer", str, "gpt2", TOKENIZERS),
-    Setting("max_vocab", int, None, "largest vocabulary of a tokenizer learned here", least=3),
-    Setting("stories", int, 20_000, "how many stories the world tells", least=2),
+    whole("max_vocab", None, "largest vocabulary of a tokenizer learned here", least=3),
+    whole("stories", 20_000, "how many stories the world tells", least=2),
     Setting("val_fraction", float, 0.1, "share of the text that is kept for validation"),
     Setting("separator", str, "<|endoftext|>", "ends a document inside a text; none: nothing does"),
+    Setting("end_token", str, "<|endoftext|>", "the special token that stands between documents"),
     Setting("text_field", str, "text", "where each line of a .jsonl has its text"),
-    Setting("seed", int, 0, "seed of everything random", least=0),
+    whole("seed", 0, "seed of everything random", *SEEDS),
 ]
 START = [
     Setting("preset", str, "story-small", "sizes to start from, such as gpt2-124M"),
-    Setting("init_std", float, 0.02, "standard deviation of the initial weights"),
+    Setting("init_std", float, 0.02, "standard deviation of the initial weights", least=0),
     Setting("from", str, None, "start from this MODEL's weights, with its tokenizer and sizes"),
     Setting("ignore_extra", bool, False, "let --from drop tensors that a GPT-2 has no place for"),
 ]
 MODEL = [  # each a field of GPTConfig
-    Setting("context_length", int, None, "most tokens read at once [the preset's, as below]"),
-    Setting("emb_dim", int, None, "width: numbers per token"),
-    Setting("n_heads", int, None, "attention heads in each block"),
-    Setting("n_layers", int, None, "blocks"),
+    whole("context_length", None, "most tokens read at once [the preset's, as below]"),
+    whole("emb_dim", None, "width: numbers per token"),
+    whole("n_heads", None, "attention heads in each block"),
+    whole("n_layers", None, "blocks"),
     Setting("drop_rate", float, None, "dropout while training"),
     Setting("qkv_bias", bool, None, "give queries, keys and values a bias"),
     Setting("tie_weights", bool, None, "use the embedding as the head"),
 ]
 TRAINING = [  # each a field of TrainConfig
-    Setting("max_steps", int, 1000, "training steps in all"),
-    Setting("accumulation_steps", int, 1, "batches per step, their gradients added up"),
+    whole("max_steps", 1000, "training steps in all"),
+    whole("accumulation_steps", 1, "batches per step, their gradients added up"),
     Setting("learning_rate", float, 1e-3, "peak, reached after the warm-up"),
-    Setting("warmup_steps", int, 100, "steps in which the learning rate rises to its peak"),
+    whole("warmup_steps", 100, "steps in which the learning rate rises to its peak", least=0),
     Setting("final_fraction", float, 0.1, "share of the learning rate left at the last step"),
     Setting("weight_decay", float, 0.1, "for matrices and embeddings"),
     Setting("betas", tuple, (0.9, 0.95), "AdamW's two decay rates"),
@@ -80,13 +105,13 @@ TRAINING = [  # each a field of TrainConfig
     Setting("dtype", str, "float32", "of the matrix products", ("float32", "bfloat16")),
 ]
 RUN = [
-    Setting("batch_size", int, 8, "rows per batch, over all processes", least=1),
+    whole("batch_size", 8, "rows per batch, over all processes"),
     Setting("device", str, "auto", "auto, cpu, cuda, cuda:1, mps"),
     Setting("compile", bool, False, "compile with torch.compile, if that works here"),
-    Setting("eval_every", int, 250, "steps from one look at loss and samples to the next", least=1),
-    Setting("eval_tokens", int, 20_000, "validation tokens per look", least=1),
-    Setting("save_every", int, 250, "steps from one checkpoint to the next", least=1),
-    Setting("n_samples", int, 2, "samples per look, for stories 32", least=1),
+    whole("eval_every", 250, "steps from one look at loss and samples to the next"),
+    whole("eval_tokens", 20_000, "validation tokens per look"),
+    whole("save_every", 250, "steps from one checkpoint to the next"),
+    whole("n_samples", 2, "samples per look, for stories 32"),
 ]
 GROUPS = {"data": DATA, "start": START, "model": MODEL, "training": TRAINING, "run": RUN}
 SETTINGS = {setting.name: setting for group in [PLACES, *GROUPS.values()] for setting in group}
@@ -117,66 +142,68 @@ WORDS: dict[type, str] = {
 }
 
 
+TRUE, FALSE = ("true", "yes", "on"), ("false", "no", "off")  # all that YAML ever took for one
+
+
 def parse(kind: Any, value: Any) -> Any:
     """Return a value as a bool, a pair of numbers, a text or a number; raise if it is not one."""
     if kind is bool:
-        return {"true": True, "false": False}[str(value).lower()]
+        return {word: word in TRUE for word in TRUE + FALSE}[str(value).lower()]
     if kind is tuple:
-        first, second = map(float, value)
+        numbers = [parse(float, number) for number in value if isinstance(value, (list, tuple))]
+        first, second = numbers
         return first, second
     result = kind(value)
-    # YAML reads 1e-3 as text; but True is not 1, 1.5 not a whole number, and 3 not a text
+    # YAML gives 1e-3 and 010 as text; but True is not 1, 1.5 not a whole number, and 3 not a text
     same = result == value or (kind is not str and isinstance(value, str))
-    if not same or isinstance(value, bool) or result == "":
+    sound = math.isfinite(result) if kind is float else result != "" and "\0" not in str(result)
+    if not same or isinstance(value, bool) or not sound:
         raise TypeError
     return result
 
 
-def convert(setting: Setting, value: Any, where: str) -> object:
+def convert(setting: Setting, value: Any, name: str) -> object:
     """Return a value as a flag or a file has it (text, number, list) as the type of the setting.
 
-    Raises ValueError, saying where the value stood and what is allowed.
+    Raises ValueError, saying by which name it was given and what is allowed.
     """
-    may_be_none = setting.default is None or setting.name == "grad_clip"
-    if may_be_none and (value is None or (setting.kind is not str and value in ("none", "null"))):
+    none = value is None or (setting.kind is not str and value in ("none", "null"))
+    if none and setting.may_be_none:
         return None
-    least, choices = setting.least, setting.choices
     with suppress(ValueError, TypeError, KeyError, OverflowError):
         result = parse(setting.kind, value)
-        if (least is None or result >= least) and (not choices or result in choices):
+        if setting.choices:
+            fits = result in setting.choices
+        else:
+            fits = setting.kind not in (int, float) or setting.least <= result <= setting.most
+        if fits:
             return result
-    allowed = "one of " + ", ".join(choices) if choices else WORDS[setting.kind]
-    allowed += "" if least is None else f" of at least {least}"
-    raise ValueError(f"{where}: {setting.name} is {value!r}: it must be {allowed}")
+    raise ValueError(f"{name} is {shown(value)}: it must be {setting.allowed}")
 
 
 def did_you_mean(name: str, allowed: Collection[str]) -> str:
     """Return `, did you mean 'max_steps'?` if a name is close to an allowed one, else nothing."""
-    close = get_close_matches(name, allowed, n=1, cutoff=0.5)
+    close = get_close_matches(name[:100], allowed, n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
     """Return the settings in a YAML or TOML file, checked; dashes and underscores mean the same.
 
-    Raises ValueError for an unknown setting, naming the nearest, and OSError for a missing file.
+    Raises SettingsFileError, a ValueError, for a file that cannot be read and for an unknown or
+    impossible setting, naming the nearest, and OSError for a missing file.
     """
-    path = Path(path)
-    if path.suffix not in (".yaml", ".yml", ".toml"):
-        raise ValueError(f"{path} must be a .yaml or a .toml file")
-    text = path.read_text(encoding="utf-8")
+    path, settings = Path(path), {}
     try:
-        content = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text) or {}
-    except (yaml.YAMLError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds no settings: write lines such as 'max_steps: 1000'")
-    settings = {}
-    for key, value in content.items():
-        name = str(key).replace("-", "_")
-        if name not in SETTINGS:
-            raise ValueError(f"{path}: no setting {key!r}{did_you_mean(name, SETTINGS)}")
-        settings[name] = convert(SETTINGS[name], value, str(path))
+        for key, value in read_pairs(path):
+            name = key.replace("-", "_")
+            if name not in SETTINGS:
+                raise ValueError(f"{path}: no setting {shown(key)}{did_you_mean(name, SETTINGS)}")
+            if name in settings:
+                raise ValueError(f"{path}: {name} is given twice, with - and with _")
+            settings[name] = convert(SETTINGS[name], value, f"{path}: {name}")
+    except ValueError as error:
+        raise SettingsFileError(*error.args) from None
     return settings
 
 

@@ -7,6 +7,7 @@ whatever else `llmlib.tokenization.folders.load_tokenizer` knows.
 from pathlib import Path
 
 from llmlib import checks
+from llmlib.cli.console import quoted
 from llmlib.data import corpora
 from llmlib.tokenization.folders import KINDS
 
@@ -24,6 +25,7 @@ def tokenizer_command(
     checks.require(not path.exists(), f"{path} exists: remove it, or name another file with --out")
     checks.require(path.parent.is_dir(), f"{path.parent} is not a folder: make it, or change --out")
     checks.require(fits, f"a {kind} tokenizer is written to a .json file and has no pattern")
+    checks.holds_end_of_text(path)
     text = "\n\n".join(corpora.documents(data))
     settings = {"pattern": pattern} if kind == "bpe" else {}
     tokenizer = KINDS[kind].from_text(text, vocab_size, **settings)
@@ -32,5 +34,5 @@ def tokenizer_command(
     n_tokens = len(tokenizer.encode(beginning, disallowed_special=()))
     print(f"{path}: {kind} tokenizer, {tokenizer.vocab_size:,} token ids, "
           f"{len(beginning.encode()) / n_tokens:.2f} bytes per token")  # fmt: skip
-    print(f"train with it: llmlib train {data} --tokenizer {path}")
+    print(f"train with it: llmlib train {quoted(data)} --tokenizer {quoted(path)}")
     return 0

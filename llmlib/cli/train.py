@@ -73,6 +73,9 @@ def train(run: RunFolder, processes: Processes) -> int:
     trainer = make_trainer(model, run, peek(loader, settings.batch_size), processes)
     n_parameters, n_tokens = model.num_parameters(), data.about["train"]["n_tokens"]
     processes.say(f"{run.path}: {n_parameters:,} parameters, {n_tokens:,} tokens to train on")
+    if (warmup := trainer.config.warmup()) != settings.warmup_steps:
+        given, last = settings.warmup_steps, settings.max_steps
+        processes.say(f"--warmup-steps {given} would fill all {last} steps: it takes {warmup}")
     if checkpoint:
         trainer.load_state_dict(checkpoint.training or {})
     for line in changed + machine_changes(model, notes):

@@ -6,6 +6,7 @@ if either end is gone, the other notices. A process calls nothing but the functi
 forked from a program that has threads, as long as the function starts none and calls no torch.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 
 from llmlib import checks
 
+MOST = 16  # processes: more than these the first one could hardly feed, and each takes 30 MB
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -37,12 +39,12 @@ def parallel_map(
 ) -> Generator[R, None, None]:
     """Yield function(item) for each item, in order, computed in other processes.
 
-    n_processes: by default as many as there are cores; 1 computes here. method: "fork", which needs
-    little time and memory, or "spawn", for which function must be picklable; by default "fork"
-    where that is safe. Raises what the function raises, and ChildProcessError if a process dies;
-    afterwards, and when the iterator is closed, no process is left.
+    n_processes: by default as many as there are cores, up to MOST; 1 computes here. method: "fork",
+    which needs little time and memory, or "spawn", for which function must be picklable; by default
+    "fork" where that is safe. Raises what the function raises, and ChildProcessError if a process
+    dies; afterwards, and when the iterator is closed, no process is left.
     """
-    n = n_processes or n_cores()
+    n = n_processes or min(n_cores(), MOST)
     if n == 1 or multiprocessing.current_process().daemon:  # a daemon may have no children
         yield from map(function, items)
         return
@@ -101,6 +103,7 @@ class Worker:
 
 def serve(function: Callable, connection: Connection, other: Connection) -> None:
     """Answer items with (result, error) until the other end of the pipe is gone."""
+    gc.freeze()  # or collecting garbage would copy all the memory that we share with the first
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which ends us
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     other.close()  # our copy of it, which would keep the pipe open

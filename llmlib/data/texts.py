@@ -97,13 +97,15 @@ def read_blocks(path: Path) -> Iterator[str]:
     Raises ValueError for what is not text, naming the first wrong byte.
     """
     n_characters, newlines = 0, io.IncrementalNewlineDecoder(None, translate=True)
+    has_returns = False  # without them, the text would be copied for nothing
     with open(path, "rb") as raw, checks.readable_text(path), unpacked(raw) as file:
-        block = file.read(BLOCK)
+        block = file.read(BLOCK + 3)  # at least a whole byte-order mark
         decoder = decoder_for(block)
         text = decode(path, decoder, block, 0).removeprefix("\ufeff")
         n_bytes = len(block)
-        while text or block:
-            text = newlines.decode(text, final=not block)
+        while True:
+            has_returns = has_returns or "\r" in text
+            text = newlines.decode(text, final=not block) if has_returns else text
             checks.no_zero(path, text, n_characters)
             n_characters += len(text)
             yield text

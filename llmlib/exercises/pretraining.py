@@ -17,8 +17,8 @@ def the_schedule_is_a_trapezoid():
         "decay_steps": 3,
         "highest": 0.8,
     }
-    expected = [0.2, 0.4, 0.6, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8 * 2 / 3, 0.8 / 3]
-    for step in (0, 3, 5, 7, 8, 9):
+    expected = [0.0, 0.2, 0.4, 0.6, 0.8, 0.8, 0.8, 0.8, 0.8 * 2 / 3, 0.8 / 3]
+    for step in (0, 3, 4, 7, 8, 9):
         yield case(step, **settings, expected=expected[step])
     yield case(0, 5, 0, 2, 1.0, expected=1.0)
     yield case(4, 5, 0, 0, 1.0, expected=1.0)

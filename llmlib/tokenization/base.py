@@ -57,6 +57,7 @@ class Tokenizer(Interface, Protocol):
 
     vocab_size: int  # one more than the largest token id, special tokens included
     special_tokens: dict[str, int]  # the id of each
+    end_token: str = END_OF_TEXT  # which of them ends a document; files of others have other names
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the token ids of a text in which nothing is special."""
@@ -106,7 +107,7 @@ class Tokenizer(Interface, Protocol):
     @property
     def eot_token(self) -> int:
         """The id of `<|endoftext|>`, by tiktoken's name. Raises KeyError if there is none."""
-        return self.special_tokens[END_OF_TEXT]
+        return self.special_tokens[self.end_token]
 
 
 T = TypeVar("T", bound="VocabularyTokenizer")

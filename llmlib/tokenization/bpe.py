@@ -5,12 +5,13 @@
 Built in notebook 09. `BPETokenizer.train` learns the merges that Hugging Face's trainer learns, and
 `encode` gives the ids that tiktoken gives, both at a speed of the same order.
 `llmlib.tokenization.bpe_trainer` learns the merges, `llmlib.tokenization.formats` knows the files.
-What is left out: Unicode normalization, and dropping merges at random.
+What is left out: Unicode normalization.
 """
 
-import heapq
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, count, repeat
+import random
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -20,67 +21,7 @@ from llmlib.tokenization.added_tokens import AddedToken, AddedTokens
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 from llmlib.tokenization.bpe_trainer import PATTERNS, blocks, count_pieces, learn_merges, splitter
 from llmlib.tokenization.interface import whole_characters
-
-
-def merge_short(ids: list[int], ranks: Mapping, new_ids: Sequence[int]) -> list[int]:
-    """Merge the pair of lowest rank until no pair has one: quadratic, and quickest for a word."""
-    no_rank, get = len(new_ids), ranks.get
-    found = list(map(get, zip(ids, ids[1:]), repeat(no_rank)))
-    while found and (best := min(found)) < no_rank:
-        i = found.index(best)
-        ids[i] = new_ids[best]
-        del ids[i + 1], found[i]
-        if i:
-            found[i - 1] = get((ids[i - 1], ids[i]), no_rank)
-        if i < len(found):
-            found[i] = get((ids[i], ids[i + 1]), no_rank)
-    return ids
-
-
-def merge_long(ids: list[int], ranks: Mapping, new_ids: Sequence[int]) -> list[int]:
-    """Do the same with a heap of pairs and a linked list of tokens: n log n."""
-    n = len(ids)
-    after, before = list(range(1, n + 1)), list(range(-1, n - 1))
-    # one integer for rank and place, which is quicker to compare than a tuple
-    heap = [ranks[pair] * n + i for i, pair in enumerate(zip(ids, ids[1:])) if pair in ranks]
-    heapq.heapify(heap)
-    while heap:
-        rank, i = divmod(heapq.heappop(heap), n)
-        j = after[i]
-        if j >= n or ranks.get((ids[i], ids[j])) != rank:
-            continue  # one of the two was merged with another since
-        ids[i], ids[j], after[i] = new_ids[rank], -1, after[j]
-        if after[i] < n:
-            before[after[i]] = i
-        for left, right in ((before[i], i), (i, after[i])):
-            if left >= 0 and right < n and (pair := (ids[left], ids[right])) in ranks:
-                heapq.heappush(heap, ranks[pair] * n + left)
-    return [i for i in ids if i >= 0]
-
-
-LONG = 100  # pieces of more bytes are merged with a heap, and are not remembered
-
-
-class PieceIds(dict):
-    """Remembers the ids of pieces; those of a new piece are computed when it is looked up.
-
-    A copy, or what comes back from a pickle, is empty.
-    """
-
-    def __init__(self, encode_piece: Callable[[str], Sequence], limit: int = 2**18):
-        super().__init__()
-        self.encode_piece, self.limit = encode_piece, limit
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self.encode_piece, self.limit)
-
-    def __missing__(self, piece: str) -> Sequence:
-        ids = self.encode_piece(piece)
-        if len(piece) <= LONG:
-            if len(self) >= self.limit:
-                self.clear()
-            self[piece] = ids
-        return ids
+from llmlib.tokenization.merging import LONG, PieceIds, merge_long, merge_short
 
 
 def number_special(tokens: Iterable[str] | Mapping[str, int], first_id: int) -> dict[str, int]:
@@ -110,6 +51,7 @@ class ByteTokenizer(Tokenizer):
         self.added = AddedTokens(added_tokens)
         added = self.special_tokens | {token.content: token.id for token in self.added.tokens}
         checks.different_ids(self._ids, added)
+        self._added_ids = added
         self.tokens = {i: token.encode() for token, i in added.items()}
         self.tokens |= {i: token for token, i in self._ids.items()}
         self.vocab_size = max(self.tokens) + 1
@@ -129,14 +71,14 @@ class ByteTokenizer(Tokenizer):
     def token_to_id(self, token: str) -> int | None:
         """Return the id of a token, special or not; None if there is no such token."""
         ordinary = self._ids.get(token.encode("utf-8", "surrogatepass"))
-        return self.special_tokens.get(token, ordinary)
+        return self._added_ids.get(token, ordinary)
 
     def encode_single_token(self, token: str | bytes) -> int:
         """Return the id of a token, special or not. Raises KeyError if there is none."""
         data = token.encode("utf-8", "surrogatepass") if isinstance(token, str) else token
         number = self._ids.get(data)
         special = data.decode("utf-8", "surrogateescape")
-        return self.special_tokens[special] if number is None else number
+        return self._added_ids[special] if number is None else number
 
     def has(self, number: int) -> bool:
         """Return whether a token has this id: there may be gaps."""
@@ -195,18 +137,23 @@ class BPETokenizer(ByteTokenizer):
         # no text holds the bytes without an id
         self._byte_ids = [ids.get(bytes([byte]), -1) for byte in range(256)]
         self._new_ids = [ids[first + second] for first, second in self.merges]
-        self._ranks: dict[tuple[int, int], int] = {}
-        for rank, (first, second) in enumerate(self.merges):
-            self._ranks.setdefault((ids[first], ids[second]), rank)
+        # of equal merges the last one counts, as in Hugging Face's `tokenizers`
+        self._ranks = {(ids[a], ids[b]): rank for rank, (a, b) in enumerate(self.merges)}
         self._whole = self._ids if whole_tokens else {}
         self._known = PieceIds(self._encode_piece)
 
-    def _encode_piece(self, piece: str) -> list[int]:
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is byte-level BPE and nothing else, with a pattern that others know."""
+        return self.pattern in PATTERNS and self._whole is self._ids and not self.added
+
+    def _encode_piece(self, piece: str, **chance: Any) -> list[int]:
         data = piece.encode()
-        if (whole := self._whole.get(data)) is not None:
+        if not chance and (whole := self._whole.get(data)) is not None:
             return [whole]
-        merge = merge_short if len(data) <= LONG else merge_long
-        return merge(list(map(self._byte_ids.__getitem__, data)), self._ranks, self._new_ids)
+        ids = list(map(self._byte_ids.__getitem__, data))
+        short = len(data) <= LONG and not chance
+        return (merge_short if short else merge_long)(ids, self._ranks, self._new_ids, **chance)
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the token ids of a text in which nothing is special.
@@ -247,6 +194,18 @@ class BPETokenizer(ByteTokenizer):
             ids += self._encode_between(part) if number is None else [number]
         return ids
 
+    def sample_ids(self, text: str, rng: random.Random, dropout: float = 0.1) -> list[int]:
+        """Return the ids of a text with merges passed over at random, for training.
+
+        dropout: the probability of passing over (BPE-dropout, Provilkov et al. 2020): with 0 this
+        is `encode_ordinary`, with 1 each byte is a token.
+        """
+        checks.number("dropout", dropout, lambda p: 0 <= p <= 1, "from 0 to 1")
+        if not dropout:
+            return self.encode_ordinary(text)
+        encode = partial(self._encode_piece, dropout=dropout, rng=rng)
+        return list(chain.from_iterable(map(encode, self._split(whole_characters(text)))))
+
     def encode_stream(self, texts: Iterable[str], **special: Any) -> Iterator[int]:
         """Yield the ids of `"".join(texts)`, holding no more than a block of it at a time.
 
@@ -265,12 +224,13 @@ class BPETokenizer(ByteTokenizer):
         *,
         pattern: str = "gpt2",
         special_tokens: Iterable[str] = (),
-        ties: str = "ids",
+        **rules: Any,
     ) -> "BPETokenizer":
         """Learn a tokenizer with vocab_size ids, special tokens included, from one text or many.
 
         It has fewer if the texts have no more pairs to merge. Nothing is merged across special
-        tokens, which the texts may contain. ties: see `learn_merges`.
+        tokens, which the texts may contain. rules: ties, min_frequency and max_token_length of
+        `learn_merges`.
         Raises ValueError for an empty text, and if vocab_size is below 256 and the special tokens.
         """
         special_tokens = list(number_special(special_tokens, 0))
@@ -278,7 +238,7 @@ class BPETokenizer(ByteTokenizer):
         needed = f"256 bytes and {len(special_tokens)} special tokens"
         counts = count_pieces(texts, pattern, special_tokens)
         checks.learnable(counts, vocab_size, n_fixed, needed)
-        merges = learn_merges(counts, vocab_size - n_fixed, ties)
+        merges = learn_merges(counts, vocab_size - n_fixed, **rules)
         return cls(merges, special_tokens, pattern=pattern)
 
     @classmethod

@@ -6,6 +6,7 @@ Built in notebook 09; `llmlib.tokenization.bpe` applies the merges. Left out: me
 """
 
 import heapq
+import math
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -96,30 +97,39 @@ def tie_key(token: bytes) -> str:
     return token.translate(bytes(range(255, -1, -1))).decode("latin-1") + chr(256)
 
 
+def pairs_in(words: list[str]) -> dict[str, list[int]]:
+    """Return the words that hold each pair, a word as often as it does."""
+    where = defaultdict(list)
+    for number, word in enumerate(words):
+        for pair in map(add, word, word[1:]):
+            where[pair].append(number)
+    return where
+
+
 def learn_merges(
-    counts: Mapping[str, int], n_merges: int, ties: str = "ids"
+    counts: Mapping[str, int],
+    n_merges: int,
+    ties: str = "ids",
+    min_frequency: int = 1,
+    max_token_length: float = math.inf,
 ) -> list[tuple[bytes, bytes]]:
     """Learn up to n_merges merges from pieces and their counts: fewer if no pair is left.
 
-    ties: which of several equally frequent pairs is merged, the one with the lowest "ids" (as in
-    Hugging Face's trainer) or the one whose "bytes" come last in the alphabet.
+    ties: of equally frequent pairs, that with the lowest "ids" is merged (as Hugging Face does) or
+    that whose "bytes" come last in the alphabet. min_frequency: rarer pairs are not merged.
+    max_token_length: merged tokens have fewer bytes, but for pairs of bytes (as in Hugging Face).
     """
     checks.one_of("ties", ties, ("ids", "bytes"))
     # one character for each token, chr(id): a pair is a string of two, and str.replace merges it
     words = [piece.encode().translate(BYTE_IDS).decode("latin-1") for piece in counts]
-    weights = list(counts.values())
-    # pair -> the words that hold it, a word as often as it does
-    where: dict[str, list[int]] = defaultdict(list)
-    for number, word in enumerate(words):
-        for pair in map(add, word, word[1:]):
-            where[pair].append(number)
-    total = {pair: sum(map(weights.__getitem__, found)) for pair, found in where.items()}
+    weights, where = list(counts.values()), pairs_in(words)
+    total = Counter({pair: sum(map(weights.__getitem__, n)) for pair, n in where.items()})
     tokens = {chr(i): bytes([byte]) for i, byte in enumerate(BYTE_ORDER)}
     keys = {sign: tie_key(token) if ties == "bytes" else sign for sign, token in tokens.items()}
     heap = [(-count, keys[pair[0]] + keys[pair[1]], pair) for pair, count in total.items()]
     heapq.heapify(heap)
     merges = []
-    while heap and len(merges) < n_merges:
+    while heap and len(merges) < n_merges and -heap[0][0] >= min_frequency:
         count, key, pair = heapq.heappop(heap)
         if -count != total[pair]:  # it has become rarer since it was put there
             if total[pair]:
@@ -130,14 +140,15 @@ def learn_merges(
         tokens[sign], keys[sign] = token, tie_key(token) if ties == "bytes" else sign
         fresh = merge_words(words, weights, where.pop(pair), pair, sign, total)
         for new, found in fresh.items():
-            total[new] = sum(map(weights.__getitem__, found))
-            heapq.heappush(heap, (-total[new], keys[new[0]] + keys[new[1]], new))
-        where.update(fresh)
+            if len(tokens[new[0]] + tokens[new[1]]) < max_token_length:
+                where[new], total[new] = found, sum(map(weights.__getitem__, found))
+                heapq.heappush(heap, (-total[new], keys[new[0]] + keys[new[1]], new))
     return merges
 
 
-# Where both patterns split, whatever comes before and after; searched from the end of a text.
-SAFE_CUT = regex.compile(r"(?r)(?<=\S)(?= )|(?<=\S\n)(?=[^\s/])")
+# Where both patterns split, whatever comes before and after; searched from the end of a text. The
+# last is for scripts without spaces.
+SAFE_CUT = regex.compile(r"(?r)(?<=\S)(?= )|(?<=\S\n)(?=[^\s/])|(?<=\p{L})(?=[，。、：；！？])")
 
 
 def safe_cut(text: str, start: int, stop: int, special_tokens: Collection[str]) -> int:

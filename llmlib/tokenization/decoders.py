@@ -41,6 +41,7 @@ def bytes_of(token: str) -> bytes:
 def byte_level(spec: Mapping[str, Any]) -> Decoder:
     for field in ("add_prefix_space", "trim_offsets"):  # of no use here, and yet required
         checks.part(spec, field, bool)
+    checks.part(spec, "use_regex", bool, True)
     return lambda tokens: [b"".join(map(bytes_of, tokens)).decode("utf-8", "replace")]
 
 

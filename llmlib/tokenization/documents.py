@@ -11,10 +11,10 @@ from itertools import chain, groupby, islice
 import numpy as np
 
 from llmlib.data.parallel import parallel_map
-from llmlib.tokenization.base import END_OF_TEXT, UNKNOWN, Tokenizer
+from llmlib.tokenization.base import UNKNOWN, Tokenizer
 from llmlib.tokenization.bpe_trainer import blocks
 
-BATCH = 2**20  # characters that a process gets at a time
+BATCH = 2**18  # characters that a process gets at a time
 FEW = 4  # fewer batches than that are encoded here: starting processes would take longer
 
 Batch = tuple[int, list[tuple[str, bool]]]  # the part that pieces belong to, and which end one
@@ -25,7 +25,7 @@ class DocumentEncoder:
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
-        self.end = tokenizer.special_tokens[END_OF_TEXT]
+        self.end = tokenizer.eot_token
         self.unknown = tokenizer.special_tokens.get(UNKNOWN, -1)
         self.dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
 
@@ -49,10 +49,12 @@ class DocumentEncoder:
 def safe_pieces(texts: Iterable[str], tokenizer: object = None) -> Iterator[str]:
     """Cut a document, given in pieces, into others of about BATCH that no token crosses.
 
-    With a pattern of a tokenizer's own, where that is safe is not known: all is one piece.
+    With a pattern of a tokenizer's own, or tokens that take spaces, where that is safe is not
+    known: all is one piece.
     """
     special: Iterable[str] = getattr(tokenizer, "special_tokens", ())
-    return blocks(texts, list(special), getattr(tokenizer, "pattern", "gpt2"), BATCH)
+    pattern = "" if getattr(tokenizer, "added", None) else getattr(tokenizer, "pattern", "gpt2")
+    return blocks(texts, list(special), pattern, BATCH)
 
 
 def batches_of(parts: Iterable[tuple[int, int, str]], tokenizer: Tokenizer) -> Iterator[Batch]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from llmlib import checks
 from llmlib.tokenization import formats, huggingface, storage
-from llmlib.tokenization.base import Tokenizer
+from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 from llmlib.tokenization.bpe import BPETokenizer
+from llmlib.tokenization.formats import Vocabulary
 from llmlib.tokenization.pipeline import PipelineTokenizer
 from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
 from llmlib.tokenization.unigram import UnigramTokenizer
@@ -59,6 +60,13 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
             if huggingface.beyond_bytes(content):
                 return PipelineTokenizer(content)
     found = storage.load(source)
-    in_order = found.tokens == formats.vocabulary_of(found.merges) and not found.added_tokens
-    is_two = formats.ids_file(path) != path
-    return (TiktokenTokenizer if is_two and in_order else BPETokenizer).load(source)
+    quick = formats.ids_file(path) != path and in_tiktokens_order(found)
+    return (TiktokenTokenizer if quick else BPETokenizer).load(source)
+
+
+def in_tiktokens_order(found: Vocabulary) -> bool:
+    """Return whether ids follow the merges, and then special tokens, `<|endoftext|>` first."""
+    n, special = len(found.tokens), found.special_tokens
+    follow = [*special.values()] == [*range(n, n + len(special))]
+    first = [*special][:1] in ([], [END_OF_TEXT]) and not found.added_tokens
+    return follow and first and found.tokens == formats.vocabulary_of(found.merges)

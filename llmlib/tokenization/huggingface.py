@@ -14,8 +14,11 @@ from typing import Any
 from llmlib import checks, files
 from llmlib.tokenization.added_tokens import AddedToken, are_plain
 from llmlib.tokenization.bpe_trainer import PATTERNS
+from llmlib.tokenization.decoders import make_decoder
 from llmlib.tokenization.formats import BYTE_OF, Vocabulary, as_bytes, write_symbols
+from llmlib.tokenization.normalizers import make_normalizer
 from llmlib.tokenization.patterns import from_oniguruma
+from llmlib.tokenization.pre_tokenizers import make_pre_tokenizer
 
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
@@ -27,6 +30,11 @@ def read_content(path: Path) -> dict[str, Any]:
     """
     content = checks.strict_json(path)
     checks.tokenizer_json(content)
+    checks.known_start(content)
+    # made here to be checked; who needs them makes them again
+    make_normalizer(content.get("normalizer"))
+    make_pre_tokenizer(content.get("pre_tokenizer"))
+    make_decoder(content.get("decoder"))
     model = content["model"]
     checks.ids_of_tokens(model["vocab"])
     model["merges"] = checks.merge_pairs(model["merges"], model["vocab"])
@@ -60,8 +68,9 @@ def number_added(
 
 
 def added_tokens(content: Mapping[str, Any]) -> list[AddedToken]:
-    """Return the added tokens of a tokenizer.json that `read_content` has read."""
-    return [AddedToken(**token) for token in content["added_tokens"]]
+    """Return the added tokens of a tokenizer.json that `read_content` has read, by their ids."""
+    tokens = [AddedToken(**token) for token in content["added_tokens"]]
+    return sorted(tokens, key=lambda token: token.id)
 
 
 def latest(merges: Sequence[Sequence[str]]) -> list[tuple[str, str]]:

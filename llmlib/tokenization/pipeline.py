@@ -14,9 +14,9 @@ from llmlib import checks
 from llmlib.tokenization import huggingface, storage
 from llmlib.tokenization.added_tokens import AddedTokens
 from llmlib.tokenization.base import Tokenizer
-from llmlib.tokenization.bpe import LONG, PieceIds, merge_long, merge_short
 from llmlib.tokenization.decoders import make_decoder
 from llmlib.tokenization.interface import whole_characters
+from llmlib.tokenization.merging import LONG, PieceIds, merge_long, merge_short
 from llmlib.tokenization.normalizers import make_normalizer
 from llmlib.tokenization.pre_tokenizers import make_pre_tokenizer
 
@@ -27,6 +27,8 @@ class PipelineTokenizer(Tokenizer):
     content: of a tokenizer.json, as `huggingface.read_content` returns it. Raises ValueError for
     parts that are not supported.
     """
+
+    pattern = ""  # where a text may be cut is not known: see `bpe_trainer.blocks`
 
     def __init__(self, content: Mapping[str, Any]):
         self.content, self.model = content, content["model"]

@@ -61,7 +61,9 @@ def load_prepared_tokenizer(folder: str | Path) -> Tokenizer:
         path = folder / "tokenizer.json"
         tokenizer = load_tokenizer(path)
         checks.same_hash(path, files.sha256(path), about.get("tokenizer_sha256"))
-    checks.prepared_tokenizer(path, about, tokenizer, tokenizer.special_tokens.get(END_OF_TEXT))
+    tokenizer.end_token = about.get("end_token", END_OF_TEXT)
+    end = tokenizer.special_tokens.get(tokenizer.end_token)
+    checks.prepared_tokenizer(path, about, tokenizer, end)
     return tokenizer
 
 

@@ -6,16 +6,27 @@ Built in notebook 09. `gpt2_tokenizer` is GPT-2's. Left out: vocabularies whose 
 order of their merges; `BPETokenizer` applies those.
 """
 
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import tiktoken
 
 from llmlib import checks
 from llmlib.tokenization import formats, storage
-from llmlib.tokenization.bpe import ByteTokenizer
+from llmlib.tokenization.base import Tokenizer
+from llmlib.tokenization.bpe import BPETokenizer, ByteTokenizer
 from llmlib.tokenization.bpe_trainer import PATTERNS
 from llmlib.tokenization.gpt2 import gpt2_encoding
+
+SPACE = 2**18  # characters
+
+
+def endless_space(text: str) -> bool:
+    """Return whether so much white space stands together that tiktoken may run out of stack.
+
+    Of twice that much, one of these slices is a part; one of less may be found, too.
+    """
+    return any(text[i : i + SPACE].isspace() for i in range(0, len(text) - SPACE + 1, SPACE))
 
 
 class TiktokenTokenizer(ByteTokenizer):
@@ -33,7 +44,17 @@ class TiktokenTokenizer(ByteTokenizer):
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the token ids of a text in which nothing is special."""
+        checks.text(text, "encode takes a string")
+        if endless_space(text):
+            return self.ours.encode_ordinary(text)
         return self.encoding.encode_ordinary(text)
+
+    @cached_property
+    def ours(self) -> BPETokenizer:
+        """The same tokenizer with our code at work, which takes what is too much for tiktoken."""
+        found = self.vocabulary()
+        special = found.special_tokens
+        return BPETokenizer(found.merges, special, pattern=found.pattern, vocabulary=found.tokens)
 
     def vocabulary(self) -> formats.Vocabulary:
         """Return all that a file says about this tokenizer; the merges are found again."""
@@ -67,3 +88,25 @@ class TiktokenTokenizer(ByteTokenizer):
 def gpt2_tokenizer() -> TiktokenTokenizer:
     """Return GPT-2's tokenizer, made from the `gpt2/vocab.bpe` of the course."""
     return TiktokenTokenizer(gpt2_encoding())
+
+
+def fastest(tokenizer: Tokenizer) -> Tokenizer:
+    """Return the tokenizer with tiktoken at work, or as it is where that would give other ids.
+
+    tiktoken takes ids for the order of the merges, and joins any two tokens that make a third. For
+    what `BPETokenizer.train` has learned that is the same; files may say otherwise.
+    """
+    if type(tokenizer) is not BPETokenizer or not tokenizer.is_plain:
+        return tokenizer
+    found = tokenizer.vocabulary()
+    try:
+        checks.same_merges(formats.merges_of(found.tokens), found.merges)
+    except ValueError:
+        return tokenizer
+    pattern = PATTERNS[found.pattern]
+    special = found.special_tokens
+    return TiktokenTokenizer(
+        tiktoken.Encoding(
+            "ours", pat_str=pattern, mergeable_ranks=found.tokens, special_tokens=special
+        )
+    )

@@ -20,8 +20,8 @@ import regex
 
 from llmlib import checks
 from llmlib.tokenization.base import VocabularyTokenizer
-from llmlib.tokenization.bpe import PieceIds
 from llmlib.tokenization.interface import each_text, whole_characters
+from llmlib.tokenization.merging import PieceIds
 
 # Letters, digits or marks with the space before them, or a single white-space character.
 WORD = regex.compile(

@@ -17,8 +17,8 @@ import regex
 
 from llmlib import checks
 from llmlib.tokenization.base import UNKNOWN, VocabularyTokenizer
-from llmlib.tokenization.bpe import PieceIds
 from llmlib.tokenization.interface import each_text
+from llmlib.tokenization.merging import PieceIds
 from llmlib.tokenization.words import join_words
 
 INSIDE = "##"  # begins a piece that does not begin its word
@@ -32,12 +32,16 @@ ALONE = (
 )
 WORD = regex.compile(rf"[{ALONE}]|[^\t\n\r\p{{Z}}{ALONE}]+")
 # Control, format and private characters are dropped, so that a soft hyphen splits no word.
-DROPPED = regex.compile(r"(?![\t\n\r])[\p{Cc}\p{Cf}\p{Co}\uFFFD]")
+DROPPED = regex.compile(r"[\p{Cc}\p{Cf}\p{Co}\uFFFD]")
 
 
-def words_of(text: str) -> list[str]:
-    """Cut a text into words, punctuation marks and Chinese characters."""
-    return WORD.findall(DROPPED.sub("", text))
+def count_words(texts: str | Iterable[str]) -> Counter[str]:
+    """Count the words, punctuation marks and Chinese characters of one text or several."""
+    counts: Counter[str] = Counter()
+    for word, n in Counter(chain.from_iterable(map(WORD.findall, each_text(texts)))).items():
+        counts[DROPPED.sub("", word)] += n
+    del counts[""]
+    return counts
 
 
 def x_log_x(x: np.ndarray) -> np.ndarray:
@@ -143,7 +147,7 @@ class WordPieceTokenizer(VocabularyTokenizer):
 
     def longest_match(self, word: str) -> tuple[str, ...]:
         """Cut one word into pieces."""
-        pieces, start = [], 0
+        pieces, start, word = [], 0, DROPPED.sub("", word)
         while start < len(word) <= LONGEST_WORD:
             mark = INSIDE if start else ""
             for end in range(min(len(word), start + self.longest), start, -1):
@@ -153,11 +157,11 @@ class WordPieceTokenizer(VocabularyTokenizer):
                     break
             else:
                 return (UNKNOWN,)
-        return tuple(pieces) or (UNKNOWN,)
+        return tuple(pieces) or (UNKNOWN,) * bool(word)
 
     def split(self, text: str) -> list[str]:
         """Cut a text into pieces."""
-        return list(chain.from_iterable(map(self.pieces.__getitem__, words_of(text))))
+        return list(chain.from_iterable(map(self.pieces.__getitem__, WORD.findall(text))))
 
     @staticmethod
     def join(pieces: Iterable[str]) -> str:
@@ -185,7 +189,7 @@ class WordPieceTokenizer(VocabularyTokenizer):
         many single letters (with and without `##`) are known; a word with a rarer letter is not
         used. Raises ValueError for an empty text, and if the letters alone do not fit.
         """
-        found, counts = Counter(chain.from_iterable(map(words_of, each_text(texts)))), Counter()
+        found, counts = count_words(texts), Counter()
         words = {word: n for word, n in found.items() if len(word) <= LONGEST_WORD}
         checks.short_words(found, words, LONGEST_WORD)  # the others are never encoded
         for word, n in words.items():

@@ -95,7 +95,7 @@ def save_checkpoint(
     ValueError for notes that are not JSON, and FloatingPointError for weights that are not finite;
     the checkpoint from before is then intact.
     """
-    checks.finite_weights(model)
+    checks.finite_to_save(model)
     folder, training = Path(folder), dict(training or {})
     content = {"weights": model.state_dict(), "training": training.pop("tensors", {})}
     manifest = {

@@ -23,7 +23,7 @@ class TrainConfig:
     max_steps: int  # updates of the weights in all
     learning_rate: float = 1e-3  # the highest, reached after the warm-up
     final_fraction: float = 0.1  # of the learning rate, at the last step
-    warmup_steps: int = 100  # steps in which the learning rate rises from near 0
+    warmup_steps: int = 100  # steps in which the learning rate rises from 0
     weight_decay: float = 0.1  # of matrices and embeddings; biases and norms do not decay
     betas: tuple[float, float] = (0.9, 0.95)  # AdamW's memory of gradients and their squares
     grad_clip: float | None = 1.0  # longest gradient allowed; None for no limit
@@ -35,3 +35,8 @@ class TrainConfig:
     def __post_init__(self):
         checks.train_config(self)
         object.__setattr__(self, "betas", tuple(self.betas))  # JSON knows lists only
+
+    def warmup(self) -> int:
+        """Return the steps of the warm-up: a tenth of a run that warmup_steps would fill."""
+        fits = self.warmup_steps < self.max_steps
+        return self.warmup_steps if fits else self.max_steps // 10

@@ -55,15 +55,18 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
 def learning_rate_at(step: int, config: TrainConfig) -> float:
     """Return the learning rate of a step, counted from 0: a linear rise, then half a cosine down.
 
-    It reaches `learning_rate` at the last step of the warm-up, and `final_fraction` of it at the
-    last step of all, where it stays. Source: Loshchilov and Hutter 2016 (SGDR), equation 5.
+    It rises from 0 at step 0, is `learning_rate` at step `warmup_steps` and at no other, and
+    `final_fraction` of it from the last step on. A warm-up that would fill the run takes a tenth of
+    it. Source: Loshchilov and Hutter 2016 (SGDR), equation 5. The warm-up is that of transformers
+    and of Stanford's CS336; llm.c and build-nanogpt begin at peak / W and have it a step sooner.
     """
     checks.whole_number("step", step, least=0)
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
+    warmup_steps = config.warmup()
+    if step < warmup_steps:
+        return config.learning_rate * step / warmup_steps
     # from the end of the warm-up to the last step; at least 1 where there is no room between them
-    length = max(1, config.max_steps - 1 - config.warmup_steps)
-    progress = min(1.0, (step - config.warmup_steps) / length)
+    length = max(1, config.max_steps - 1 - warmup_steps)
+    progress = min(1.0, (step - warmup_steps) / length)
     lowest = config.final_fraction * config.learning_rate
     return lowest + (config.learning_rate - lowest) * (1 + math.cos(math.pi * progress)) / 2
 

@@ -104,18 +104,19 @@ def test_a_mistake_in_a_file_is_answered_in_one_line(tmp_path, capsys, text, exp
 def test_mistakes_in_flags_are_answered_in_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = write_text(tmp_path)
+    (tmp_path / "empty").mkdir()
     for arguments, expected in [
         (["train", text, "--lerning-rate", "1"], "did you mean '--learning-rate'?"),
         (["train", text, "--max", "1"], "no argument '--max'"),  # no shortened flags
-        (["train", text, "--max-steps", "x"], "--max-steps: max_steps is 'x'"),
+        (["train", text, "--max-steps", "x"], "--max-steps is 'x': it must be a whole number"),
         (["train"], "no data to train on"),
         (["train", "wikki"], "did you mean 'wiki'"),
         (["train", "no/such/file.txt"], "no file no/such/file.txt"),
-        (["train", tmp_path], "is not a prepared folder"),
+        (["train", tmp_path / "empty"], "empty"),
         (["train", text, "--device", "cuda:7"], "no device 'cuda:7' here: there are cpu"),
         (["train", text, "--config", "nothing.yaml"], "nothing.yaml: No such file"),
         (["train", text, "--config", text], "must be a .yaml or a .toml file"),
-        (["train", text, "--grad-clip", "-1"], "grad_clip is -1.0"),
+        (["train", text, "--grad-clip", "-1"], "--grad-clip is -1.0"),
         (["train", text, "--resume", "x", "--out", "y"], "not both"),
         (["train", "--resume", "nothing"], "there is no run in nothing"),
         (["trian", text], "invalid choice: 'trian'"),

@@ -8,9 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llmlib.__main__ import main
+from llmlib.cli.prepare import encode_documents
 from llmlib.files import home
 from llmlib.pretrained.gpt2 import load_pretrained, save_pretrained
 from llmlib.pretrained.models import load_model
+from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.folders import load_tokenizer
 
 NANO = home() / "gpt2" / "nano"
@@ -74,10 +76,10 @@ def test_tokens_that_were_prepared_must_be_those_of_the_model(work):
     ("arguments", "said"),
     [
         ("--context-length 257", "positions for 256"),
-        ("--n-layers 5", "n_layers is decided by gpt2/nano, which has 4"),
-        ("--tokenizer char", "tokenizer is decided by gpt2/nano"),
+        ("--n-layers 5", "is decided by gpt2/nano, which has 4"),
+        ("--tokenizer char", "is decided by gpt2/nano"),
         ("--preset gpt2-124M", "new model"),
-        ("--tie-weights --no-qkv-bias", "qkv_bias"),
+        ("--tie-weights --no-qkv-bias", "qkv-bias is decided"),
     ],
 )
 def test_what_the_model_decides_cannot_be_another(work, capsys, arguments, said):
@@ -120,11 +122,19 @@ def test_a_published_model_without_a_text_is_measured_on_stories(work, capsys):
     assert report["text"] == "stories" and report["above_floor"] < 0.05
 
 
-def test_a_model_without_an_end_of_text_is_refused_in_words(work, capsys):
+def test_a_text_may_end_with_another_token_that_the_folder_names(work, capsys):
     content = (work / "hf/tokenizer.json").read_text().replace("<|endoftext|>", "</s>")
     (work / "hf/tokenizer.json").write_text(content)
     config = (work / "hf/tokenizer_config.json").read_text().replace("<|endoftext|>", "</s>")
     (work / "hf/tokenizer_config.json").write_text(config)
-    for command in (["evaluate", "--text", "note.txt"], ["generate"]):
-        assert main([*command, "--checkpoint", "hf"]) == 2
-        assert "hf has no <|endoftext|>" in capsys.readouterr().err
+    commands = (["evaluate", "--text", "note.txt"], ["generate", "--max-new-tokens", "3"])
+    for command in commands:
+        assert main([*command, "--checkpoint", "hf"]) == 0
+    assert train("note.txt", "--from", "hf", "--out", "a") == 0
+    assert load_model("a")[1].eot_token == 511
+
+
+def test_a_tokenizer_without_an_end_of_text_is_refused_in_words():
+    tokenizer = BPETokenizer.train(TEXT, 260)
+    with pytest.raises(ValueError, match=r"has no <\|endoftext\|>"):
+        encode_documents(tokenizer, ["a"])

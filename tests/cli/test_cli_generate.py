@@ -171,13 +171,13 @@ def test_mistakes_are_answered_in_one_line(run, tmp_path, capsys):
         (["--checkpoint", run.parent / "rr"], "did you mean 'r'?"),
         (["--checkpoint", run.parent / "text.txt"], "there is no model at"),
         (["--checkpoint", tmp_path], "is missing, which checkpoint.json beside it names"),
-        ([*here, "--temperature", "-1"], "temperature is -1.0"),
-        ([*here, "--top-k", "0"], "top_k is 0"),
-        ([*here, "--top-p", "2"], "top_p is 2.0"),
-        ([*here, "--n", "0"], "n is 0"),
-        ([*here, "--max-new-tokens", "-1"], "max_new_tokens is -1"),
+        ([*here, "--temperature", "-1"], "--temperature is -1.0"),
+        ([*here, "--top-k", "0"], "--top-k is 0"),
+        ([*here, "--top-p", "2"], "--top-p is 2.0"),
+        ([*here, "--n", "0"], "--n is 0"),
+        ([*here, "--max-new-tokens", "-1"], "--max-new-tokens is -1"),
         ([*here, "--temprature", "1"], "did you mean '--temperature'?"),
-        ([*here, "--n", "x"], "invalid int value: 'x'"),
+        ([*here, "--n", "x"], "--n: 'x' is not a whole number"),
     ]:
         capsys.readouterr()
         code = llmlib("generate", *arguments)
@@ -261,7 +261,7 @@ def test_mistakes_of_measuring_are_answered_in_one_line(run, tmp_path, capsys):
     for arguments, expected in [
         (["--text", tmp_path / "empty.txt"], "is empty"),
         (["--text", tmp_path / "nothing.txt"], "no file"),
-        (["--text", tmp_path], "is a folder"),
-        (["--batch-size", 0], "batch_size is 0"),
+        (["--text", tmp_path], "is empty"),  # a folder of texts, none of which says anything
+        (["--batch-size", 0], "--batch-size is 0"),
     ]:
         assert expected in failure(capsys, "evaluate", "--checkpoint", run, *arguments)

@@ -5,11 +5,12 @@ import json
 import pytest
 import tokenizers as hf
 
-from llmlib.cli.prepare import open_tokenizer
+from llmlib.cli.prepare import encode_documents, open_tokenizer, prepare
 from llmlib.cli.tokenizer import tokenizer_command
 from llmlib.tokenization.base import END_OF_TEXT
 from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.folders import KINDS, kind_of
+from llmlib.tokenization.prepared import load_prepared_tokenizer
 
 TEXT = "The naïve fox 🦊 said: \"It's 1969, isn't it?\"\n\n" * 20
 
@@ -36,14 +37,13 @@ def test_each_kind_is_learned_written_and_read_again(tmp_path, text_file, capsys
         assert tokenizer.decode(ids).strip() == TEXT.strip()
 
 
-@pytest.mark.parametrize("name", ["my.json", "my.tiktoken", "folder"])
+@pytest.mark.parametrize("name", ["my.json", "folder"])
 def test_a_bpe_is_written_in_the_format_its_name_asks_for(tmp_path, text_file, name):
     tokenizer_command(text_file, str(tmp_path / name), vocab_size=280)
-    special = {END_OF_TEXT: 279} if name == "my.tiktoken" else None
-    assert BPETokenizer.load(tmp_path / name, special_tokens=special).vocab_size == 280
+    assert BPETokenizer.load(tmp_path / name).vocab_size == 280
+    assert open_tokenizer(tmp_path / name).vocab_size == 280
     if name == "my.json":
         assert hf.Tokenizer.from_file(str(tmp_path / name)).get_vocab_size() == 280
-        assert open_tokenizer(tmp_path / name).vocab_size == 280
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,7 @@ def test_a_bpe_is_written_in_the_format_its_name_asks_for(tmp_path, text_file, n
         ({"vocab_size": 100}, "too small"),
         ({"kind": "char", "pattern": "gpt4"}, "has no pattern"),
         ({"kind": "word", "out": "a.tiktoken"}, "written to a .json file"),
+        ({"out": "a.tiktoken"}, "holds no special tokens"),
         ({"pattern": "gpt4", "out": "folder"}, "cannot say how a text is split"),
         ({"out": "none/there.json"}, "is not a folder"),
         ({"out": "text.txt"}, "exists"),
@@ -80,3 +81,32 @@ def test_a_tokenizer_that_cannot_end_a_document_is_refused(tmp_path):
         open_tokenizer(tmp_path / "my.json")
     with pytest.raises(FileNotFoundError):
         open_tokenizer(tmp_path / "none.json")
+
+
+def test_an_option_names_the_token_that_ends_a_document(tmp_path, text_file):
+    special = ["<|begin_of_text|>", "<|end_of_text|>"]  # as in Llama 3
+    ours = BPETokenizer.train(TEXT, 270, special_tokens=special)
+    ours.save(tmp_path / "llama.json")
+    settings = {"tokenizer": str(tmp_path / "llama.json")}
+    with pytest.raises(ValueError, match=r"has no <\|endoftext\|>.*--end-token.*<\|end_of_text\|>"):
+        prepare(text_file, tmp_path / "prepared", **settings)
+    about = prepare(text_file, tmp_path / "prepared", end_token=special[1], **settings)
+    assert about["end_of_text"] == ours.special_tokens[special[1]] == 269
+    again = load_prepared_tokenizer(tmp_path / "prepared")
+    assert again.eot_token == 269 and again.end_token == special[1]
+
+
+def test_no_document_is_cut_where_an_added_token_takes_its_spaces(tmp_path):
+    ours = BPETokenizer.train(TEXT, 270, special_tokens=[END_OF_TEXT])
+    ours.save(tmp_path / "my.json")
+    theirs = hf.Tokenizer.from_file(str(tmp_path / "my.json"))
+    theirs.add_tokens([hf.AddedToken("<m>", rstrip=True), hf.AddedToken("\n\n\n")])
+    theirs.normalizer = hf.normalizers.Lowercase()
+    theirs.save(str(tmp_path / "lower.json"))
+    theirs.normalizer = None
+    theirs.save(str(tmp_path / "plain.json"))
+    text = "A <m> b\n\n\n c" * 60_000  # more than is encoded at a time
+    for name in ("plain.json", "lower.json"):
+        tokenizer = open_tokenizer(tmp_path / name)
+        ids, _ = encode_documents(tokenizer, [text])
+        assert ids[:-1].tolist() == tokenizer.encode(text)

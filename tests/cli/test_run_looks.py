@@ -3,7 +3,6 @@
 import errno
 import io
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -202,14 +201,21 @@ def test_a_closed_terminal_saves_and_nohup_is_respected(monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
+def split(command):
+    """The arguments of a command, as a shell reads them."""
+    command = f"for x in {command}; do printf '%s\\0' \"$x\"; done"
+    said = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, check=True).stdout
+    return [os.fsdecode(part) for part in said.split(b"\0")[:-1]]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_curves")
-@pytest.mark.parametrize("name", ["it's a $HOME", "-x"])
+@pytest.mark.parametrize("name", ["it's a $HOME", "-x", "a  b\n'c'", os.fsdecode(b"\xff")])
 def test_printed_commands_work_as_printed(base, tmp_path, capsys, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     assert llmlib("train", base / "text.txt", *TINY, *OFTEN, f"--out={name}") == 0
     command = capsys.readouterr().out.splitlines()[-1].partition("done: ")[2]
-    assert llmlib(*shlex.split(command)[1:], "--max-new-tokens", 1, "--device", "cpu") == 0
+    assert llmlib(*split(command)[1:], "--max-new-tokens", 1, "--device", "cpu") == 0
     line = failure(capsys, "train", base / "text.txt", *TINY, f"--out={name}")
     command = line.partition("`")[2].partition("`")[0]
-    assert llmlib(*shlex.split(command)[1:]) == 0
+    assert llmlib(*split(command)[1:]) == 0

@@ -238,7 +238,7 @@ REFUSALS = [
         ]
     ),
     setting_row("max_steps: 0", "max_steps", "0", "1"),
-    setting_row("n_heads: 5", "n_heads", "5", "divisible"),
+    setting_row("n_heads: 5", "--n-heads", "5", "divisible"),
     setting_row("preset: story-smal", "story-smal", "story-small"),
     row(
         "settings in a .txt",
@@ -261,7 +261,7 @@ REFUSALS = [
     ),
     # ---- settings in flags
     flag_row("--max-steps", "x", "--max-steps", "'x'", ("whole number", "int")),
-    flag_row("--grad-clip", "-1", "grad_clip", "-1.0", "0"),
+    flag_row("--grad-clip", "-1", "--grad-clip", "-1.0", "0"),
     flag_row("--device", "cuda:7", "'cuda:7'", "cpu"),
     flag_row("--device", "gpu", "'gpu'", "cpu"),
     flag_row("--emb-dim", "15", "15", "2", "divisible"),
@@ -304,11 +304,11 @@ REFUSALS = [
         ],
         "step",
         "learning rate",
-        "grad_clip",
+        "--grad-clip",
     ),
     # ---- the tokenizer command
     tokenizer_row("of no kind", "--kind", "bpo", says=["kind", "'bpo'", "bpe", "char"]),
-    tokenizer_row("too small", "--vocab-size", 100, says=["vocab_size", "100", "256", "257"]),
+    tokenizer_row("too small", "--vocab-size", 100, says=["--vocab-size", "100", "256", "257"]),
     tokenizer_row(
         "of characters by a pattern",
         "--kind",
@@ -369,14 +369,14 @@ REFUSALS = [
     prepare_row(
         "all for validation",
         lambda tmp: [api.text_file(), "--val-fraction", 1],
-        "val_fraction",
+        "--val-fraction",
         "1.0",
         "0",
     ),
     prepare_row(
         "more of a learned vocabulary",
         lambda tmp: [api.text_file(), "--max-vocab", 9],
-        "max_vocab",
+        "--max-vocab",
         "gpt2",
         "bpe",
     ),
@@ -454,8 +454,8 @@ REFUSALS = [
         "file",
         "Not a directory",
     ),
-    resume_with("--emb-dim", 32, "emb_dim", "16", "32"),
-    resume_with("--batch-size", 2, "batch_size", "4", "2"),
+    resume_with("--emb-dim", 32, "--emb-dim", "16", "32"),
+    resume_with("--batch-size", 2, "--batch-size", "4", "2"),
     resume_with("--seed", 3, "seed", "0", "3"),
     resume_with("--optimizer", "muon", "optimizer", "'adamw'", "'muon'"),
     row(
@@ -501,11 +501,11 @@ REFUSALS = [
     impossible("--n", 0, "n", "0", "1"),
     impossible("--weights", "int9", "'int9'", "int8", "float32"),
     impossible("--temperature", -1, "temperature", "-1.0", "0"),
-    impossible("--top-k", 0, "top_k", "0", "1"),
-    impossible("--top-p", 2, "top_p", "2.0", "1"),
-    impossible("--min-p", 2, "min_p", "2.0", "0", "1"),
-    impossible("--repetition-penalty", 0, "repetition_penalty", "0.0"),
-    impossible("--max-new-tokens", -1, "max_new_tokens", "-1", "0"),
+    impossible("--top-k", 0, "--top-k", "0", "1"),
+    impossible("--top-p", 2, "--top-p", "2.0", "1"),
+    impossible("--min-p", 2, "--min-p", "2.0", "0", "1"),
+    impossible("--repetition-penalty", 0, "--repetition-penalty", "0.0"),
+    impossible("--max-new-tokens", -1, "--max-new-tokens", "-1", "0"),
     impossible("--until", "", "stop", "''"),
     impossible("--device", "gpu", "'gpu'", "cpu"),
     row(
@@ -555,7 +555,7 @@ REFUSALS = [
     ),
     evaluate_row("a missing text", lambda tmp: ["--text", tmp / "none.txt"], "none.txt"),
     evaluate_row("a folder", lambda tmp: ["--text", tmp], "folder"),
-    evaluate_row("in no batch", lambda tmp: ["--batch-size", 0], "batch_size", "0", "1"),
+    evaluate_row("in no batch", lambda tmp: ["--batch-size", 0], "--batch-size", "0", "1"),
     row("download nothing", lambda tmp: ["download", "gpt2-124m"], "gpt2-124m", "gpt2-124M"),
     row(
         "download from nowhere",

@@ -13,7 +13,7 @@ TEXT = "the king and the queen"
 LISTED = ("WordTokenizer", "CharTokenizer", "WordPieceTokenizer", "UnigramTokenizer")
 ALL = (*LISTED, "BPETokenizer")
 SMALL = {"WordTokenizer": 9, "CharTokenizer": 20, "WordPieceTokenizer": 40}
-PLAIN = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+PLAIN = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True}
 LEVEL = {**PLAIN, "use_regex": False}
 SPLIT = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "invert": False}
 

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from llmlib.data import corpora
 from llmlib.files import home
-from llmlib.tokenization import bpe, formats
-from llmlib.tokenization.bpe import BPETokenizer, merge_long, merge_short
+from llmlib.tokenization import formats, merging
+from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.bpe_trainer import (
     BYTE_ORDER,
     PATTERNS,
@@ -34,6 +34,7 @@ from llmlib.tokenization.bpe_trainer import (
 from llmlib.tokenization.formats import as_bytes
 from llmlib.tokenization.gpt2 import gpt2_encoding
 from llmlib.tokenization.interface import whole_characters
+from llmlib.tokenization.merging import merge_long, merge_short
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 END = "<|endoftext|>"
@@ -321,11 +322,11 @@ def test_one_word_of_a_megabyte_takes_seconds(gpt2, letters):
     assert time.perf_counter() - start < 30
     assert gpt2.decode(ids) == word
     assert ids == gpt2_encoding().encode(word)
-    assert len(gpt2._known) == 0 or max(map(len, gpt2._known)) <= bpe.LONG
+    assert len(gpt2._known) == 0 or max(map(len, gpt2._known)) <= merging.LONG
 
 
 def test_the_memory_of_pieces_is_limited():
-    known = bpe.PieceIds(lambda piece: [len(piece)], limit=3)
+    known = merging.PieceIds(lambda piece: [len(piece)], limit=3)
     assert [known[piece] for piece in ("a", "bb", "c", "dd", "a")] == [[1], [2], [1], [2], [1]]
     assert len(known) <= 3
     assert known["x" * 500] == [500] and "x" * 500 not in known
@@ -628,7 +629,7 @@ def test_foreign_and_damaged_files_are_refused_by_name(tmp_path, name, content):
 
 
 SPLIT = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "invert": False}
-LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 SEQUENCE = {"type": "Sequence"}
 
 
@@ -710,3 +711,65 @@ def test_ids_that_are_not_ranks_cannot_be_written_for_tiktoken(tmp_path):
 
 def test_safe_cuts_are_searched_from_the_end():
     assert SAFE_CUT.search("a b c").start() == 3
+
+
+# What Hugging Face's trainer can be told
+
+
+def hugging_face_rules(texts, vocab_size, **rules):
+    tokenizer = hf.Tokenizer(hf.models.BPE())
+    tokenizer.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = hf.pre_tokenizers.ByteLevel.alphabet()
+    trainer = hf.trainers.BpeTrainer(
+        vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False, **rules
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    return [tuple(as_bytes(part) for part in merge) for merge in merges]
+
+
+def test_rare_pairs_and_long_tokens_are_left_out_as_in_hugging_faces_trainer(wiki):
+    rng = random.Random(0)
+    texts = [wiki[:20_000], "aaaa aaaaaaaa abababab éééééé " * 3]
+    texts += [" ".join("".join(rng.choices("abé", k=rng.randint(1, 9))) for _ in range(12))]
+    for text in texts:
+        for rules in (
+            {"min_frequency": 0},
+            {"min_frequency": 3},
+            {"min_frequency": 10**9},
+            *({"max_token_length": length} for length in (1, 2, 3, 4, 5, 8)),
+            {"max_token_length": 6, "min_frequency": 2},
+        ):
+            ours = BPETokenizer.train(text, 600, **rules)
+            assert ours.merges == hugging_face_rules([text], 600, **rules), rules
+            longest = rules.get("max_token_length", 10**9)
+            assert max(len(a + b) for a, b in ours.merges or [(b"", b"")]) < max(3, longest)
+
+
+def test_dropout_of_merges_cuts_at_random_and_loses_nothing(small, wiki):
+    text = wiki[2000:6000] + " 🦊" + "abcd" * 60
+    rng = random.Random(0)
+    assert small.sample_ids(text, rng, 0) == small.encode(text)
+    assert small.sample_ids(text, rng, 1) == [small._byte_ids[byte] for byte in text.encode()]
+    lengths = [len(small.sample_ids(text, rng, p)) for p in (0, 0.1, 0.3, 0.6, 1)]
+    assert lengths == sorted(lengths) and len(set(lengths)) == 5
+    drawn = [small.sample_ids(text, random.Random(seed), 0.2) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert {small.decode(ids) for ids in drawn} == {text}
+    for wrong in (-0.1, 1.1, True, "a", float("nan")):
+        with pytest.raises(ValueError, match="from 0 to 1"):
+            small.sample_ids(text, rng, wrong)
+
+
+def test_cuts_with_dropout_come_as_often_as_in_hugging_face(tmp_path):
+    merges = [(b"a", b"b"), (b"c", b"d"), (b"ab", b"cd"), (b"b", b"c"), (b"a", b"bc")]
+    ours, n, p = BPETokenizer(merges), 4000, 0.4
+    ours.save(tmp_path / "tokenizer.json")
+    theirs = hf.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    theirs.model.dropout = p
+    rng = random.Random(0)
+    drawn = Counter(tuple(ours.sample_ids("abcd", rng, p)) for _ in range(n))
+    expected = Counter(tuple(theirs.encode("abcd").ids) for _ in range(n))
+    assert set(drawn) == set(expected) and len(drawn) > 5
+    for cut, times in expected.items():
+        assert abs(drawn[cut] - times) < 6 * times**0.5 + 12

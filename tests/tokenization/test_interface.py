@@ -24,7 +24,7 @@ from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.bpe_trainer import PATTERNS
 from llmlib.tokenization.gpt2 import GPT2_PATTERN, gpt2_encoding
 from llmlib.tokenization.interface import common_length
-from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
+from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, fastest, gpt2_tokenizer
 from llmlib.tokenization.unigram import UnigramTokenizer
 from llmlib.tokenization.wordpiece import WordPieceTokenizer
 from llmlib.tokenization.words import CharTokenizer, WordTokenizer
@@ -393,3 +393,55 @@ def test_pre_split_input_is_hugging_faces(tmp_path):
     theirs = hf.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     for words in (["the", " fox", "is"], ["th", "e"], [], ["naïve 🦊", "x\n\n y"]):
         assert ours.encode_words(words) == theirs.encode(words, is_pretokenized=True).ids
+
+
+# tiktoken at work, and what is too much for it
+
+
+def test_what_was_learned_is_encoded_by_tiktoken_with_the_same_ids():
+    text = TEXT + END_OF_TEXT + "".join(random_texts(50, 3, SIGNS))
+    for pattern in PATTERNS:
+        for vocab_size in (257, 300, 600):
+            ours = BPETokenizer.train(
+                TEXT, vocab_size, pattern=pattern, special_tokens=[END_OF_TEXT]
+            )
+            fast = fastest(ours)
+            assert isinstance(fast, TiktokenTokenizer)
+            assert fast.special_tokens == ours.special_tokens
+            assert fast.encode(text, allowed_special="all") == ours.encode(
+                text, allowed_special="all"
+            )
+    assert fastest(fast) is fast
+    assert type(fastest(BPETokenizer.load(NANO))) is TiktokenTokenizer
+
+
+def test_tiktoken_is_left_out_where_it_would_give_other_ids():
+    crossed = [(b"b", b"c"), (b"a", b"b"), (b"ab", b"c")]  # never made: a|bc comes first
+    swapped = dict(BPETokenizer([(b"a", b"b"), (b"c", b"d")])._ids)
+    swapped[b"ab"], swapped[b"cd"] = swapped[b"cd"], swapped[b"ab"]
+    for other in (
+        BPETokenizer(crossed),
+        BPETokenizer([(b"a", b"b"), (b"c", b"d")], vocabulary=swapped),
+        BPETokenizer([(b"a", b"b")], pattern=r"[a-z]+|\s|\S"),
+        BPETokenizer([(b"a", b"b")], whole_tokens=False),
+        MAKERS["unigram"](),
+    ):
+        assert fastest(other) is other
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", [" ", "\n", "\t", "\u00a0", " \n"])
+def test_a_million_spaces_are_encoded_all_the_same(space):
+    """tiktoken runs out of stack."""
+    text = "a chapter" + space * (1_000_001 // len(space)) + "another"
+    slow = MAKERS["bpe"]()
+    fast = fastest(slow)
+    ids = fast.encode(text)
+    assert ids == slow.encode(text) and fast.decode(ids) == text
+    assert fast.encode(text + END_OF_TEXT, allowed_special="all") == [*ids, fast.eot_token]
+
+
+def test_gpt2_takes_a_million_spaces_at_the_end_of_a_text():
+    for text in ("a" + " " * 1_000_001, "\n" * 1_000_001):
+        ids = gpt2_tokenizer().encode(text)
+        assert len(ids) > 100 and gpt2_tokenizer().decode(ids) == text

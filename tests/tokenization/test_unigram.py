@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import time
 from collections import Counter
 
 import numpy as np
@@ -263,3 +264,19 @@ def test_rare_characters_are_written_as_bytes(text):
     tokenizer = UnigramTokenizer.train(text, 800, max_characters=40)
     assert sum(len(piece) == 1 for piece in tokenizer.scores) <= 40
     assert tokenizer.decode(tokenizer.encode(text[:5000])) == text[:5000]
+
+
+def test_a_text_with_nothing_to_learn_from_gets_a_plain_message():
+    endless = "ab" * 500_000
+    start = time.perf_counter()
+    for nothing in (endless, "z" * 5_400, ["狐" * 65]):
+        with pytest.raises(ValueError, match="every word is longer than 64 characters"):
+            UnigramTokenizer.from_text(nothing)
+    for characters in (0, 1):
+        with pytest.raises(ValueError, match="give a larger max_characters"):
+            UnigramTokenizer.train("ab cd ba dc", 300, max_characters=characters)
+    with pytest.raises(ValueError, match="empty text"):
+        UnigramTokenizer.train([], 300)
+    learned = UnigramTokenizer.train(f"the fox {endless}", 300)
+    assert time.perf_counter() - start < 5
+    assert learned.decode(learned.encode("the fox abab")) == "the fox abab"

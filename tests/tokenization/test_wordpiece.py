@@ -2,6 +2,7 @@
 
 import math
 import random
+import time
 import unicodedata
 from collections import Counter
 
@@ -92,7 +93,7 @@ def collides(words, a, b):
 
 
 def test_counts_stay_those_of_the_words():
-    words = Counter(wordpiece.words_of(corpora.load("wiki")[:20_000]))
+    words = wordpiece.count_words(corpora.load("wiki")[:20_000])
     table = MergeTable(words)
     for _ in range(100):
         table.merge(table.best())
@@ -170,3 +171,55 @@ def test_words_with_rare_letters_are_not_learnt_from():
 def test_training_says_what_is_missing(text, size, message):
     with pytest.raises(ValueError, match=message):
         WordPieceTokenizer.train(text, size)
+
+
+def test_chinese_characters_stand_alone_as_in_bert():
+    tokenizer = WordPieceTokenizer.from_text("北京的天气很好。\n上海的天气不好。\n")
+    assert tokenizer.split("天气很好") == ["天", "气", "很", "好"]
+    assert UNKNOWN not in tokenizer.split("北京天气不好。的的上海")
+    # and so do words of other scripts as Hugging Face has them: kana, hangul and Thai go together
+    mixed = WordPieceTokenizer.train("iPhoneを使う 한국어 ภาษาไทย 狐fox狐 " * 3, 200)
+    reference = hugging_face(mixed)
+    for text in (
+        "iPhoneを使う",
+        "한국어狐",
+        "ภาษาไทย狐",
+        "狐fox狐fox",
+        "使用iPhone使用",
+        "〇〆々狐",
+    ):
+        assert mixed.encode(text) == reference.encode(text, add_special_tokens=False).ids
+    assert mixed.split("使う") == ["使", "う"]
+
+
+SCRIPTS = [
+    *"aZ9 .,!?-_'\"#$+<=>^`|~\t\n\r\v\f\x00\x07\x1c\x7f\x85\xa0\xad\u200b\u200d\u2028\ufeff\ufffd",
+    *"é\u0301ßπ狐狸京〇々を使うカ한ไทย。、「」١٢🦊\ue000\U00020000\U0002b820\U0002f800ﷺ",
+    "##", "the", "ing",
+]  # fmt: skip
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.sampled_from(SCRIPTS), max_size=25).map("".join))
+def test_hugging_face_cuts_scripts_and_control_characters_the_same_way(text):
+    tokenizer = ONE.setdefault("it", WordPieceTokenizer.train(["".join(SCRIPTS), "thing"], 300))
+    ids = tokenizer.encode(text, disallowed_special=())
+    assert ids == hugging_face(tokenizer).encode(text, add_special_tokens=False).ids
+
+
+ONE: dict = {}
+
+
+def test_words_that_are_never_encoded_are_not_learned_from():
+    start = time.perf_counter()
+    endless = "".join(random.Random(0).choices("abcdefgh", k=1_000_000))
+    tokenizer = WordPieceTokenizer.train(f"the fox {endless} {'z' * 101} {'y' * 100}", 150)
+    assert time.perf_counter() - start < 5
+    assert not any("z" in token for token in tokenizer.tokens[:-2])
+    assert "y" in tokenizer.tokens and "the" in tokenizer.tokens
+    for nothing in (endless, "z" * 5_400, ["z" * 101] * 9):
+        with pytest.raises(ValueError, match="every word is longer than 100 characters"):
+            WordPieceTokenizer.from_text(nothing)
+    for nothing in ("", " \n", "\u200b", [], ["", " "]):
+        with pytest.raises(ValueError, match="empty text, or one without words"):
+            WordPieceTokenizer.from_text(nothing)

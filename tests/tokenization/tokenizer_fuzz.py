@@ -273,30 +273,95 @@ def difference(path, texts=TEXTS):
 refusals, read = Counter(), Counter()
 
 
+def differences(path, contents):
+    """Return what differs in files of these contents, with the contents."""
+    found = []
+    for content in contents:
+        path.write_text(json.dumps(content), encoding="utf-8")
+        try:
+            differs = difference(path)
+        except Exception as error:
+            differs = f"{type(error).__name__}: {error}"
+        found += [(differs, content)] * bool(differs)
+    return found
+
+
 def run(n, seed, folder):
-    """Return the differences in n generated and n mutated files."""
+    """Return the differences in n generated and n mutated files of tokenizer.json."""
     rng, found = random.Random(seed), []
-    path = Path(folder) / "tokenizer.json"
     for _ in range(n):
         content = generated(rng)
-        for kind in (content, mutated(rng, content)):
-            path.write_text(json.dumps(kind), encoding="utf-8")
-            try:
-                differs = difference(path)
-            except Exception as error:
-                differs = f"{type(error).__name__}: {error}"
-            if differs:
-                vocab = len(kind.get("model", {}).get("vocab", ())) if isinstance(kind, dict) else 0
-                found.append((differs, vocab, kind))
+        contents = [content, mutated(rng, content)]
+        found += differences(Path(folder) / "tokenizer.json", contents)
+    return found
+
+
+# vocab.json and merges.txt
+
+
+def damaged(rng, lines):
+    """Return the lines of a file with one to three removed, repeated, exchanged or spoilt."""
+    lines = list(lines)
+    for _ in range(rng.randint(0, 3)):
+        i, j = rng.randrange(len(lines)), rng.randrange(len(lines))
+        change = rng.randrange(8)
+        if change < 2:
+            del lines[i]
+        elif change < 4:
+            lines.insert(i, lines[j])
+        elif change < 6:
+            lines[i], lines[j] = lines[j], lines[i]
+        else:
+            lines[i] = rng.choice(
+                ["", "a b c", "a", lines[i] + " ", lines[i] + "x", "\u0120 a", "1 2"]
+            )
+        lines = lines or [""]
+    return lines
+
+
+def run_merges(n, seed, folder):
+    """Return the differences in n pairs of vocab.json and merges.txt."""
+    rng, found, folder = random.Random(seed), [], Path(folder)
+    for _ in range(n):
+        model = trained(rng)[0]["model"]
+        ids = dict(model["vocab"])
+        for _ in range(rng.choice([0, 0, 1])):
+            ids[rng.choice([*ids, "new", "<new>"])] = rng.choice([*STRANGE, len(ids), len(ids) + 1])
+        lines = damaged(rng, ["#version: 0.2", *map(" ".join, model["merges"])])
+        (folder / "vocab.json").write_text(json.dumps(ids), encoding="utf-8")
+        (folder / "merges.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
+        names = [str(folder / name) for name in ("vocab.json", "merges.txt")]
+        try:
+            ours = load_tokenizer(folder)
+        except FileError as error:
+            refusals[str(error).rsplit(": ")[-1][:60]] += 1
+            continue
+        theirs = answer(lambda names=names: hf.Tokenizer(hf.models.BPE.from_file(*names)))
+        if theirs is None:
+            found.append(("tokenizers refuses it, and we do not", lines))
+            continue
+        theirs.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        theirs.decoder = hf.decoders.ByteLevel()
+        theirs.add_special_tokens(["<|endoftext|>"])
+        read[type(ours).__name__] += 1
+        for text in TEXTS:
+            ids = ours.encode(text, allowed_special="all")
+            if ids != ids_of(theirs, text, True) or ours.decode(ids) != text_of(theirs, ids):
+                found.append((f"ids of {text!r}: {ids}, not {ids_of(theirs, text, True)}", lines))
+                break
     return found
 
 
 if __name__ == "__main__":
     count, seed = int(sys.argv[1]), int((sys.argv[2:] or ["0"])[0])
     with tempfile.TemporaryDirectory() as place:
-        found = run(count, seed, place)
-    for differs, _, content in found[:12]:
+        in_json = run(count, seed, place)
+        print(f"{2 * count} tokenizer.json: {len(in_json)} differ; read: {dict(read)}")
+        read.clear()
+    with tempfile.TemporaryDirectory() as place:
+        in_two = run_merges(count, seed, place)
+        print(f"{count} vocab.json and merges.txt: {len(in_two)} differ; read: {dict(read)}")
+    for differs, content in in_json[:12]:
         model = {k: v for k, v in content.get("model", {}).items() if k not in ("vocab", "merges")}
         print(differs, "\n   ", json.dumps({**content, "model": model}, ensure_ascii=False)[:1500])
-    print(f"{2 * count} files: {len(found)} differ; read: {dict(read)}")
-    print(*refusals.most_common(25), sep="\n")
+    print(*in_two[:5], *refusals.most_common(25), sep="\n")

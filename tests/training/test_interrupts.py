@@ -61,6 +61,7 @@ def resume(folder, make_loader):
     checkpoint = load_checkpoint(folder, model)
     trainer.load_state_dict(checkpoint.training)
     list(trainer.run(make_loader()))
+    save_checkpoint(folder, model, trainer.state_dict())  # which clears up behind the interrupt
     return state(trainer)
 
 

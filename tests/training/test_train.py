@@ -107,17 +107,39 @@ def test_only_matrices_decay_and_every_parameter_is_trained_once(optimizer):
 def test_the_schedule_at_its_corners():
     config = TrainConfig(11, 1.0, 0.2, warmup_steps=4)
     rates = [learning_rate_at(step, config) for step in range(11)]
-    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert rates[4] == 1.0 and rates[7] == pytest.approx(0.6)  # half of the cosine
+    assert rates[:5] == [0.0, 0.25, 0.5, 0.75, 1.0] and rates.count(1.0) == 1
+    assert rates[7] == pytest.approx(0.6)  # half of the cosine
     assert rates[10] == pytest.approx(0.2) == learning_rate_at(500, config)
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert learning_rate_at(0, TrainConfig(1, 1.0, warmup_steps=0)) == 1.0
     assert learning_rate_at(1, TrainConfig(2, 1.0, 0.0, warmup_steps=0)) == pytest.approx(0.0)
-    assert learning_rate_at(2, TrainConfig(3, 1.0, 0.0, warmup_steps=9)) == pytest.approx(1 / 3)
+    assert learning_rate_at(9, TrainConfig(10, 1.0, warmup_steps=9)) == 1.0
     constant = TrainConfig(50, 1.0, 1.0, warmup_steps=0)
     assert {learning_rate_at(step, constant) for step in range(50)} == {1.0}
     with pytest.raises(ValueError, match="step is -1: it must be an int of at least 0"):
         learning_rate_at(-1, config)
+
+
+def test_the_schedule_is_that_of_transformers_but_ends_at_the_last_step():
+    transformers = pytest.importorskip("transformers")
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    # theirs is at 0 one step after the last: ours of 21 steps is theirs of 20
+    theirs = transformers.get_cosine_schedule_with_warmup(optimizer, 7, 20)
+    config = TrainConfig(21, 1.0, 0.0, warmup_steps=7)
+    for step in range(21):
+        assert learning_rate_at(step, config) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        theirs.step()
+
+
+@pytest.mark.parametrize("max_steps", [1, 2, 3, 9, 10, 50, 100])
+@pytest.mark.parametrize("warmup_steps", [0, 1, 50, 100, 10_000])
+def test_every_run_reaches_its_learning_rate_once(max_steps, warmup_steps):
+    config = TrainConfig(max_steps, 1.0, warmup_steps=warmup_steps)
+    rates = [learning_rate_at(step, config) for step in range(max_steps)]
+    assert max(rates) == 1.0 and rates.count(1.0) == 1
+    expected = warmup_steps if warmup_steps < max_steps else max_steps // 10
+    assert rates.index(1.0) == expected
 
 
 def test_accumulated_gradients_equal_those_of_the_big_batch_with_padding_too():
@@ -348,6 +370,9 @@ def test_a_position_reads_each_batch_of_each_epoch_once():
         ({"betas": (0.9,)}, "betas"),
         ({"betas": 0.9}, "betas is 0.9"),
         ({"grad_clip": 0}, "grad_clip is 0"),
+        ({"grad_clip": math.inf}, "grad_clip is inf: it must be a number above 0, or None"),
+        ({"max_steps": 10**20}, "max_steps is 1000"),
+        ({"accumulation_steps": 2**31}, "accumulation_steps is 2147483648"),
         ({"grad_clip": True}, "grad_clip is True"),
         ({"dtype": "float16"}, "dtype is 'float16': it must be one of"),
         ({"dtype": torch.bfloat16}, "dtype is torch.bfloat16"),
@@ -390,6 +415,19 @@ def test_loaders_that_do_not_fit_are_refused():
         with pytest.raises(kind, match=message):
             train(model, loader, config)
         assert equal(model, make_model())
+
+
+@pytest.mark.parametrize("where", [0, 1])
+def test_a_batch_without_targets_adds_nothing_to_its_step(where):
+    inputs, targets = next(iter(make_loader()))
+    batches = [(inputs, targets)]
+    batches.insert(where, (inputs, torch.full_like(targets, -100)))
+    found, expected = make_model(), make_model()
+    config = TrainConfig(3, warmup_steps=0, accumulation_steps=2)
+    (first, *_) = train(found, batches, config)
+    (alone, *_) = train(expected, [(inputs, targets)], TrainConfig(3, warmup_steps=0))
+    assert first.loss == alone.loss and first.n_tokens == alone.n_tokens
+    assert equal(found, expected)
 
 
 def test_what_is_not_a_model_or_not_a_config_is_refused():

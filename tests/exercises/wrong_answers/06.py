@@ -5,20 +5,20 @@ import math
 import torch
 
 
-def starts_at_zero(step, max_steps, warmup_steps, decay_steps, highest):
+def peaks_a_step_too_soon(step, max_steps, warmup_steps, decay_steps, highest):
     if step < warmup_steps:
-        return highest * step / warmup_steps
+        return highest * (step + 1) / warmup_steps
     return highest * min(1.0, (max_steps - step) / max(decay_steps, 1))
 
 
 def reaches_zero_too_soon(step, max_steps, warmup_steps, decay_steps, highest):
     if step < warmup_steps:
-        return highest * (step + 1) / warmup_steps
+        return highest * step / warmup_steps
     return highest * min(1.0, (max_steps - 1 - step) / max(decay_steps, 1))
 
 
 def divides_by_no_steps(step, max_steps, warmup_steps, decay_steps, highest):
-    return highest * min(1.0, (step + 1) / warmup_steps, (max_steps - step) / decay_steps)
+    return highest * min(1.0, step / warmup_steps, (max_steps - step) / decay_steps)
 
 
 def mean_of_means(gradients, n_targets):
@@ -96,7 +96,7 @@ def first_row_for_all(logits, ids, penalty):
 
 
 WRONG = {
-    "06.1": [starts_at_zero, reaches_zero_too_soon, divides_by_no_steps],
+    "06.1": [peaks_a_step_too_soon, reaches_zero_too_soon, divides_by_no_steps],
     "06.2": [mean_of_means, only_the_sum, sum_of_means],
     "06.3": [uses_the_new_momentum, one_beta_for_both, in_place, no_decay],
     "06.4": [absolute_probability, ratio_of_logits, best_of_the_batch],

@@ -1,0 +1,121 @@
+"""Documents become ids: those of the whole text, however it is cut, by however many processes."""
+
+import multiprocessing
+import random
+
+import numpy as np
+import pytest
+
+from llmlib.cli.prepare import encode_documents, prepare
+from llmlib.data import corpora
+from llmlib.data.parallel import parallel_map
+from llmlib.tokenization import documents
+from llmlib.tokenization.documents import DocumentEncoder, batches_of, encode_parts, safe_pieces
+from llmlib.tokenization.folders import KINDS, load_tokenizer
+
+ALPHABET = ["the ", "cat ", "Säw", "'s", "12", "3 ", "\n", "\n\n", "  ", ". ", "🦊", "漢字", "，"]
+ALPHABET += ["<|endoftext|>", "<|unk|>", "\t", "\x1c", "\u00a0", "e\u0301 "]
+
+
+def hostile(seed, length=400):
+    rng = random.Random(seed)
+    return "".join(rng.choices(ALPHABET, k=length))
+
+
+def apply(item):
+    """Call an encoder that was sent together with its batch."""
+    return item[0](item[1])
+
+
+@pytest.fixture(scope="module")
+def tokenizers():
+    text = hostile(0, 3000) + corpora.load("stories")[:20_000]
+    made = {kind: KINDS[kind].from_text(text, 700) for kind in KINDS}
+    return made | {"gpt2": load_tokenizer("gpt2")}
+
+
+def whole(tokenizer, texts):
+    """The ids as the simplest program makes them."""
+    end, ids = tokenizer.eot_token, []
+    for text in texts:
+        ids += [*tokenizer.encode(text, disallowed_special=()), end]
+    return ids
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "gpt2"])
+@pytest.mark.parametrize("size", [1, 40, 10**6])
+def test_cut_into_pieces_and_batches_the_ids_are_those_of_the_whole_text(
+    tokenizers, kind, size, monkeypatch
+):
+    monkeypatch.setattr(documents, "BATCH", size)
+    tokenizer, rng = tokenizers[kind], random.Random(size)
+    texts = [hostile(seed, rng.randrange(1, 200)) for seed in range(12)]
+    parts = [(n % 3 == 0, n, half) for n, t in enumerate(texts) for half in (t[:7], t[7:])]
+    found = {False: [], True: []}
+    totals = {"n_documents": 0, "n_tokens": 0, "n_bytes": 0}
+    for part, ids, counts in encode_parts(tokenizer, parts, 1):
+        found[part] += ids.tolist()
+        totals = {name: totals[name] + counts[name] for name in totals}
+    for part in (False, True):
+        assert found[part] == whole(
+            tokenizer, [t for n, t in enumerate(texts) if (n % 3 == 0) == part]
+        )
+    assert totals["n_documents"] == 12
+    assert totals["n_tokens"] == sum(map(len, found.values()))
+    assert totals["n_bytes"] == sum(len(t.encode()) for t in texts)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bpe", "char", "word", "wordpiece"])
+def test_many_processes_give_the_ids_of_one(tokenizers, kind, monkeypatch):
+    monkeypatch.setattr(documents, "BATCH", 500)
+    texts = [hostile(seed, 300) for seed in range(9)]
+    parts = [(0, n, text) for n, text in enumerate(texts)]
+    one, many = (list(encode_parts(tokenizers[kind], parts, n)) for n in (1, 3))
+    assert np.array_equal(*(np.concatenate([ids for _, ids, _ in found]) for found in (one, many)))
+    assert [counts for *_, counts in one] == [counts for *_, counts in many]
+    assert len(one) > 8, "several batches"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("spawn" not in multiprocessing.get_all_start_methods(), reason="no spawn here")
+def test_every_tokenizer_can_be_sent_to_a_process_that_is_spawned(tokenizers):
+    items = [(DocumentEncoder(t), (0, [(hostile(3), True)])) for t in tokenizers.values()]
+    spawned = list(parallel_map(apply, items, 2, method="spawn"))
+    for (_, ids, counts), (_, expected, numbers) in zip(spawned, map(apply, items), strict=True):
+        assert np.array_equal(ids, expected) and counts == numbers
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 5000, "漢字，" * 3000, "word\n" * 3000, " " * 4000, "a. " * 9]
+)
+def test_pieces_join_and_are_short_wherever_that_is_safe(text, monkeypatch):
+    monkeypatch.setattr(documents, "BATCH", 500)
+    pieces = list(safe_pieces(text[start : start + 333] for start in range(0, len(text), 333)))
+    assert "".join(pieces) == text
+    assert text.strip("x ") == "" or max(map(len, pieces)) <= 1000
+
+
+def test_batches_are_full_though_the_parts_alternate(tokenizers, monkeypatch):
+    monkeypatch.setattr(documents, "BATCH", 1000)
+    parts = [(n % 2, n, "some words") for n in range(1000)]
+    batches = list(batches_of(parts, tokenizers["char"]))
+    assert len(batches) == 10 and {part for part, _ in batches} == {0, 1}
+
+
+def test_no_document_and_an_empty_one_are_encoded(tokenizers):
+    ids, counts = encode_documents(tokenizers["gpt2"], [""])
+    assert ids.tolist() == [50256] and counts["n_documents"] == 1 and counts["n_bytes"] == 0
+
+
+def test_a_tokenizer_learns_from_what_it_would_learn_of_the_whole_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "BATCH", 300)
+    text = hostile(5, 4000).replace("<|endoftext|>", "")
+    (tmp_path / "t.txt").write_text(text)
+    for kind in ("char", "word", "bpe"):
+        prepare(str(tmp_path / "t.txt"), tmp_path / kind, tokenizer=kind, max_vocab=400)
+        found = load_tokenizer(tmp_path / kind / "tokenizer.json")
+        ids = np.load(tmp_path / kind / "train.npy")[:-1].tolist()
+        if kind != "word":
+            text = found.decode(ids)
+            assert KINDS[kind].from_text(text, 400).encode("the cat") == found.encode("the cat")
+            assert KINDS[kind].from_text(text, 400).tokens == found.tokens
