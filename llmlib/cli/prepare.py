@@ -23,9 +23,10 @@ from llmlib.data import corpora
 from llmlib.data.division import TRAIN, VAL, Division, divide
 from llmlib.data.token_files import ArrayWriter, write_array
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
-from llmlib.tokenization.documents import encode_parts, safe_pieces
+from llmlib.tokenization.documents import BATCH, encode_parts
 from llmlib.tokenization.folders import KINDS, kind_of, load_tokenizer
 from llmlib.tokenization.prepared import write_about
+from llmlib.tokenization.safe_cuts import safe_pieces
 
 # Bytes from which a tokenizer learns: of a longer text evenly spread parts, or memory would run
 # out. The others, word and char, have to see all of it.
@@ -140,7 +141,7 @@ def training_texts(division: Division, texts: Iterable[tuple[int, str]]) -> Iter
     parts = (piece for piece in division.parts(texts) if piece[0] == TRAIN)
     between = ""
     for _, pieces in groupby(parts, key=itemgetter(1)):
-        yield from safe_pieces(chain([between], (text for *_, text in pieces)))
+        yield from safe_pieces(chain([between], (text for *_, text in pieces)), None, BATCH)
         between = "\n"
 
 
