@@ -31,21 +31,20 @@ def evaluate_command(
     """Do what the command line asks for; a model that kept no text is measured on stories."""
     checks.whole_number("batch_size", batch_size)
     folder = find_model(checkpoint)
-    is_run = (folder / MANIFEST).is_file()
-    text = text or (None if is_run else "stories")
+    text = text or (None if (is_run := (folder / MANIFEST).is_file()) else "stories")
     model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
-    context = model.config.context_length
+    sizes = model.config.context_length, batch_size
     if text is None:
         data = open_run(folder.parent).data()
-        measure, about = data.measure(context, batch_size), data.about["val"]
+        measure, about = data.measure(*sizes), data.about["val"]
     else:
-        measure, about = measure_text(text, tokenizer, context, batch_size)
+        measure, about = measure_text(text, tokenizer, *sizes)
     place, reason = choose_device(device, model, measure.batches[0])
     result = evaluate(model.to(place), measure.batches)
-    training = read_manifest(folder)["training"] if is_run else None
+    training = (read_manifest(folder)["training"] if is_run else None) or {}
     report = {
         "checkpoint": str(folder),
-        "step": (training or {}).get("step", 0),
+        "step": training.get("step", 0),
         "device": f"{place}: {reason}",
         "text": text or "validation",
         "n_tokens": result.n_tokens,
