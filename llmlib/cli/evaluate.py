@@ -31,7 +31,8 @@ def evaluate_command(
     """Do what the command line asks for; a model that kept no text is measured on stories."""
     checks.whole_number("batch_size", batch_size)
     folder = find_model(checkpoint)
-    text = text or (None if (is_run := (folder / MANIFEST).is_file()) else "stories")
+    is_run = (folder / MANIFEST).is_file()
+    text = text or (None if is_run else "stories")
     model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
     sizes = model.config.context_length, batch_size
     if text is None:

@@ -7,8 +7,8 @@ whatever else `llmlib.tokenization.folders.load_tokenizer` knows.
 from pathlib import Path
 
 from llmlib import checks
-from llmlib.cli.console import quoted
 from llmlib.data import corpora
+from llmlib.messages import quoted
 from llmlib.tokenization.folders import KINDS
 
 
