@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from itertools import takewhile
+from pathlib import Path
 
 from llmlib import checks, stories
 from llmlib.cli.dataset import Measure, cut_documents, measure_documents, measure_windows
@@ -35,11 +36,8 @@ def evaluate_command(
     text = text or (None if is_run else "stories")
     model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
     sizes = model.config.context_length, batch_size
-    if text is None:
-        data = open_run(folder.parent).data()
-        measure, about = data.measure(*sizes), data.about["val"]
-    else:
-        measure, about = measure_text(text, tokenizer, *sizes)
+    found = measure_text(text, tokenizer, *sizes) if text else measure_run(folder.parent, *sizes)
+    measure, about = found
     place, reason = choose_device(device, model, measure.batches[0])
     result = evaluate(model.to(place), measure.batches)
     training = (read_manifest(folder)["training"] if is_run else None) or {}
@@ -62,6 +60,12 @@ def evaluate_command(
     else:
         print_lines(report)
     return 0
+
+
+def measure_run(run: Path, context_length: int, batch_size: int) -> tuple[Measure, dict]:
+    """Return the validation part of a run as batches, and what its data.json says about it."""
+    data = open_run(run).data()
+    return data.measure(context_length, batch_size), data.about["val"]
 
 
 def measure_text(

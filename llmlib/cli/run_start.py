@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlib import checks
-<<<<<<< HEAD
 from llmlib.cli.base_model import decided_by_base
-from llmlib.cli.console import quoted
-=======
->>>>>>> next
 from llmlib.cli.run_folder import RunFolder, open_run
 from llmlib.cli.settings import PREPARED, read_settings, settle
 from llmlib.data import corpora
