@@ -11,6 +11,7 @@ from typing import Any
 from llmlib.checks.files import FileError, read_json
 from llmlib.checks.tokenizer_files import byte_tokenizer, ends_documents
 from llmlib.checks.values import require, whole_number
+from llmlib.messages import quoted
 
 
 def hparams(content: Mapping[str, Any], names: Collection[str]) -> None:
@@ -226,7 +227,9 @@ def instead_of_a_model(path: Path) -> str:
     if any(name.endswith(".gguf") for name in names):
         return "it is a .gguf, which is not read yet: give the model in Hugging Face's layout"
     if "config.yaml" in names and path.is_dir():
-        return f"the run has no checkpoint yet: train it with `llmlib train --resume {path}`"
+        return (
+            f"the run has no checkpoint yet: train it with `llmlib train --resume {quoted(path)}`"
+        )
     return ""
 
 

@@ -5,6 +5,7 @@ oldest quarter is dropped.
 """
 
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
@@ -53,7 +54,7 @@ def generate_command(
     readable = rows[:, -model.config.context_length :]
     place, reason = choose_device(device, model, (readable, readable))
     print(f"device {place}: {reason}", file=sys.stderr)
-    model = quantize(model.to(place), weights)
+    model = pack(model.to(place), weights)
     settings = only_tokens(settings, tokenizer, model)
     options = {"stop": end, "generator": torch.Generator().manual_seed(seed)}
     arguments = model, rows.to(place), max_new_tokens, settings
@@ -65,6 +66,16 @@ def generate_command(
             show(piece)
         show("\n")
     return 0
+
+
+def pack(model: Any, weights: str) -> Any:
+    """Return a model with packed weights; what there is to say about them goes to stderr."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        packed = quantize(model, weights)
+    for warning in said:
+        print(warning.message, file=sys.stderr)
+    return packed
 
 
 def find_texts(

@@ -14,12 +14,13 @@ import numpy as np
 from tqdm import tqdm
 
 from llmlib import checks, files, stories
-from llmlib.cli.console import quoted, tell
+from llmlib.cli.console import tell
 from llmlib.cli.settings import check_flags, settle
 from llmlib.data import corpora
 from llmlib.data.division import TRAIN, VAL, Division, divide
 from llmlib.data.texts import separator_of
 from llmlib.data.token_files import ArrayWriter, write_array
+from llmlib.messages import quoted
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 from llmlib.tokenization.documents import encode_parts
 from llmlib.tokenization.folders import KINDS, kind_of, load_tokenizer

@@ -26,12 +26,13 @@ import yaml
 from filelock import FileLock, Timeout
 
 from llmlib import checks, files
-from llmlib.cli.console import quoted, warn
+from llmlib.cli.console import warn
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.prepare import prepare
 from llmlib.cli.run_log import GROWING, METRICS, SAMPLES, cut, read_metrics, sizes
 from llmlib.cli.run_notes import as_json, machine
 from llmlib.cli.settings import CHANGEABLE, PREPARED, SETTINGS, read_settings, values
+from llmlib.messages import quoted
 from llmlib.model.config import GPTConfig
 from llmlib.tokenization.prepared import identity, is_prepared
 from llmlib.training.checkpoint import (

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from llmlib import checks
-from llmlib.cli.console import quoted
 from llmlib.cli.run_folder import RunFolder, open_run
 from llmlib.cli.settings import PREPARED, read_settings, settle
 from llmlib.data import corpora
+from llmlib.messages import quoted
 from llmlib.tokenization.folders import KINDS
 from llmlib.tokenization.prepared import is_prepared, read_about
 

@@ -7,10 +7,10 @@ whatever else `llmlib.tokenization.folders.load_tokenizer` knows.
 from pathlib import Path
 
 from llmlib import checks
-from llmlib.cli.console import quoted
 from llmlib.data import corpora
 from llmlib.data.division import survey
 from llmlib.data.texts import SEPARATOR, separator_of
+from llmlib.messages import quoted
 from llmlib.tokenization.folders import KINDS
 from llmlib.tokenization.learning import learn
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from llmlib import checks
 from llmlib.cli.callbacks import Recorder
-from llmlib.cli.console import quoted, warn
+from llmlib.cli.console import warn
 from llmlib.cli.dataset import Batch, TokenData, peek
 from llmlib.cli.devices import choose_device, compiled
 from llmlib.cli.processes import Processes, StopRequest
@@ -23,6 +23,7 @@ from llmlib.cli.run_folder import CONFIG, RunFolder, model_config, train_config
 from llmlib.cli.run_notes import changes, machine_changes
 from llmlib.cli.run_start import new_run, resume_run, settings_like
 from llmlib.cli.settings import check_flags
+from llmlib.messages import quoted
 from llmlib.model.gpt import GPT
 from llmlib.training.checkpoint import Checkpoint
 from llmlib.training.trainer import Trainer

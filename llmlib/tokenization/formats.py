@@ -59,11 +59,11 @@ def vocabulary_of(merges: Iterable[tuple[bytes, bytes]]) -> dict[bytes, int]:
 
 
 def write_symbols(vocabulary: Vocabulary) -> tuple[dict[str, int], list[str]]:
-    """Return token -> id, special tokens included, and the merges, all in GPT-2's symbols."""
+    """Return token -> id, added tokens included, and the merges, all in GPT-2's symbols."""
     ids = {as_symbols(token): i for token, i in vocabulary.tokens.items()}
-    special = vocabulary.special_tokens
-    checks.no_clash({t for t in ids.keys() & special if ids[t] != special[t]})
-    ids |= special
+    added = vocabulary.special_tokens | {t.content: t.id for t in vocabulary.added_tokens}
+    checks.no_clash({token for token in ids.keys() & added if ids[token] != added[token]})
+    ids |= added
     merges = [f"{as_symbols(first)} {as_symbols(second)}" for first, second in vocabulary.merges]
     return {token: ids[token] for token in sorted(ids, key=ids.__getitem__)}, merges
 

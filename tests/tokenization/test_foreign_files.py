@@ -571,6 +571,28 @@ def test_what_we_write_has_the_parts_that_transformers_js_reads(small, path):
         BPETokenizer(small.merges, ["éé"]).save(path)
 
 
+def test_what_a_format_cannot_hold_is_not_written(small, tmp_path):
+    added = [AddedToken("  ", 280, special=False), AddedToken(END, 281)]
+    own = BPETokenizer(small.merges, {END: 281}, added_tokens=added)
+    for name in ("a.tiktoken", "folder"):
+        with pytest.raises(ValueError, match=r"only a \.json file holds added tokens"):
+            own.save(tmp_path / name)
+    own.save(tmp_path / "tokenizer.json")  # with an id before that of a special token
+    assert_equal(tmp_path / "tokenizer.json", ["a  b   c", END])
+    with pytest.raises(ValueError, match="the special token 'STOP' looks like a token"):
+        BPETokenizer(small.merges, ["STOP"]).save(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.json"]
+
+
+def test_the_file_of_the_ids_stands_for_both(small, tmp_path):
+    small.save(tmp_path)
+    assert load_tokenizer(tmp_path / "encoder.json").encode("a cat") == small.encode("a cat")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "spiece.model").write_bytes(b"\n\x0e")
+    with pytest.raises(FileNotFoundError, match=r"holds no vocabulary but spiece\.model, of Sent"):
+        load_tokenizer(tmp_path / "other")
+
+
 def test_thirty_files_found_at_random_are_read_alike_or_refused(tmp_path):
     assert tokenizer_fuzz.run(12, 0, tmp_path) == []
     (tmp_path / "tokenizer.json").unlink()
