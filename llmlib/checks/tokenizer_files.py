@@ -33,13 +33,18 @@ def gpt2_vocabulary(path: Path, found: str, expected: str) -> None:
         )
 
 
-def gpt2_pattern(pattern: str) -> None:
+def gpt2_pattern(pattern: str, add_prefix_space: bool = False) -> None:
     """Raise ValueError for a tokenizer that GPT-2's two files cannot describe."""
-    if pattern != "gpt2":
+    if pattern != "gpt2" or add_prefix_space:
         raise ValueError(
             "GPT-2's files cannot say how a text is split, and readers assume GPT-2's pattern: "
             "save this tokenizer as a tokenizer.json"
         )
+
+
+def no_prefix_space(add_prefix_space: bool, what: str) -> None:
+    """Raise ValueError for a tokenizer that puts a space before a text, which `what` cannot say."""
+    require(not add_prefix_space, f"add_prefix_space cannot be written with {what}")
 
 
 def no_clash(tokens: Collection[str]) -> None:

@@ -131,7 +131,7 @@ class PipelineTokenizer(Tokenizer):
 
     def __reduce__(self) -> tuple:
         """A copy is made again from the content, and has an empty memory."""
-        return type(self), (self.content,)
+        return type(self), (self.content,), {"end_token": self.end_token}
 
     def has(self, number: int) -> bool:
         """Return whether a token has this id."""

@@ -52,7 +52,8 @@ def may_cut(tokenizer: Any) -> bool:
             return False
     if not isinstance(tokenizer, PipelineTokenizer):
         # those without a pattern, of words or characters, cut there, too
-        return getattr(tokenizer, "pattern", "gpt2") in SAFE
+        prefix = getattr(tokenizer, "add_prefix_space", False)
+        return getattr(tokenizer, "pattern", "gpt2") in SAFE and not prefix
     steps = [*flat(tokenizer.content.get("pre_tokenizer"))]
     cuts = any(step["type"] == "Split" or step.get("use_regex") for step in steps)
     plain = tokenizer.content.get("normalizer") in (None, {"type": "NFC"})
