@@ -136,11 +136,17 @@ def tokenizer_flags(parser: Parser) -> None:
       llmlib tokenizer wiki --out wiki.json --vocab-size 8000
       llmlib tokenizer my_book.txt --kind unigram --out my_book.json
     """
-    parser.add_argument("data", help="the name of a corpus, or a text file")
+    parser.add_argument(
+        "data", help="the name of a corpus, a text (also .gz, .jsonl), or a folder of texts"
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="the new .json file")
     parser.add_argument("--kind", help="bpe, wordpiece, unigram, word, char [bpe]")
     parser.add_argument("--vocab-size", type=int, metavar="N", help="how many ids [4000]")
     parser.add_argument("--pattern", help="how bpe splits: gpt2, gpt4 [gpt2]")
+    for setting in (SETTINGS["separator"], SETTINGS["text_field"]):
+        parser.add_argument(
+            setting.flag, metavar="TEXT", help=f"{setting.help} [{setting.default}]"
+        )
 
 
 def prepare_flags(parser: Parser) -> None:
@@ -150,7 +156,9 @@ def prepare_flags(parser: Parser) -> None:
       llmlib prepare wiki --tokenizer gpt2 --out data/prepared/wiki
       llmlib prepare my_book.txt --tokenizer my_book.json --out data/prepared/my_book
     """
-    parser.add_argument("data", help="the name of a corpus, or a text file")
+    parser.add_argument(
+        "data", help="the name of a corpus, a text (also .gz, .jsonl), or a folder of texts"
+    )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="the new folder")
     add_settings(parser, "settings", DATA)
 
