@@ -2,12 +2,14 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmlib.cli.callbacks import write_samples
 from llmlib.generation.beam import beam_search, beam_searches
 from llmlib.generation.constraints import rules_of, unused_ids
 from llmlib.generation.generate import generate, stream
@@ -190,8 +192,11 @@ def test_impossible_rules_are_refused(wrong, message):
 
 def test_a_bad_word_outside_the_vocabulary_is_refused():
     model = GPT(GPTConfig(9, 8, 8, 2, 1)).eval()
-    with pytest.raises(ValueError, match=r"bad_words hold 9.*0 to 8"):
-        generate(model, [[1]], 2, Sampling(bad_words=((1, 9),)))
+    for callable_ in (model, model.forward):  # the second one says its size with its logits
+        with pytest.raises(ValueError, match=r"bad_words has the id 9.*0 to 8"):
+            generate(callable_, [[1]], 2, Sampling(bad_words=((1, 9),)))
+        with pytest.raises(ValueError, match=r"stop .*9.*0 to 8"):
+            generate(callable_, [[1]], 2, Sampling(min_new_tokens=1), stop=9)
 
 
 # --- ids without a token
@@ -229,6 +234,15 @@ def test_ids_that_no_token_has_are_never_written():
     for ids in ways:
         tokenizer.decode(ids)
     assert any(id >= 8 for row in generate(model, [[1]] * 20, 20) for id in row)
+
+
+def test_samples_of_a_training_hold_no_id_that_no_token_has():
+    tokenizer = Holes.from_text("abcdef")
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(40, CONTEXT, 16, 2, 2)).train()
+    data = SimpleNamespace(tokenizer=tokenizer, end_of_text=tokenizer.eot_token)
+    for seed in (0, 2**70):
+        assert len(write_samples(model, data, 20, seed)) == 20
 
 
 # --- beams
