@@ -38,9 +38,10 @@ class TiktokenTokenizer(ByteTokenizer):
 
     def __reduce__(self) -> tuple:
         """Pickle GPT-2's by what makes it: tiktoken would write its name, and download it later."""
+        state = {"end_token": self.end_token}
         if self.encoding is gpt2_encoding():
-            return gpt2_tokenizer, ()
-        return type(self), (self.encoding,)
+            return gpt2_tokenizer, (), state
+        return type(self), (self.encoding,), state
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the token ids of a text in which nothing is special."""
