@@ -11,7 +11,6 @@ from itertools import chain
 from typing import Any
 
 from llmlib.tokenization.added_tokens import AddedToken
-from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.bpe_trainer import PATTERNS, blocks
 from llmlib.tokenization.pipeline import PipelineTokenizer
 
@@ -27,7 +26,7 @@ SAFE = {
 }
 
 
-def safe_pieces(texts: Iterable[str], tokenizer: Tokenizer | None, size: int) -> Iterator[str]:
+def safe_pieces(texts: Iterable[str], tokenizer: Any, size: int) -> Iterator[str]:
     """Cut a document, given in pieces, into others of about `size` characters.
 
     Encoded one by one, they give the ids of the whole; tokenizer: by default any that is learned
@@ -40,12 +39,12 @@ def safe_pieces(texts: Iterable[str], tokenizer: Tokenizer | None, size: int) ->
     return blocks(texts, special, size=size)
 
 
-def added_tokens(tokenizer: Tokenizer | None) -> list[AddedToken]:
+def added_tokens(tokenizer: Any) -> list[AddedToken]:
     """Return the tokens that are looked for with flags, or though they are not special."""
     return getattr(getattr(tokenizer, "added", None), "tokens", [])
 
 
-def may_cut(tokenizer: Tokenizer | None) -> bool:
+def may_cut(tokenizer: Any) -> bool:
     """Return whether a tokenizer treats each side of a safe cut as if it stood alone."""
     for token in added_tokens(tokenizer):
         changed = token.normalized and not token.content.isascii()

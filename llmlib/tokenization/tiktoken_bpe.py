@@ -50,6 +50,10 @@ class TiktokenTokenizer(ByteTokenizer):
             return self.ours.encode_ordinary(text)
         return self.encoding.encode_ordinary(text)
 
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Return the ids of bytes that may end within a character, or are no text."""
+        return self.encoding._encode_bytes(data)
+
     @cached_property
     def ours(self) -> BPETokenizer:
         """The same tokenizer with our code at work, which takes what is too much for tiktoken."""

@@ -185,9 +185,9 @@ def test_training_stops_where_no_pair_is_left():
 
 def test_an_endless_word_is_learned_from_in_seconds():
     text = "".join(random.Random(0).choices("acgt", k=300_000))
-    start = time.perf_counter()
+    start = time.process_time()
     BPETokenizer.train(text, 500)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 @pytest.mark.parametrize(
@@ -318,9 +318,9 @@ def test_the_heap_merges_as_the_list_does(small, text):
 @pytest.mark.parametrize("letters", ["a", "abcdefgh", "狐"])
 def test_one_word_of_a_megabyte_takes_seconds(gpt2, letters):
     word = "".join(random.Random(0).choices(letters, k=1_000_000 // len(letters.encode()[:3])))
-    start = time.perf_counter()
+    start = time.process_time()
     ids = gpt2.encode(word)
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
     assert gpt2.decode(ids) == word
     assert ids == gpt2_encoding().encode(word)
     assert len(gpt2._known) == 0 or max(map(len, gpt2._known)) <= merging.LONG
