@@ -1,9 +1,11 @@
-"""Values in messages: as Python writes them, but never longer than a line.
+"""Values in messages: never longer than a line, and commands that can be pasted.
 
 Written by hand. Needs nothing, so that a misspelt flag is answered at once.
 """
 
+import os
 import reprlib
+import shlex
 
 BRIEF = reprlib.Repr()
 BRIEF.maxstring = BRIEF.maxother = BRIEF.maxlong = 100
@@ -18,3 +20,12 @@ def shown(value: object) -> str:
     """
     text = BRIEF.repr(value)
     return text if len(text) <= 103 else f"{text[:97]} ..."
+
+
+def quoted(path: object) -> str:
+    """Return a path as a shell takes it, whatever is in it, and without white space to be lost."""
+    text = f"./{path}" if str(path).startswith("-") else str(path)
+    if text.isprintable() and "  " not in text:
+        return shlex.quote(text)
+    codes = "".join(f"\\x{byte:02x}" for byte in os.fsencode(text))
+    return f"$'{codes}'"  # of bash and zsh

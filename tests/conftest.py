@@ -1,10 +1,23 @@
 """What tests of several rooms share. This file also makes `tests/toy.py` importable from them."""
 
 import gc
+import signal
 
 import pytest
 import torch.distributed as dist
 from toy import Toy
+
+
+def take_signals() -> None:
+    """Take the signals again that `nohup` and a shell's `&` ignore, here and in all children."""
+    for name in ("SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM"):
+        number = getattr(signal, name, None)  # Windows has two of them
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+            signal.signal(number, usual)
+
+
+take_signals()
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from torch import Tensor
 from llmlib.checks.model import all_finite, in_vocabulary
 from llmlib.checks.values import number, token_ids, whole_number
 
+MOST_BEAMS = 1024  # each has a row of the cache, and a step takes them all to memory
+
 
 def top_p(value: object) -> None:
     """Raise ValueError for a share of probability that cannot be kept."""
@@ -51,11 +53,21 @@ def settings_of(model: Any, settings: Any) -> None:
     """Raise TypeError or ValueError unless settings are a Sampling that fits a model."""
     if not hasattr(settings, "bad_words"):
         raise TypeError(f"sampling must be a Sampling, not {type(settings).__name__}")
-    vocab_size = getattr(getattr(model, "config", None), "vocab_size", math.inf)
-    largest = max((i for word in settings.bad_words for i in word), default=0)
-    if largest >= vocab_size:
+    config, words = getattr(model, "config", None), settings.bad_words
+    if words and hasattr(config, "vocab_size"):
+        in_vocabulary_of("bad_words", max(map(max, words)), config.vocab_size)
+
+
+def has_logit(name: str, token: int, logits: Tensor) -> None:
+    """Raise ValueError for a token of a setting that logits (B, V) do not know."""
+    in_vocabulary_of(name, token, logits.shape[-1])
+
+
+def in_vocabulary_of(name: str, token: int, vocab_size: int) -> None:
+    """Raise ValueError for a token of a setting that is outside a vocabulary."""
+    if token >= vocab_size:
         raise ValueError(
-            f"bad_words hold {largest}, which the model has not: ids are 0 to {vocab_size - 1}"
+            f"{name} has the id {token}, which the model has not: ids are 0 to {vocab_size - 1}"
         )
 
 
@@ -74,8 +86,8 @@ def seed(value: Any) -> None:
 
 def ways_to_write(n: int, num_beams: int | None, prompt_lookup: int | None, settings: Any) -> None:
     """Raise ValueError for numbers of texts, beams, drafts and settings that exclude each other."""
-    whole_number("n", n)
-    whole_number("num_beams", num_beams, optional=True)
+    whole_number("n", n, most=sys.maxsize)
+    whole_number("num_beams", num_beams, most=MOST_BEAMS, optional=True)
     whole_number("prompt_lookup", prompt_lookup, optional=True)
     if num_beams is not None and prompt_lookup is not None:
         raise ValueError("num_beams and prompt_lookup exclude each other: leave one of them out")
@@ -214,7 +226,7 @@ def beams(
     whole_number("max_new_tokens", max_new_tokens)
     readable(model, ids, max_new_tokens)
     stop_id(model, stop)
-    whole_number("n_beams", n_beams)
+    whole_number("n_beams", n_beams, most=MOST_BEAMS)
     number("length_penalty", length_penalty, lambda p: -100 <= p <= 100, "from -100 to 100")
     if not isinstance(early_stopping, bool) and early_stopping != "never":
         raise ValueError(f"early_stopping is {repr(early_stopping)}: it is True, False or 'never'")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llmlib.checks.values import flag, number, token_ids, whole_number, whole_numbers
+from llmlib.checks.values import flag, number, require, token_ids, whole_number, whole_numbers
 
 
 def attention_sizes(emb_dim: int, n_heads: int, context_length: int, drop_rate: float) -> None:
@@ -25,6 +25,13 @@ def gpt_config(config: Any) -> None:
     flag("qkv_bias", config.qkv_bias)
     flag("tie_weights", config.tie_weights)
     attention_sizes(config.emb_dim, config.n_heads, config.context_length, config.drop_rate)
+
+
+def attention_mask(mask: Any) -> None:
+    """Raise TypeError unless a mask is a tensor of bool."""
+    given = mask.dtype if isinstance(mask, torch.Tensor) else type(mask).__name__
+    say = f"the mask is {given}: give a bool tensor, True where a query may look"
+    require(given is torch.bool, say, TypeError)
 
 
 def vectors(x: Tensor, emb_dim: int, context_length: int) -> None:

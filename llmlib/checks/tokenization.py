@@ -194,12 +194,14 @@ LONGEST_PATTERN = 5000  # characters
 
 # A repeated group, or three repetitions in a row, may match one text in very many ways. To look at
 # the clock costs as much time as to match, so the others go without.
+PLAIN = regex.compile(r"\\.|\[(?:\\.|[^\]\\])*\]")  # what is escaped, and sets
 SLOW = regex.compile(r"\)[?+]?(?:[*+]|\{)|(?:[^|]*?(?:[*+]|,\})(?![?+])){3}")
 
 
 def time_for(pattern: str, text: str) -> float | None:
     """Return the seconds that a regular expression may take for a text; None: it is quick."""
-    return 2 + len(text) / 50_000 if SLOW.search(pattern) else None
+    bare = PLAIN.sub("x", pattern)
+    return 2 + len(text) / 50_000 if SLOW.search(bare) else None
 
 
 @contextmanager

@@ -33,13 +33,18 @@ def gpt2_vocabulary(path: Path, found: str, expected: str) -> None:
         )
 
 
-def gpt2_pattern(pattern: str) -> None:
+def gpt2_pattern(pattern: str, add_prefix_space: bool = False) -> None:
     """Raise ValueError for a tokenizer that GPT-2's two files cannot describe."""
-    if pattern != "gpt2":
+    if pattern != "gpt2" or add_prefix_space:
         raise ValueError(
             "GPT-2's files cannot say how a text is split, and readers assume GPT-2's pattern: "
             "save this tokenizer as a tokenizer.json"
         )
+
+
+def no_prefix_space(add_prefix_space: bool, what: str) -> None:
+    """Raise ValueError for a tokenizer that puts a space before a text, which `what` cannot say."""
+    require(not add_prefix_space, f"add_prefix_space cannot be written with {what}")
 
 
 def no_clash(tokens: Collection[str]) -> None:
@@ -100,6 +105,12 @@ def tokenizer_place(path: Path, found: Sequence[Path]) -> Path:
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}: give the path of a tokenizer")
+    models = sorted(path.glob("*.model")) if path.is_dir() and not found else []
+    if models:
+        raise FileNotFoundError(
+            f"{path} holds no vocabulary but {models[0].name}, of SentencePiece, which is not "
+            "supported: transformers writes it as a tokenizer.json"
+        )
     if path.is_dir() and not found:
         raise FileNotFoundError(
             f"{path} holds no vocabulary: that takes tokenizer.json, vocab.bpe with encoder.json, "
@@ -151,6 +162,23 @@ def merge_lines(path: Path, symbols: Collection[str]) -> list[list[str]]:
     return pairs
 
 
+def looks_special(token: str) -> bool:
+    """Return whether a token looks like a special one, as <s> and [PAD] do."""
+    return token[:1] + token[-1:] in ("<>", "[]") and len(token) > 2
+
+
+def told_by_their_looks(special: Iterable[str], added: Collection[object], suffix: str) -> None:
+    """Raise ValueError for tokens that a file without a list of them would lose."""
+    require(not added, "only a .json file holds added tokens that are more, or less, than special")
+    plain = [token for token in special if not looks_special(token)]
+    name = shown(plain[0]) if plain else ""
+    require(
+        suffix or not plain,
+        f"in GPT-2's files, the special token {name} looks like a token whose merge is lost: save "
+        "this tokenizer as a tokenizer.json",
+    )
+
+
 def made_by_no_merge(
     ids: Mapping[str, Any],
     pairs: Iterable[Sequence[str]],
@@ -166,9 +194,10 @@ def made_by_no_merge(
     ids_of_tokens(ids)
     special = set(ids) - set(symbols) - set(map("".join, pairs))
     for token in sorted(special - set(known)):
-        looks = token[0] + token[-1] in ("<>", "[]") and len(token) > 2
-        lost = f"no merge makes the token {shown(token)} of {file}: a line of the merges is lost"
-        require(looks, f"{lost}, or the files are of two models")
+        looks = looks_special(token)
+        lost = f"no merge makes the token {shown(token)} of {file}"
+        why = "a line of the merges is lost, or the files are of two models"
+        require(looks, f"{lost}: {why}")
     return special
 
 
@@ -183,7 +212,8 @@ def ids_of_tokens(ids: Mapping[str, Any]) -> None:
     owner: dict[int, str] = {}
     for token, i in ids.items():
         require(
-            type(i) is int and 0 <= i < 2 * len(ids) + 1000,
+            # special tokens may be numbered after those of a far larger vocabulary, as in minbpe
+            type(i) is int and 0 <= i < 2 * len(ids) + 2**17,
             f"the id of {shown(token)} is {shown(i)}: ids are whole numbers from 0, hardly "
             f"more than the {len(ids):,} tokens",
         )

@@ -11,6 +11,7 @@ from typing import Any
 from llmlib.checks.files import FileError, read_json
 from llmlib.checks.tokenizer_files import byte_tokenizer, ends_documents
 from llmlib.checks.values import require, whole_number
+from llmlib.messages import quoted
 
 
 def hparams(content: Mapping[str, Any], names: Collection[str]) -> None:
@@ -226,7 +227,9 @@ def instead_of_a_model(path: Path) -> str:
     if any(name.endswith(".gguf") for name in names):
         return "it is a .gguf, which is not read yet: give the model in Hugging Face's layout"
     if "config.yaml" in names and path.is_dir():
-        return f"the run has no checkpoint yet: train it with `llmlib train --resume {path}`"
+        return (
+            f"the run has no checkpoint yet: train it with `llmlib train --resume {quoted(path)}`"
+        )
     return ""
 
 
@@ -235,3 +238,27 @@ def model_knows(n_tokens: int, vocab_size: int, folder: Path) -> None:
     fits = n_tokens <= vocab_size
     sizes = f"its tokenizer has ids up to {n_tokens - 1:,}, its model knows {vocab_size:,} tokens"
     require(fits, f"{folder} holds files of two models: {sizes}")
+
+
+def same_tokenizer(data: object, source: object, are_equal: bool) -> None:
+    """Raise ValueError unless tokens were made by the tokenizer of the model that reads them."""
+    fault = f"{data} was prepared with another tokenizer than that of {source}"
+    require(are_equal, f"{fault}: give the text itself, which will be prepared with the right one")
+
+
+def no_preset(given: str | None, default: object) -> None:
+    """Raise ValueError for a preset beside a model that training starts from."""
+    require(given in (None, default), f"preset {given!r} is for a new model: leave it out")
+
+
+def shorter_context(given: int | None, length: int, source: object) -> None:
+    """Raise ValueError for more tokens than a model has positions for."""
+    fault = f"context_length is {given}, and {source} has positions for {length} tokens: give less"
+    require(given is None or given <= length, fault)
+
+
+def decided(given: Mapping[str, Any], by_model: Mapping[str, Any], source: object) -> None:
+    """Raise ValueError for a setting that contradicts the model that training starts from."""
+    for name, value in by_model.items():
+        hint = f"{name} is decided by {source}, which has {value!r:.100}: leave it out"
+        require(given.get(name) in (None, value), hint)

@@ -136,11 +136,17 @@ def tokenizer_flags(parser: Parser) -> None:
       llmlib tokenizer wiki --out wiki.json --vocab-size 8000
       llmlib tokenizer my_book.txt --kind unigram --out my_book.json
     """
-    parser.add_argument("data", help="the name of a corpus, or a text file")
+    parser.add_argument(
+        "data", help="the name of a corpus, a text (also .gz, .jsonl), or a folder of texts"
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="the new .json file")
     parser.add_argument("--kind", help="bpe, wordpiece, unigram, word, char [bpe]")
     parser.add_argument("--vocab-size", type=int, metavar="N", help="how many ids [4000]")
     parser.add_argument("--pattern", help="how bpe splits: gpt2, gpt4 [gpt2]")
+    for setting in (SETTINGS["separator"], SETTINGS["text_field"]):
+        parser.add_argument(
+            setting.flag, metavar="TEXT", help=f"{setting.help} [{setting.default}]"
+        )
 
 
 def prepare_flags(parser: Parser) -> None:
@@ -150,7 +156,9 @@ def prepare_flags(parser: Parser) -> None:
       llmlib prepare wiki --tokenizer gpt2 --out data/prepared/wiki
       llmlib prepare my_book.txt --tokenizer my_book.json --out data/prepared/my_book
     """
-    parser.add_argument("data", help="the name of a corpus, or a text file")
+    parser.add_argument(
+        "data", help="the name of a corpus, a text (also .gz, .jsonl), or a folder of texts"
+    )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="the new folder")
     add_settings(parser, "settings", DATA)
 
@@ -162,6 +170,7 @@ def train_flags(parser: Parser) -> None:
       llmlib train stories --max-steps 4000 --dtype bfloat16
       llmlib train my_book.txt --tokenizer char --n-layers 4 --emb-dim 128 --out runs/my_book
       llmlib train data/prepared/wiki --preset gpt2-124M --context-length 256 --device auto
+      llmlib train my_book.txt --from gpt2-124M --context-length 256 --learning-rate 1e-4
       llmlib train --config configs/stories.yaml --learning-rate 3e-3
       llmlib train --resume runs/my_book --max-steps 8000
       torchrun --nproc_per_node=2 -m llmlib train stories
@@ -209,9 +218,12 @@ def evaluate_flags(parser: Parser) -> None:
     examples:
       llmlib evaluate --checkpoint runs/stories
       llmlib evaluate --checkpoint runs/my_book --text another_book.txt --json
+      llmlib evaluate --checkpoint gpt2-124M --text my_book.txt
     """
     add_checkpoint(parser)
-    parser.add_argument("--text", metavar="FILE", help="a text [the run's validation part]")
+    parser.add_argument(
+        "--text", metavar="FILE", help="a text [the run's validation part, or stories]"
+    )
     parser.add_argument("--batch-size", type=int, metavar="N", help="[16]")
     parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
 
@@ -231,6 +243,8 @@ def add_checkpoint(parser: Parser) -> None:
     """Add the flags of commands that use a trained model."""
     about = "a run folder (its best), RUN/latest, a folder with a GPT-2, or a name like gpt2-124M"
     parser.add_argument("--checkpoint", required=True, metavar="MODEL", help=about)
+    extra = "load a file that holds tensors that a GPT-2 has no place for, without them"
+    parser.add_argument("--ignore-extra", action="store_true", help=extra)
     parser.add_argument("--device", help="auto, cpu, cuda, mps [auto]")
 
 

@@ -5,7 +5,6 @@ Written by hand. Needs no torch.
 
 import io
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -44,9 +43,10 @@ class Output:
         """Let the stream write to nowhere after an OSError in the block."""
         try:
             yield
-        except OSError:
+        except OSError as error:
             mute(self.stream)
             if not self.patient:
+                error.filename = self.stream.name
                 raise
 
 
@@ -128,12 +128,3 @@ def warn(text: str) -> None:
 
     with suppress(OSError, ValueError):
         tqdm.write(text, file=sys.stderr)
-
-
-def quoted(path: object) -> str:
-    """Return a path as a shell takes it, whatever is in it, and without white space to be lost."""
-    text = f"./{path}" if str(path).startswith("-") else str(path)
-    if text.isprintable() and "  " not in text:
-        return shlex.quote(text)
-    codes = "".join(f"\\x{byte:02x}" for byte in os.fsencode(text))
-    return f"$'{codes}'"  # of bash and zsh

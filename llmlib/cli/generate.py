@@ -5,6 +5,7 @@ oldest quarter is dropped.
 """
 
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
@@ -36,6 +37,7 @@ def generate_command(
     until: Sequence[str] = (),
     num_beams: int | None = None,
     prompt_lookup: int | None = None,
+    ignore_extra: bool = False,
     **sampling: Any,
 ) -> int:
     """Do what the command line asks for; an empty line stands between texts."""
@@ -44,7 +46,7 @@ def generate_command(
     checks.seed(seed)
     checks.one_of("weights", weights, BYTES)
     checks.stop_strings(tuple(until))
-    model, tokenizer = load_model(checkpoint)
+    model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
     encoded, about = encode_documents(tokenizer, [prompt])
     *ids, end = encoded.tolist()  # <|endoftext|> stands behind the prompt
     if unknown := about["n_unknown"]:
@@ -53,7 +55,7 @@ def generate_command(
     readable = rows[:, -model.config.context_length :]
     place, reason = choose_device(device, model, (readable, readable))
     print(f"device {place}: {reason}", file=sys.stderr)
-    model = quantize(model.to(place), weights)
+    model = pack(model.to(place), weights)
     settings = only_tokens(settings, tokenizer, model)
     options = {"stop": end, "generator": torch.Generator().manual_seed(seed)}
     arguments = model, rows.to(place), max_new_tokens, settings
@@ -65,6 +67,16 @@ def generate_command(
             show(piece)
         show("\n")
     return 0
+
+
+def pack(model: Any, weights: str) -> Any:
+    """Return a model with packed weights; what there is to say about them goes to stderr."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        packed = quantize(model, weights)
+    for warning in said:
+        print(warning.message, file=sys.stderr)
+    return packed
 
 
 def find_texts(

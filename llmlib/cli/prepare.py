@@ -6,10 +6,7 @@ the least that each story of val.npy can cost any model. `<|endoftext|>` follows
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, groupby, islice
-from operator import itemgetter
 from pathlib import Path
-from sys import maxsize
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,19 +14,19 @@ import numpy as np
 from tqdm import tqdm
 
 from llmlib import checks, files, stories
-from llmlib.cli.console import quoted, tell
+from llmlib.cli.console import tell
 from llmlib.cli.settings import check_flags, settle
 from llmlib.data import corpora
 from llmlib.data.division import TRAIN, VAL, Division, divide
+from llmlib.data.texts import separator_of
 from llmlib.data.token_files import ArrayWriter, write_array
+from llmlib.messages import quoted
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
-from llmlib.tokenization.documents import encode_parts, safe_pieces
+from llmlib.tokenization.documents import encode_parts
 from llmlib.tokenization.folders import KINDS, kind_of, load_tokenizer
+from llmlib.tokenization.learning import learn, one_in
 from llmlib.tokenization.prepared import write_about
 
-# Bytes from which a tokenizer learns: of a longer text evenly spread parts, or memory would run
-# out. The others, word and char, have to see all of it.
-ENOUGH = {"bpe": 100_000_000, "wordpiece": 30_000_000, "unigram": 10_000_000}
 PARTS = {TRAIN: "train", VAL: "val"}
 
 
@@ -37,8 +34,6 @@ def prepare_command(data: str, out: str, **flags: object) -> int:
     """Do what the command line asks for, and say what was made."""
     checks.require(not Path(out).exists(), f"{out} exists: remove it, or choose another --out")
     about = prepare(data, out, **flags)
-    if n := about["n_separators"]:
-        print(f"{data}: cut into documents at {n:,} separators")
     for part in ("train", "val"):
         counts = [f"{n:,} {name[2:]}" for name, n in about[part].items() if name != "sha256"]
         print(f"{part:<6}" + ", ".join(counts))
@@ -62,6 +57,9 @@ def prepare(data: str, folder: str | Path, **given: object) -> dict:
     checks.number("val_fraction", settings.val_fraction, lambda x: 0 < x < 1, "between 0 and 1")
     texts, log_probs = open_texts(data, settings)
     division = divide(texts, settings.val_fraction, settings.seed, data)
+    if n_separators := getattr(texts, "n_separators", 0):
+        mark = f"{settings.separator!r:.40}"
+        tell(f"{data}: {division.n_documents:,} documents, cut at {n_separators:,} times {mark}")
     tokenizer = make_tokenizer(kind, division, texts, settings.max_vocab)
     tokenizer = ending_with(settings.end_token, tokenizer, kind)
     about: dict[str, Any] = {
@@ -71,7 +69,7 @@ def prepare(data: str, folder: str | Path, **given: object) -> dict:
         "vocab_size": tokenizer.vocab_size,
         "end_of_text": tokenizer.eot_token,
         "text_sha256": division.sha256,
-        "n_separators": getattr(texts, "n_separators", 0),
+        "n_separators": n_separators,
     }
     if settings.end_token != END_OF_TEXT:
         about["end_token"] = settings.end_token
@@ -92,8 +90,7 @@ def open_texts(data: str, settings: SimpleNamespace) -> tuple[Iterable[tuple[int
         told = stories.tell_many(settings.stories, settings.seed)
         log_probs = {story.text: story.log_prob for story in told}
         return list(enumerate(log_probs)), list(log_probs.values())
-    separator = None if settings.separator == "none" else settings.separator
-    return corpora.texts(data, separator, settings.text_field), []
+    return corpora.texts(data, separator_of(settings.separator), settings.text_field), []
 
 
 def write_ids(
@@ -122,26 +119,13 @@ def make_tokenizer(
 ) -> Tokenizer:
     """Return a tokenizer of a kind, learned from what is to train on, or that of a name or file."""
     if kind in KINDS:
-        step = -(-division.n_bytes // ENOUGH.get(kind, maxsize))
-        if step > 1:
-            tell(
-                f"the tokenizer learns from one in {step} pieces of the text, which is long enough"
-            )
-        return KINDS[kind].from_text(
-            islice(training_texts(division, texts), 0, None, step), max_vocab
-        )
+        if (n := one_in(kind, division.n_bytes)) > 1:
+            tell(f"the tokenizer learns from one piece in {n} of the text, which is long enough")
+        parts = ((n, text) for side, n, text in division.parts(texts) if side == TRAIN)
+        return learn(kind, parts, division.n_bytes, max_vocab)
     if not Path(kind).exists():
         checks.known_name("tokenizer", kind, [*KINDS, "gpt2", "any file of `llmlib tokenizer`"])
     return load_tokenizer(kind)
-
-
-def training_texts(division: Division, texts: Iterable[tuple[int, str]]) -> Iterable[str]:
-    """Yield what is to train on, in pieces that no word crosses, a line break between documents."""
-    parts = (piece for piece in division.parts(texts) if piece[0] == TRAIN)
-    between = ""
-    for _, pieces in groupby(parts, key=itemgetter(1)):
-        yield from safe_pieces(chain([between], (text for *_, text in pieces)))
-        between = "\n"
 
 
 def open_tokenizer(source: str | Path, end_token: str = END_OF_TEXT) -> Tokenizer:
@@ -167,6 +151,7 @@ def encode_documents(
     And how many there were of what; n_unknown of the ids stand for text that the tokenizer does not
     know.
     """
+    checks.ends_documents(tokenizer.special_tokens, "the tokenizer", tokenizer.end_token)
     found = list(encode_parts(tokenizer, ((TRAIN, n, text) for n, text in enumerate(documents))))
     totals = {name: sum(counts[name] for *_, counts in found) for name in found[0][2]}
     return np.concatenate([ids for _, ids, _ in found]), totals

@@ -26,12 +26,13 @@ import yaml
 from filelock import FileLock, Timeout
 
 from llmlib import checks, files
-from llmlib.cli.console import quoted, warn
+from llmlib.cli.console import warn
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.prepare import prepare
 from llmlib.cli.run_log import GROWING, METRICS, SAMPLES, cut, read_metrics, sizes
 from llmlib.cli.run_notes import as_json, machine
 from llmlib.cli.settings import CHANGEABLE, PREPARED, SETTINGS, read_settings, values
+from llmlib.messages import quoted
 from llmlib.model.config import GPTConfig
 from llmlib.tokenization.prepared import identity, is_prepared
 from llmlib.training.checkpoint import (
@@ -49,7 +50,7 @@ from llmlib.training.trainer import Trainer
 CONFIG, PLOT, LOCK = "config.yaml", "loss.png", ".lock"
 NAMES = (CONFIG, METRICS, SAMPLES, PLOT, LOCK, "data", "latest", "best")
 # what runs did before there were settings for it
-BEFORE = {"separator": "none", "text_field": "text"}
+BEFORE = {"separator": "none", "text_field": "text", "from": None, "ignore_extra": False}
 # what a killed process leaves: NAME.PID.part, and before, without PID
 LEFT = re.compile(
     r"(config\.yaml|loss\.png)(\.\d+)?\.part|(data|metrics\.jsonl|samples\.txt)\.\d+\.part"

@@ -7,13 +7,22 @@ whatever else `llmlib.tokenization.folders.load_tokenizer` knows.
 from pathlib import Path
 
 from llmlib import checks
-from llmlib.cli.console import quoted
 from llmlib.data import corpora
+from llmlib.data.division import survey
+from llmlib.data.texts import SEPARATOR, separator_of
+from llmlib.messages import quoted
 from llmlib.tokenization.folders import KINDS
+from llmlib.tokenization.learning import learn
 
 
 def tokenizer_command(
-    data: str, out: str, kind: str = "bpe", vocab_size: int | None = None, pattern: str = "gpt2"
+    data: str,
+    out: str,
+    kind: str = "bpe",
+    vocab_size: int | None = None,
+    pattern: str = "gpt2",
+    separator: str = SEPARATOR,
+    text_field: str = "text",
 ) -> int:
     """Do what the command line asks for, and say how well the tokenizer fits its text.
 
@@ -26,11 +35,13 @@ def tokenizer_command(
     checks.require(path.parent.is_dir(), f"{path.parent} is not a folder: make it, or change --out")
     checks.require(fits, f"a {kind} tokenizer is written to a .json file and has no pattern")
     checks.holds_end_of_text(path)
-    text = "\n\n".join(corpora.documents(data))
+    texts = corpora.texts(data, separator_of(separator), text_field)
+    found = survey(texts)
+    checks.some_text(data, len(found.blank), len(found.keys))
     settings = {"pattern": pattern} if kind == "bpe" else {}
-    tokenizer = KINDS[kind].from_text(text, vocab_size, **settings)
+    tokenizer = learn(kind, texts, found.n_bytes, vocab_size, **settings)
     tokenizer.save(path)
-    beginning = text[:1_000_000]
+    beginning = next(text for _, text in texts if text.strip())[:1_000_000]
     n_tokens = len(tokenizer.encode(beginning, disallowed_special=()))
     print(f"{path}: {kind} tokenizer, {tokenizer.vocab_size:,} token ids, "
           f"{len(beginning.encode()) / n_tokens:.2f} bytes per token")  # fmt: skip

@@ -75,6 +75,11 @@ class Division:
     n_bytes: int
     sha256: str
 
+    @property
+    def n_documents(self) -> int:
+        """How many are not blank."""
+        return int((self.sides != BLANK).sum())
+
     def parts(self, texts: Texts) -> Iterator[tuple[int, int, str]]:
         """Yield (TRAIN or VAL, number of the document, a piece of its text)."""
         position = 0

@@ -41,6 +41,13 @@ BYTE_ORDER_MARKS = {
 }
 
 
+def separator_of(given: str) -> str | None:
+    r"""Return a separator that the command line spells with \n, \t, \f; None for "none"."""
+    for written, meant in {"\\n": "\n", "\\t": "\t", "\\f": "\f"}.items():
+        given = given.replace(written, meant)
+    return None if given == "none" else given
+
+
 class Texts:
     """The documents of a file or folder; can be iterated over again and again.
 

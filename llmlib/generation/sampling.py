@@ -118,6 +118,7 @@ def draw(probs: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """
     if probs.shape[-1] == 1:
         return torch.zeros(len(probs), dtype=torch.int64, device=probs.device)
+    probs = probs.detach().float()
     # 53 random bits each, as torch.rand has in float64, and sums to match
     uniform = [int(torch.randint(2**53, (), generator=g)) / 2**53 for g in generators]
     if probs.is_cuda:  # far from the CPU
@@ -127,5 +128,6 @@ def draw(probs: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     # other accelerators have no float64, so that NumPy does it
     sums = checks.probability_sums(probs.cpu().numpy().astype(np.float64).cumsum(axis=-1))
     # right: the first token whose sum is above the number; one of probability 0 never is
-    tokens = [np.searchsorted(s, u * s[-1], side="right") for s, u in zip(sums, uniform)]
+    pairs = zip(sums, uniform, strict=True)
+    tokens = [np.searchsorted(s, u * s[-1], side="right") for s, u in pairs]
     return torch.tensor(np.array(tokens), device=probs.device)

@@ -39,6 +39,31 @@ def attend(
     )
 
 
+def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return softmax(q kᵀ / √head_dim), (..., T, S): how much each query looks at each key.
+
+    q: (..., T, head_dim); k: (..., S, head_dim), with any dimensions before them. mask: bool,
+    broadcast to (..., T, S), True where a query may look; by default, everywhere. A query that may
+    look nowhere has weights of 0, as in torch's own function. Raises TypeError for another mask.
+    """
+    scores = q @ k.mT / math.sqrt(q.shape[-1])
+    if mask is None:
+        return scores.softmax(dim=-1)
+    checks.attention_mask(mask)
+    weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+    return weights.where(mask.any(dim=-1, keepdim=True), 0.0)  # not 0 / 0
+
+
+def scaled_dot_product_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """Return attention_weights(q, k, mask) v, (..., T, C), for values v (..., S, C).
+
+    Attention on paper (Vaswani et al. 2017, equation 1), for any mask; `attend` is the fast form.
+    """
+    return attention_weights(q, k, mask) @ v
+
+
 def attend_bfloat16(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, drop_rate: float
 ) -> Tensor:
@@ -113,8 +138,7 @@ class CausalAttention(nn.Module):
         if return_weights:
             if mask is None:  # (T, T), True where a query may look
                 mask = torch.ones(T, T, dtype=torch.bool, device=x.device).tril()
-            scores = q @ k.mT / math.sqrt(q.shape[-1])
-            weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)  # (B, n_heads, T, S)
+            weights = attention_weights(q, k, mask)  # (B, n_heads, T, S)
             heads = F.dropout(weights, drop_rate) @ v
         else:
             heads = attend(q, k, v, mask, drop_rate)

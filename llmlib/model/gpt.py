@@ -15,10 +15,16 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from llmlib import checks
 from llmlib.model.config import GPTConfig
 from llmlib.model.protocol import Aux, Cache
+
+
+def silu(x: Tensor) -> Tensor:
+    """Return x σ(x), the SiLU or swish (Elfwing et al. 2017), for numbers x of any shape."""
+    return x * torch.sigmoid(x)
 
 
 class FeedForward(nn.Module):
@@ -82,6 +88,7 @@ class GPT(nn.Module):
         self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.ln_f = nn.LayerNorm(config.emb_dim)
         self.lm_head: nn.Module | None = None  # the token embedding is the head as well
+        self.gradient_checkpointing = False  # compute blocks once more on the way back: less memory
         if not config.tie_weights:
             self.lm_head = nn.Linear(config.emb_dim, config.vocab_size, bias=False)
         self.init_weights()
@@ -129,8 +136,10 @@ class GPT(nn.Module):
             rows = PackedRows(segments)
         positions = slice(ids.shape[1]) if rows is None else rows.positions
         x = self.drop(self.wte(ids) + self.wpe.weight[positions])  # (B, T) -> (B, T, C)
+        again = self.gradient_checkpointing and cache is None and torch.is_grad_enabled()
         for block in self.h:
-            x = block(x, rows, aux)
+            arguments = (x, rows, aux)
+            x = checkpoint(block, *arguments, use_reentrant=False) if again else block(*arguments)
         return self.ln_f(x)
 
     def head(self, features: Tensor) -> Tensor:

@@ -6,9 +6,11 @@ adds a file, and changes neither the loop that trains nor the loop that writes.
 Shapes: B rows in a batch, T tokens, C = emb_dim, V = vocab_size.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from torch import Tensor
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 # Named losses that a model adds while it runs: name -> (sum, count). The caller that passes the
 # dict weighs and logs them; the model knows no weights.
@@ -92,3 +94,44 @@ class LanguageModel(Protocol):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Call `forward`."""
+
+
+def wrappers(model: Any) -> list[Any]:
+    """Return what is around a model, from the outside in, and at the end the model itself.
+
+    That is torch.compile, DataParallel and DistributedDataParallel, which all put a word of theirs
+    before the names of its parameters.
+    """
+    found = [model]
+    while True:
+        parts = getattr(found[-1], "_modules", {})
+        if "_orig_mod" in parts:  # torch.compile's; its class takes a second to import
+            found.append(parts["_orig_mod"])
+        elif isinstance(found[-1], (DataParallel, DistributedDataParallel)):
+            found.append(found[-1].module)
+        else:
+            return found
+
+
+def unwrapped(model: Any) -> Any:
+    """Return the model inside its wrappers, whose parameters have the names that files know."""
+    return wrappers(model)[-1]
+
+
+def recompiled(model: Any) -> Any:
+    """Return the model inside its wrappers, compiled as the first of them that compiles would."""
+    *around, inner = wrappers(model)
+    compilers = [wrapper.dynamo_ctx for wrapper in around if "_orig_mod" in wrapper._modules]
+    return compilers[0](inner) if compilers else inner
+
+
+def features_of(model: Any) -> Callable[..., Tensor] | None:
+    """Return the method `features` of a model, compiled if it is; None if only calling it will do.
+
+    `torch.compile(model)` compiles the call, and lets other methods through as they are. What
+    `model.compile()` has compiled is nothing but the call.
+    """
+    if not hasattr(model, "features") or getattr(model, "_compiled_call_impl", None) is not None:
+        return None
+    inner = unwrapped(model)
+    return model.features if inner is model else model.dynamo_ctx(inner.features)

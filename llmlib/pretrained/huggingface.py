@@ -184,6 +184,6 @@ def tokenizer_texts(tokenizer: Tokenizer, end_id: int | None, length: int) -> di
     with TemporaryDirectory() as folder:
         tokenizer.save(path := Path(folder, "tokenizer.json"))
         texts = {path.name: path.read_text(encoding="utf-8")}
-    if is_gpt2:
+    if is_gpt2 and not vocabulary.added_tokens:
         texts |= dict(zip(("vocab.json", "merges.txt"), gpt2_files(vocabulary)))
     return texts | {"tokenizer_config.json": json.dumps(settings, indent=2) + "\n"}

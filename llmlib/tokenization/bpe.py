@@ -20,7 +20,12 @@ from llmlib.tokenization import formats, storage
 from llmlib.tokenization.added_tokens import AddedToken, AddedTokens
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 from llmlib.tokenization.bpe_trainer import PATTERNS, blocks, count_pieces, learn_merges, splitter
-from llmlib.tokenization.interface import whole_characters
+from llmlib.tokenization.interface import (
+    each_text,
+    prefixed,
+    text_and_rest,
+    whole_characters,
+)
 from llmlib.tokenization.merging import LONG, PieceIds, merge_long, merge_short
 
 
@@ -112,7 +117,7 @@ class BPETokenizer(ByteTokenizer):
     followed by the merged pairs. whole_tokens: whether a piece that is a token is taken as it is;
     for learned merges that is the same, and quicker. added_tokens: all tokens that are looked for
     in a text first, the special ones among them, if they are more than that: see `AddedToken`.
-
+    add_prefix_space: a text, and each part behind such a token, begins with a space.
     Raises ValueError for merges, ids or a pattern that do not fit together.
     """
 
@@ -125,10 +130,11 @@ class BPETokenizer(ByteTokenizer):
         vocabulary: Mapping[bytes, int] | None = None,
         whole_tokens: bool = True,
         added_tokens: Iterable[AddedToken] = (),
+        add_prefix_space: bool = False,
     ):
         self.merges = [(first, second) for first, second in merges]
         names = {source: name for name, source in PATTERNS.items()}
-        self.pattern = names.get(pattern, pattern)
+        self.pattern, self.add_prefix_space = names.get(pattern, pattern), add_prefix_space
         self._split = splitter(self.pattern)
         ids = formats.vocabulary_of(self.merges) if vocabulary is None else vocabulary
         checks.bpe_vocabulary(ids, self.merges)
@@ -145,10 +151,13 @@ class BPETokenizer(ByteTokenizer):
     @property
     def is_plain(self) -> bool:
         """Whether this is byte-level BPE and nothing else, with a pattern that others know."""
-        return self.pattern in PATTERNS and self._whole is self._ids and not self.added
+        more = self.added or self.add_prefix_space
+        return self.pattern in PATTERNS and self._whole is self._ids and not more
 
     def _encode_piece(self, piece: str, **chance: Any) -> list[int]:
-        data = piece.encode()
+        return self._encode_data(piece.encode(), **chance)
+
+    def _encode_data(self, data: bytes, **chance: Any) -> list[int]:
         if not chance and (whole := self._whole.get(data)) is not None:
             return [whole]
         ids = list(map(self._byte_ids.__getitem__, data))
@@ -165,8 +174,17 @@ class BPETokenizer(ByteTokenizer):
         return self._encode_between(text)
 
     def _encode_between(self, text: str, _: bool = True) -> list[int]:
-        pieces = self._split(whole_characters(text))
-        return list(chain.from_iterable(map(self._known.__getitem__, pieces)))
+        return list(chain.from_iterable(map(self._known.__getitem__, self.pieces(text))))
+
+    def pieces(self, text: str) -> list[str]:
+        """Cut a text into the pieces that are encoded one by one."""
+        text = whole_characters(text)
+        return self._split(prefixed(text) if self.add_prefix_space else text)
+
+    def words(self, text: str) -> Iterator[tuple[int, str, list[int]]]:
+        """Yield the text as it is encoded, and its place: see `Interface.words`."""
+        whole = "".join(self.pieces(text))
+        yield len(text) - len(whole), whole, self._encode_between(text)
 
     def parts(
         self,
@@ -204,15 +222,32 @@ class BPETokenizer(ByteTokenizer):
         if not dropout:
             return self.encode_ordinary(text)
         encode = partial(self._encode_piece, dropout=dropout, rng=rng)
-        return list(chain.from_iterable(map(encode, self._split(whole_characters(text)))))
+        return list(chain.from_iterable(map(encode, self.pieces(text))))
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Return the ids of bytes, which may end within a character or be no text.
+
+        Where UTF-8 ends, the last piece (and white space before it) joins the rest, as in tiktoken.
+        """
+        text, rest = text_and_rest(data)
+        pieces, ids = self.pieces(text), self._encode_between(text)
+        if not rest:
+            return ids
+        n = len(self._known[pieces[-1]]) if pieces else 0
+        blank = [not self.tokens[i].strip(b" \n\t") for i in ids]
+        while 0 < n < len(ids) and blank[-n] and blank[-n - 1]:
+            n += 1
+        last = self.decode_bytes(ids[len(ids) - n :])
+        return ids[: len(ids) - n] + self._encode_data(last + rest)
 
     def encode_stream(self, texts: Iterable[str], **special: Any) -> Iterator[int]:
         """Yield the ids of `"".join(texts)`, holding no more than a block of it at a time.
 
         special: the keyword arguments of `encode`. With a custom pattern, where it would be safe
-        to cut is not known, and the texts are joined after all; so they are with added tokens.
+        to cut is not known, and the texts are joined after all; so they are with added tokens, and
+        with add_prefix_space.
         """
-        pattern = "" if self.added else self.pattern
+        pattern = "" if self.added or self.add_prefix_space else self.pattern
         for block in blocks(texts, self.special_tokens, pattern, size=2**16):
             yield from self.encode(block, **special)
 
@@ -224,6 +259,7 @@ class BPETokenizer(ByteTokenizer):
         *,
         pattern: str = "gpt2",
         special_tokens: Iterable[str] = (),
+        add_prefix_space: bool = False,
         **rules: Any,
     ) -> "BPETokenizer":
         """Learn a tokenizer with vocab_size ids, special tokens included, from one text or many.
@@ -236,10 +272,11 @@ class BPETokenizer(ByteTokenizer):
         special_tokens = list(number_special(special_tokens, 0))
         n_fixed = 256 + len(special_tokens)
         needed = f"256 bytes and {len(special_tokens)} special tokens"
+        texts = map(prefixed, each_text(texts)) if add_prefix_space else texts
         counts = count_pieces(texts, pattern, special_tokens)
         checks.learnable(counts, vocab_size, n_fixed, needed)
         merges = learn_merges(counts, vocab_size - n_fixed, **rules)
-        return cls(merges, special_tokens, pattern=pattern)
+        return cls(merges, special_tokens, pattern=pattern, add_prefix_space=add_prefix_space)
 
     @classmethod
     def from_text(
@@ -252,6 +289,7 @@ class BPETokenizer(ByteTokenizer):
     def vocabulary(self) -> formats.Vocabulary:
         """Return all that a file says about this tokenizer."""
         about = (self.special_tokens, self.pattern, bool(self._whole), self.added.tokens)
+        about += (self.add_prefix_space,)
         return formats.Vocabulary(self._ids, self.merges, *about)
 
     @classmethod

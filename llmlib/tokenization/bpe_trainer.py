@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from operator import add
-from typing import Any
+from typing import Any, TypeVar
 
 import regex
 
@@ -97,6 +97,9 @@ def tie_key(token: bytes) -> str:
     return token.translate(bytes(range(255, -1, -1))).decode("latin-1") + chr(256)
 
 
+Token = TypeVar("Token", bytes, str)
+
+
 def pairs_in(words: list[str]) -> dict[str, list[int]]:
     """Return the words that hold each pair, a word as often as it does."""
     where = defaultdict(list)
@@ -106,26 +109,23 @@ def pairs_in(words: list[str]) -> dict[str, list[int]]:
     return where
 
 
-def learn_merges(
-    counts: Mapping[str, int],
+def merge_most_frequent(
+    words: list[str],
+    weights: list[int],
+    tokens: dict[str, Token],
     n_merges: int,
-    ties: str = "ids",
+    sort_key: Callable[[str, Token], str],
     min_frequency: int = 1,
     max_token_length: float = math.inf,
-) -> list[tuple[bytes, bytes]]:
-    """Learn up to n_merges merges from pieces and their counts: fewer if no pair is left.
+) -> list[tuple[Token, Token]]:
+    """Return up to n_merges merges of pairs in words, which are strings of signs.
 
-    ties: of equally frequent pairs, that with the lowest "ids" is merged (as Hugging Face does) or
-    that whose "bytes" come last in the alphabet. min_frequency: rarer pairs are not merged.
-    max_token_length: merged tokens have fewer bytes, but for pairs of bytes (as in Hugging Face).
+    weights: how often each word occurs; tokens: what each sign stands for; sort_key: of equally
+    frequent pairs, the one that sorts first is merged. For the rest see `learn_merges`.
     """
-    checks.one_of("ties", ties, ("ids", "bytes"))
-    # one character for each token, chr(id): a pair is a string of two, and str.replace merges it
-    words = [piece.encode().translate(BYTE_IDS).decode("latin-1") for piece in counts]
-    weights, where = list(counts.values()), pairs_in(words)
+    where = pairs_in(words)
     total = Counter({pair: sum(map(weights.__getitem__, n)) for pair, n in where.items()})
-    tokens = {chr(i): bytes([byte]) for i, byte in enumerate(BYTE_ORDER)}
-    keys = {sign: tie_key(token) if ties == "bytes" else sign for sign, token in tokens.items()}
+    keys = {sign: sort_key(sign, token) for sign, token in tokens.items()}
     heap = [(-count, keys[pair[0]] + keys[pair[1]], pair) for pair, count in total.items()]
     heapq.heapify(heap)
     merges = []
@@ -136,14 +136,32 @@ def learn_merges(
                 heapq.heappush(heap, (-total[pair], key, pair))
             continue
         merges.append((tokens[pair[0]], tokens[pair[1]]))
-        sign, token = chr(len(tokens)), b"".join(merges[-1])
-        tokens[sign], keys[sign] = token, tie_key(token) if ties == "bytes" else sign
+        sign, token = chr(len(tokens)), tokens[pair[0]] + tokens[pair[1]]
+        tokens[sign], keys[sign] = token, sort_key(sign, token)
         fresh = merge_words(words, weights, where.pop(pair), pair, sign, total)
         for new, found in fresh.items():
             if len(tokens[new[0]] + tokens[new[1]]) < max_token_length:
                 where[new], total[new] = found, sum(map(weights.__getitem__, found))
                 heapq.heappush(heap, (-total[new], keys[new[0]] + keys[new[1]], new))
     return merges
+
+
+def learn_merges(
+    counts: Mapping[str, int], n_merges: int, ties: str = "ids", **rules: Any
+) -> list[tuple[bytes, bytes]]:
+    """Learn up to n_merges merges from pieces and their counts: fewer if no pair is left.
+
+    ties: of equally frequent pairs, that with the lowest "ids" is merged (as Hugging Face does) or
+    that whose "bytes" come last in the alphabet. rules: min_frequency, rarer pairs are not merged;
+    max_token_length, merged tokens have fewer bytes, but for two bytes (as in Hugging Face).
+    """
+    checks.one_of("ties", ties, ("ids", "bytes"))
+    # one character for each token, chr(id): a pair is a string of two, and str.replace merges it
+    words = [piece.encode().translate(BYTE_IDS).decode("latin-1") for piece in counts]
+    tokens = {chr(i): bytes([byte]) for i, byte in enumerate(BYTE_ORDER)}
+    sort_keys = {"ids": lambda sign, _: sign, "bytes": lambda _, token: tie_key(token)}
+    weights = list(counts.values())
+    return merge_most_frequent(words, weights, tokens, n_merges, sort_keys[ties], **rules)
 
 
 # Where both patterns split, whatever comes before and after; searched from the end of a text. The

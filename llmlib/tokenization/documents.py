@@ -12,7 +12,9 @@ import numpy as np
 
 from llmlib.data.parallel import parallel_map
 from llmlib.tokenization.base import UNKNOWN, Tokenizer
-from llmlib.tokenization.bpe_trainer import blocks
+from llmlib.tokenization.engines import split_alike
+from llmlib.tokenization.safe_cuts import safe_pieces
+from llmlib.tokenization.tiktoken_bpe import fastest
 
 BATCH = 2**18  # characters that a process gets at a time
 FEW = 4  # fewer batches than that are encoded here: starting processes would take longer
@@ -21,10 +23,13 @@ Batch = tuple[int, list[tuple[str, bool]]]  # the part that pieces belong to, an
 
 
 class DocumentEncoder:
-    """Encodes a batch of pieces of documents: a function that can be sent to another process."""
+    """Encodes a batch of pieces of documents: a function that can be sent to another process.
+
+    quick: a tokenizer that gives the same ids sooner, if both engines split a text alike.
+    """
 
     def __init__(self, tokenizer: Tokenizer):
-        self.tokenizer = tokenizer
+        self.tokenizer, self.quick = tokenizer, tokenizer
         self.end = tokenizer.eot_token
         self.unknown = tokenizer.special_tokens.get(UNKNOWN, -1)
         self.dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
@@ -35,7 +40,8 @@ class DocumentEncoder:
         arrays = []
         for text, is_last in pieces:
             # a special token that stands in the text of a document is text, not a command
-            ids = self.tokenizer.encode(text, disallowed_special=())
+            same = self.quick is self.tokenizer or split_alike(text)
+            ids = (self.quick if same else self.tokenizer).encode(text, disallowed_special=())
             arrays += [np.array(ids, self.dtype)] + [np.array([self.end], self.dtype)] * is_last
         ids = np.concatenate(arrays)
         return part, ids, {
@@ -46,23 +52,14 @@ class DocumentEncoder:
         }  # fmt: skip
 
 
-def safe_pieces(texts: Iterable[str], tokenizer: object = None) -> Iterator[str]:
-    """Cut a document, given in pieces, into others of about BATCH that no token crosses.
-
-    With a pattern of a tokenizer's own, or tokens that take spaces, where that is safe is not
-    known: all is one piece.
-    """
-    special: Iterable[str] = getattr(tokenizer, "special_tokens", ())
-    pattern = "" if getattr(tokenizer, "added", None) else getattr(tokenizer, "pattern", "gpt2")
-    return blocks(texts, list(special), pattern, BATCH)
-
-
 def batches_of(parts: Iterable[tuple[int, int, str]], tokenizer: Tokenizer) -> Iterator[Batch]:
     """Put documents, as (part, number, piece), into batches of about BATCH, each of one part."""
     waiting: dict[int, list[tuple[str, bool]]] = {}
     sizes: dict[int, int] = {}
     for (part, _), pieces in groupby(parts, key=lambda piece: piece[:2]):
-        for text, is_last in mark_last(safe_pieces((text for *_, text in pieces), tokenizer)):
+        for text, is_last in mark_last(
+            safe_pieces((text for *_, text in pieces), tokenizer, BATCH)
+        ):
             waiting.setdefault(part, []).append((text, is_last))
             sizes[part] = sizes.get(part, 0) + len(text)
             if sizes[part] >= BATCH:
@@ -90,6 +87,9 @@ def encode_parts(
     """
     encode, batches = DocumentEncoder(tokenizer), batches_of(parts, tokenizer)
     first = list(islice(batches, FEW))
-    n_processes = n_processes if len(first) == FEW else 1
+    if len(first) == FEW:
+        encode.quick = fastest(tokenizer)
+    else:
+        n_processes = 1
     with closing(parallel_map(encode, chain(first, batches), n_processes)) as results:
         yield from results

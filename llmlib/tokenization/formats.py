@@ -40,6 +40,7 @@ class Vocabulary:
     pattern: a name in PATTERNS, or the regular expression that splits a text. whole_tokens: whether
     a piece that is a token is taken as it is, without a look at the merges. added_tokens: all
     tokens that are looked for in a text first, if some of them are more, or less, than special.
+    add_prefix_space: whether a text begins with a space, whatever it begins with.
     """
 
     tokens: dict[bytes, int]
@@ -48,6 +49,7 @@ class Vocabulary:
     pattern: str = "gpt2"
     whole_tokens: bool = True
     added_tokens: list[AddedToken] = field(default_factory=list)
+    add_prefix_space: bool = False
 
 
 def vocabulary_of(merges: Iterable[tuple[bytes, bytes]]) -> dict[bytes, int]:
@@ -59,11 +61,11 @@ def vocabulary_of(merges: Iterable[tuple[bytes, bytes]]) -> dict[bytes, int]:
 
 
 def write_symbols(vocabulary: Vocabulary) -> tuple[dict[str, int], list[str]]:
-    """Return token -> id, special tokens included, and the merges, all in GPT-2's symbols."""
+    """Return token -> id, added tokens included, and the merges, all in GPT-2's symbols."""
     ids = {as_symbols(token): i for token, i in vocabulary.tokens.items()}
-    special = vocabulary.special_tokens
-    checks.no_clash({t for t in ids.keys() & special if ids[t] != special[t]})
-    ids |= special
+    added = vocabulary.special_tokens | {t.content: t.id for t in vocabulary.added_tokens}
+    checks.no_clash({token for token in ids.keys() & added if ids[token] != added[token]})
+    ids |= added
     merges = [f"{as_symbols(first)} {as_symbols(second)}" for first, second in vocabulary.merges]
     return {token: ids[token] for token in sorted(ids, key=ids.__getitem__)}, merges
 
@@ -90,7 +92,7 @@ def gpt2_files(vocabulary: Vocabulary) -> tuple[str, str]:
     They do not say how a text is split: readers assume GPT-2's pattern. Raises ValueError for
     another one.
     """
-    checks.gpt2_pattern(vocabulary.pattern)
+    checks.gpt2_pattern(vocabulary.pattern, vocabulary.add_prefix_space)
     ids, merges = write_symbols(vocabulary)
     return json.dumps(ids), "\n".join(["#version: 0.2", *merges, ""])
 
@@ -133,6 +135,7 @@ def merges_of(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
 
 def write_tiktoken(path: Path, vocabulary: Vocabulary) -> None:
     """Write tokens and ranks as tiktoken's `load_tiktoken_bpe` reads them: no special tokens."""
+    checks.no_prefix_space(vocabulary.add_prefix_space, "tiktoken's file")
     checks.same_merges(merges_of(vocabulary.tokens), vocabulary.merges)
     ranks = vocabulary.tokens
     tokens = sorted(ranks, key=ranks.__getitem__)

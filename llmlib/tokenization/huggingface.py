@@ -159,7 +159,9 @@ def write(path: Path, vocabulary: Vocabulary) -> None:
     """
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
     split = byte_level | {"use_regex": vocabulary.pattern == "gpt2"}
+    split |= {"add_prefix_space": vocabulary.add_prefix_space}
     if vocabulary.pattern != "gpt2":
+        checks.no_prefix_space(vocabulary.add_prefix_space, "a pattern other than gpt2")
         source = PATTERNS.get(vocabulary.pattern, vocabulary.pattern)
         pattern = {"Regex": from_oniguruma(source)}
         checks.portable(source, pattern["Regex"])

@@ -29,6 +29,11 @@ def whole_characters(text: str) -> str:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def prefixed(text: str) -> str:
+    """Return a text that begins with a space, as Hugging Face's `add_prefix_space` has it."""
+    return text if text.startswith(" ") or not text else " " + text
+
+
 def each_text(texts: str | Iterable[str]) -> Iterator[str]:
     """Yield the texts to learn from, one or many, in whole characters. Raises TypeError for others.
 
@@ -49,6 +54,18 @@ def whole_part(data: bytes) -> str:
     return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
 
 
+def text_and_rest(data: bytes) -> tuple[str, bytes]:
+    """Return bytes as the text that they begin with, and the bytes that are not UTF-8, and after.
+
+    >>> text_and_rest(b"fox\\xff")
+    ('fox', b'\\xff')
+    """
+    try:
+        return data.decode(), b""
+    except UnicodeDecodeError as error:
+        return data[: error.start].decode(), data[error.start :]
+
+
 def common_length(a: str, b: str) -> int:
     """Return how many characters at the beginning of two texts are the same."""
     pairs = enumerate(zip(a, b))
@@ -56,19 +73,20 @@ def common_length(a: str, b: str) -> int:
     return len(a) if b.startswith(a) else next(differ, min(len(a), len(b)))
 
 
-def spans_of(word: str, start: int, tokens: Sequence[bytes]) -> list[Span]:
+def spans_of(word: str, start: int, tokens: Sequence[bytes], least: int = 0) -> list[Span]:
     """Return the characters that each token has bytes of, in a word that begins at `start`.
 
-    Tokens that do not spell the word, such as `<|unk|>`, have all of it each.
+    Tokens that do not spell the word, such as `<|unk|>`, have all of it each. What stands before
+    `least`, a space that was put in front of the text, counts as a part of the first character.
     """
     if b"".join(tokens) != word.encode():
-        return [(max(0, start), start + len(word))] * len(tokens)
-    owner = [place for place, character in enumerate(word, start) for _ in character.encode()]
+        return [(max(least, start), start + len(word))] * len(tokens)
+    places = ((max(least, n), character) for n, character in enumerate(word, start))
+    owner = [place for place, character in places for _ in character.encode()]
     spans, first = [], 0
     for token in tokens:
         stop = first + len(token)
-        # a space that was added in front of the text has no place in it
-        spans.append((max(0, owner[first]), max(0, owner[stop - 1] + 1)))
+        spans.append((owner[first], owner[stop - 1] + 1))
         first = stop
     return spans
 
@@ -131,7 +149,7 @@ class Interface(Protocol):
             if number is None:
                 for at, word, found in self.words(part):
                     ids += found
-                    spans += spans_of(word, start + at, list(map(self.spelling, found)))
+                    spans += spans_of(word, start + at, [*map(self.spelling, found)], start)
             else:
                 ids.append(number)
                 spans.append((start, start + len(part)))

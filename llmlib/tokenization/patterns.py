@@ -12,6 +12,16 @@ from llmlib import checks
 # What Oniguruma's classes hold, as members of a set that the three engines read alike.
 CLASSES = {"w": r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}", "h": "0-9a-fA-F"}
 LONE_WORD = r"\u00b2\u00b3\u00b9\u00bc-\u00be"  # which \w holds outside of a set, and not inside
+W = f"[{CLASSES['w']}{LONE_WORD}]"
+# Places in a text: ^ and $ are those of any line, as in Ruby, whose rules are Oniguruma's.
+PLACES = {
+    "^": r"(?<![^\n])(?=[\s\S])",
+    "$": r"(?=\n|(?![\s\S]))",
+    r"\A": r"(?<![\s\S])",
+    r"\z": r"(?![\s\S])",
+    r"\b": f"(?:(?<={W})(?!{W})|(?<!{W})(?={W}))",
+    r"\B": f"(?:(?<={W})(?={W})|(?<!{W})(?!{W}))",
+}
 CATEGORIES = (
     "L Lu Ll Lt Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po S Sm Sc Sk So Z Zs Zl Zp"
 )
@@ -88,7 +98,7 @@ class PatternReader:
         while self.peek() not in ("", "|", ")"):
             part, (low, high), repeatable = self.atom()
             mark, times = self.quantifier()
-            self.need(not mark or repeatable, f"{mark} after a look around")
+            self.need(not mark or (repeatable and high), f"{mark} after a look around")
             self.need(times[1] <= 1 or low, f"{mark} after what may be empty")
             text += part + mark
             least, most = least + low * times[0], most + (high * times[1] if high else 0)
@@ -118,6 +128,10 @@ class PatternReader:
     def atom(self) -> tuple[str, Widths, bool]:
         """Read one part: its text, its widths, and whether a quantifier may follow."""
         sign = self.peek()
+        place = self.peek(2) if sign == "\\" else sign
+        if place in PLACES:
+            self.take(len(place))
+            return PLACES[place], (0, 0), False
         if sign == "(":
             return self.group()
         if sign == "[":
@@ -125,9 +139,7 @@ class PatternReader:
         if sign == "\\":
             return self.escape(), (1, 1), True
         self.take()
-        if sign == "$":  # the end of any line: Python's and Rust's $ are others
-            return r"(?=\n|(?![\s\S]))", (0, 0), False
-        self.need(sign not in "^{}]*+?", f"an unescaped {sign}")
+        self.need(sign not in "{}]*+?", f"an unescaped {sign}")
         self.letter(sign)
         return sign, (1, 1), True
 

@@ -14,7 +14,7 @@ from llmlib import checks
 from llmlib.tokenization import huggingface, storage
 from llmlib.tokenization.added_tokens import AddedTokens
 from llmlib.tokenization.base import Tokenizer
-from llmlib.tokenization.decoders import make_decoder
+from llmlib.tokenization.decoders import BYTE, make_decoder
 from llmlib.tokenization.interface import whole_characters
 from llmlib.tokenization.merging import LONG, PieceIds, merge_long, merge_short
 from llmlib.tokenization.normalizers import make_normalizer
@@ -120,8 +120,18 @@ class PipelineTokenizer(Tokenizer):
         return text
 
     def settled(self, ids: Iterable[int]) -> str:
-        """Return the beginning of `decode(ids)` that stays, whatever ids follow."""
-        return self.decode(ids).rstrip("\ufffd")
+        """Return the beginning of `decode(ids)` that stays, whatever ids follow.
+
+        Tokens of single bytes stay open: should one that is none of theirs follow, all are U+FFFD.
+        """
+        numbers = checks.whole_ids(ids, self.vocab_size)
+        while numbers and BYTE.fullmatch(self.tokens.get(numbers[-1], "")):
+            numbers.pop()
+        return self.decode(numbers).rstrip("\ufffd")
+
+    def __reduce__(self) -> tuple:
+        """A copy is made again from the content, and has an empty memory."""
+        return type(self), (self.content,), {"end_token": self.end_token}
 
     def has(self, number: int) -> bool:
         """Return whether a token has this id."""

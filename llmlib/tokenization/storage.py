@@ -24,6 +24,8 @@ def save(path: str | Path, vocabulary: Vocabulary) -> None:
     writers[""] = formats.write_gpt2
     allowed = "give a name that ends in .json or .tiktoken, or a folder"
     write = checks.found(writers.get(path.suffix), f"{path}: {allowed}")
+    if path.suffix != ".json":
+        checks.told_by_their_looks(vocabulary.special_tokens, vocabulary.added_tokens, path.suffix)
     write(path, vocabulary)
 
 
@@ -33,6 +35,9 @@ def find(path: str | Path) -> Path:
     Raises FileNotFoundError if nothing is there, or a folder holds no tokenizer.
     """
     path = Path(path)
+    partner = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}.get(path.name)
+    if partner and path.with_name(partner).exists():
+        return path.with_name(partner)
     found = [path / name for name in NAMES if (path / name).exists()]
     return checks.tokenizer_place(path, found)
 

@@ -38,9 +38,10 @@ class TiktokenTokenizer(ByteTokenizer):
 
     def __reduce__(self) -> tuple:
         """Pickle GPT-2's by what makes it: tiktoken would write its name, and download it later."""
+        state = {"end_token": self.end_token}
         if self.encoding is gpt2_encoding():
-            return gpt2_tokenizer, ()
-        return type(self), (self.encoding,)
+            return gpt2_tokenizer, (), state
+        return type(self), (self.encoding,), state
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Return the token ids of a text in which nothing is special."""
@@ -48,6 +49,10 @@ class TiktokenTokenizer(ByteTokenizer):
         if endless_space(text):
             return self.ours.encode_ordinary(text)
         return self.encoding.encode_ordinary(text)
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Return the ids of bytes that may end within a character, or are no text."""
+        return self.encoding._encode_bytes(data)
 
     @cached_property
     def ours(self) -> BPETokenizer:

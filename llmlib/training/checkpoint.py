@@ -21,6 +21,7 @@ from safetensors.torch import load, load_file, save_file
 from torch import nn
 
 from llmlib import checks, files
+from llmlib.model.protocol import unwrapped
 
 MANIFEST = "checkpoint.json"
 FORMAT, VERSION = "llmlib checkpoint", 2  # 1 had no hash of itself, and is read too
@@ -53,6 +54,7 @@ class Checkpoint:
 
         Raises FileError, and changes nothing, if they do not fit.
         """
+        model = unwrapped(model)
         checks.checkpoint_fits(self, config_fields(model), model.state_dict())
         model.load_state_dict(self.weights)
 
@@ -96,7 +98,7 @@ def save_checkpoint(
     the checkpoint from before is then intact.
     """
     checks.finite_to_save(model)
-    folder, training = Path(folder), dict(training or {})
+    folder, training, model = Path(folder), dict(training or {}), unwrapped(model)
     content = {"weights": model.state_dict(), "training": training.pop("tensors", {})}
     manifest = {
         "format": FORMAT,

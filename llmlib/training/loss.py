@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from llmlib import checks
-from llmlib.model.protocol import Aux
+from llmlib.model.protocol import Aux, features_of
 
 IGNORED = -100  # the target of a position that does not count: torch's own default
 
@@ -213,10 +213,14 @@ def next_token_loss(
     model: as in `llmlib.model.protocol`, for which no more than a chunk of the logits exists at a
     time; any other function of ids has to give all of them. segments, aux: as in the protocol.
     """
-    if not hasattr(model, "features"):  # a plain function, which need not know about segments
-        logits = model(inputs) if segments is None else model(inputs, segments=segments)
+    read = features_of(model)
+    if read is None:  # a plain function, which need not know about segments
+        options: dict[str, Any] = {} if segments is None else {"segments": segments}
+        if hasattr(model, "features"):  # compiled in place: only its call is
+            options["aux"] = aux
+        logits = model(inputs, **options)
         return cross_entropy(logits, targets, reduction="sum")
-    features = model.features(inputs, segments=segments, aux=aux)  # (B, T, C)
+    features = read(inputs, segments=segments, aux=aux)  # (B, T, C)
     weight = model.head_weight
     if weight is not None:
         return chunked_cross_entropy(features, weight, targets, reduction="sum")

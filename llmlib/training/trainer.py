@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from llmlib import checks
+from llmlib.model.protocol import recompiled, unwrapped, wrappers
 from llmlib.training.config import TrainConfig
 from llmlib.training.loss import IGNORED, NextTokenLoss, split_batch
 from llmlib.training.optimizers import (
@@ -111,7 +112,9 @@ class Trainer:
     """Trains a model, one step at a time, and can be stopped and resumed after any of them.
 
     model: as in `llmlib.model.protocol`, or any module that maps ids (B, T) to logits (B, T, V). It
-    stays on its device, and batches are brought there.
+    stays on its device, and batches are brought there. It may be compiled, and is then trained so;
+    of a model inside DataParallel or DistributedDataParallel the trainer takes what is inside, and
+    puts the latter around the loss. `trainer.model` is the bare model, whose names files know.
     wrap: what to put around the loss before training, such as `torch.compile` or
     DistributedDataParallel; in each process, the loader then gives other batches.
     callbacks: functions of the trainer and a report, called after each step.
@@ -130,10 +133,12 @@ class Trainer:
     ):
         checks.instance("model", model, nn.Module)
         checks.instance("config", config, TrainConfig)
-        self.model, self.config, self.callbacks = model, config, callbacks
-        self.optimizers = make_optimizers(model, config)
-        self.parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        loss = NextTokenLoss(model, config.dtype)
+        self.model, self.config, self.callbacks = unwrapped(model), config, callbacks
+        self.optimizers = make_optimizers(self.model, config)
+        self.parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        loss = NextTokenLoss(recompiled(model), config.dtype)
+        if any(isinstance(wrapper, DistributedDataParallel) for wrapper in wrappers(model)):
+            wrap = wrap or DistributedDataParallel
         self.loss = wrap(loss) if wrap else loss
         self.step, self.position = 0, Position()
         # set while weights are written, and for good if an error meets the optimizers there: the

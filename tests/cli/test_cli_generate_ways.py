@@ -50,6 +50,7 @@ def test_looked_up_drafts_write_the_greedy_text(nano, capsys):
     assert written(capsys, *flags, "--prompt-lookup", 3) == plain
 
 
+@pytest.mark.slow
 def test_a_text_without_a_window_ends_where_the_context_is_full(capsys):
     flags = ["--max-new-tokens", 400, "--min-new-tokens", 400, "--temperature", 0]
     assert len(written(capsys, *flags, "--prompt-lookup", 8)) > 600
@@ -61,9 +62,11 @@ def test_a_text_without_a_window_ends_where_the_context_is_full(capsys):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--seed", "99999999999999999999"], "seed is 99999999999999999999"),
+        (["--seed", "99999999999999999999"], "99999999999999999999"),
         (["--repetition-penalty", "1e-40"], "repetition_penalty is 1e-40"),
         (["--num-beams", "0"], "num_beams is 0"),
+        (["--num-beams", "99999999999999999999"], "99999999999999999999"),
+        (["--n", "99999999999999999999"], "99999999999999999999"),
         (["--num-beams", "2", "--n", "3"], "2 beams find at most as many"),
         (["--num-beams", "2", "--prompt-lookup", "3"], "exclude each other"),
         (["--num-beams", "2", "--top-k", "3"], "beam search draws nothing"),

@@ -138,7 +138,7 @@ def test_what_cannot_be_prepared_is_said_in_one_line(tmp_path, capsys):
         ([tmp_path / "latin.txt", "--out", out], "is not UTF-8"),
         ([text, "--out", out, "--tokenizer", "bpee"], "did you mean 'bpe'"),
         ([text, "--out", out, "--val-fraction", "1"], "between 0 and 1"),
-        ([text, "--out", out, "--max-vocab", "9"], "max_vocab is for"),
+        ([text, "--out", out, "--max-vocab", "9"], "max-vocab is for"),
         (["stories", "--out", out, "--stories", "1"], "at least 2"),
     ]:
         assert expected in failure(capsys, "prepare", *arguments)

@@ -293,11 +293,11 @@ def test_broken_markup_is_neither_prose_nor_an_error(markup):
 
 
 def test_deeply_nested_markup_does_not_take_forever():
-    start = time.monotonic()
+    start = time.process_time()
     for opened, closed in (("{{a|", "}}"), ("[[a|", "]]"), ("(", ")"), ("{|\n", "\n|}")):
         prose(opened * 300 + closed * 300)
         prose(opened * 3000)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 # The cache of it. ---------------------------------------------------------------------------------
@@ -313,9 +313,9 @@ def makes(monkeypatch, articles):
 
 def test_the_second_time_the_articles_come_from_the_cache(data, makes, articles):
     assert documents("wiki") == articles
-    start = time.monotonic()
+    start = time.process_time()
     assert documents("wiki") == articles
-    assert time.monotonic() - start < 0.5
+    assert time.process_time() - start < 0.5
     assert len(makes) == 1
     assert os.listdir(data) == ["wiki.txt"]
 

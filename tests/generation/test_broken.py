@@ -29,6 +29,10 @@ def make(seed=0, **changes):
     return model.eval().requires_grad_(False)
 
 
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
 def break_one(model, name, value):
     weight = model.get_parameter(name)
     weight.view(-1)[weight.numel() // 2] = value
@@ -121,6 +125,15 @@ def test_probabilities_that_are_not_finite_are_refused():
             draw(torch.tensor([[0.5, wrong, 0.5]]), generators)
     with pytest.raises(ValueError, match="nothing can be drawn"):
         draw(torch.zeros(1, 5), generators)
+
+
+def test_probabilities_may_have_any_precision_and_a_gradient():
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        probs = torch.tensor([[0.0, 0.25, 0.0, 0.75]], dtype=dtype, requires_grad=True)
+        drawn = [int(draw(probs, row_generators(1, seeded(n)))) for n in range(40)]
+        assert set(drawn) == {1, 3}, dtype
+    with pytest.raises(ValueError, match="shorter"):
+        draw(probs.expand(3, -1), row_generators(2))
 
 
 def test_a_refused_token_where_target_and_draft_agree_has_a_successor():

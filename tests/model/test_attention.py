@@ -7,7 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from llmlib.model.attention import CausalAttention
+from llmlib.model.attention import (
+    CausalAttention,
+    attention_weights,
+    scaled_dot_product_attention,
+)
 
 SHAPES = [  # B, T, C, n_heads
     (1, 1, 4, 1),
@@ -309,3 +313,30 @@ def test_inputs_that_do_not_fit_are_refused(x, error, message):
 
 def test_the_longest_sequence_allowed_is_taken():
     assert make()(torch.zeros(1, 64, 16)).shape == (1, 64, 16)
+
+
+@pytest.mark.parametrize("leading", [(), (3,), (2, 3), (2, 1, 3)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_on_paper_equals_torchs_for_any_mask_and_shape(leading, masked):
+    torch.manual_seed(0)
+    q = torch.randn(*leading, 5, 4, requires_grad=True)
+    k, v = torch.randn(*leading, 7, 4), torch.randn(*leading, 7, 6)
+    mask = torch.rand(*leading[:1], *[1] * (len(leading) > 1), *leading[2:], 5, 7) < 0.4
+    mask[..., 2, :] = False  # a query that may look nowhere
+    mask = mask if masked else None
+    found = scaled_dot_product_attention(q, k, v, mask)
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    torch.testing.assert_close(found, expected)
+    (grad,) = torch.autograd.grad(found.square().sum(), q)
+    assert grad.isfinite().all()
+    weights = attention_weights(q, k, mask)
+    assert weights.shape == (*leading, 5, 7)
+    if masked:
+        assert weights[~mask.expand_as(weights)].eq(0).all()
+
+
+@pytest.mark.parametrize("mask", [torch.zeros(5, 5), torch.ones(5, 5, dtype=torch.int64), [[True]]])
+def test_a_mask_that_is_not_bool_is_refused(mask):
+    q = torch.randn(5, 4)
+    with pytest.raises(TypeError, match="give a bool tensor, True where a query may look"):
+        scaled_dot_product_attention(q, q, q, mask)

@@ -31,6 +31,7 @@ from llmlib.tokenization.bpe_trainer import (
     learn_merges,
     splitter,
 )
+from llmlib.tokenization.folders import load_tokenizer
 from llmlib.tokenization.formats import as_bytes
 from llmlib.tokenization.gpt2 import gpt2_encoding
 from llmlib.tokenization.interface import whole_characters
@@ -184,9 +185,9 @@ def test_training_stops_where_no_pair_is_left():
 
 def test_an_endless_word_is_learned_from_in_seconds():
     text = "".join(random.Random(0).choices("acgt", k=300_000))
-    start = time.perf_counter()
+    start = time.process_time()
     BPETokenizer.train(text, 500)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 @pytest.mark.parametrize(
@@ -317,9 +318,9 @@ def test_the_heap_merges_as_the_list_does(small, text):
 @pytest.mark.parametrize("letters", ["a", "abcdefgh", "狐"])
 def test_one_word_of_a_megabyte_takes_seconds(gpt2, letters):
     word = "".join(random.Random(0).choices(letters, k=1_000_000 // len(letters.encode()[:3])))
-    start = time.perf_counter()
+    start = time.process_time()
     ids = gpt2.encode(word)
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
     assert gpt2.decode(ids) == word
     assert ids == gpt2_encoding().encode(word)
     assert len(gpt2._known) == 0 or max(map(len, gpt2._known)) <= merging.LONG
@@ -773,3 +774,31 @@ def test_cuts_with_dropout_come_as_often_as_in_hugging_face(tmp_path):
     assert set(drawn) == set(expected) and len(drawn) > 5
     for cut, times in expected.items():
         assert abs(drawn[cut] - times) < 6 * times**0.5 + 12
+
+
+def test_a_space_is_put_before_a_text_as_in_hugging_face(wiki, tmp_path):
+    texts = [line for line in wiki[:30_000].splitlines() if line]
+    ours = BPETokenizer.train(texts, 500, special_tokens=[END], add_prefix_space=True)
+    theirs = hf.ByteLevelBPETokenizer(add_prefix_space=True)
+    theirs.train_from_iterator(texts, 499, min_frequency=0, show_progress=False)
+    merges = json.loads(theirs.to_str())["model"]["merges"]
+    assert ours.merges == [tuple(map(as_bytes, merge)) for merge in merges]
+    ours.save(tmp_path / "tokenizer.json")
+    again, file = load_tokenizer(tmp_path), str(tmp_path / "tokenizer.json")
+    theirs = hf.Tokenizer.from_file(file)
+    rng = random.Random(0)
+    for _ in range(200):
+        text = "".join(rng.choices(["the", " ", "\n", "é", "🦊", END, "fox", "  "], k=6))
+        found = theirs.encode(text, add_special_tokens=False)
+        assert ours.encode(text, allowed_special="all") == found.ids
+        assert again.encode(text, allowed_special="all") == found.ids
+        assert ours.encode_with_offsets(text, allowed_special="all") == (found.ids, found.offsets)
+    assert ours.encode("the fox") == ours.encode(" the fox") == ours.sample_ids("the fox", rng, 0)
+    assert ours.encode("") == [] and ours.decode(ours.encode("fox")) == " fox"
+    lines = ["the fox\n", "a fox"]
+    assert list(ours.encode_stream(lines)) == ours.encode("".join(lines))
+    for name in ("a.tiktoken", "folder"):
+        with pytest.raises(ValueError, match=r"save this tokenizer as|cannot be written"):
+            ours.save(tmp_path / name)
+    with pytest.raises(ValueError, match="add_prefix_space cannot be written"):
+        BPETokenizer(ours.merges, pattern="gpt4", add_prefix_space=True).save(tmp_path / "b.json")

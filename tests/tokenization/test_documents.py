@@ -1,17 +1,24 @@
 """Documents become ids: those of the whole text, however it is cut, by however many processes."""
 
+import json
 import multiprocessing
 import random
 
 import numpy as np
 import pytest
+import regex
+import tiktoken
 
 from llmlib.cli.prepare import encode_documents, prepare
 from llmlib.data import corpora
 from llmlib.data.parallel import parallel_map
 from llmlib.tokenization import documents
-from llmlib.tokenization.documents import DocumentEncoder, batches_of, encode_parts, safe_pieces
+from llmlib.tokenization.bpe_trainer import PATTERNS
+from llmlib.tokenization.documents import DocumentEncoder, batches_of, encode_parts
+from llmlib.tokenization.engines import CLASSES, SETTLED, rust_classes, split_alike
 from llmlib.tokenization.folders import KINDS, load_tokenizer
+from llmlib.tokenization.safe_cuts import SAFE, may_cut, safe_pieces
+from llmlib.tokenization.tiktoken_bpe import fastest
 
 ALPHABET = ["the ", "cat ", "Säw", "'s", "12", "3 ", "\n", "\n\n", "  ", ". ", "🦊", "漢字", "，"]
 ALPHABET += ["<|endoftext|>", "<|unk|>", "\t", "\x1c", "\u00a0", "e\u0301 "]
@@ -88,11 +95,55 @@ def test_every_tokenizer_can_be_sent_to_a_process_that_is_spawned(tokenizers):
 @pytest.mark.parametrize(
     "text", ["x" * 5000, "漢字，" * 3000, "word\n" * 3000, " " * 4000, "a. " * 9]
 )
-def test_pieces_join_and_are_short_wherever_that_is_safe(text, monkeypatch):
-    monkeypatch.setattr(documents, "BATCH", 500)
-    pieces = list(safe_pieces(text[start : start + 333] for start in range(0, len(text), 333)))
+def test_pieces_join_and_are_short_wherever_that_is_safe(text):
+    halves = (text[start : start + 333] for start in range(0, len(text), 333))
+    pieces = list(safe_pieces(halves, None, 500))
     assert "".join(pieces) == text
     assert text.strip("x ") == "" or max(map(len, pieces)) <= 1000
+
+
+SPLIT = {"type": "Split", "behavior": "Isolated", "invert": False}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True, "trim_offsets": False}
+MARKED = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+FLAGS = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized", "special"], False)
+QWEN = SPLIT | {"pattern": {"Regex": r"\p{N}| ?[^\s\p{N}]+|\s+(?!\S)|\s+"}}
+VARIANTS = {  # of a tokenizer.json: what changes, and whether a text may be cut for it
+    "bytes": ({}, True),
+    "nfc": ({"normalizer": {"type": "NFC"}}, True),
+    "digits": ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+        {"type": "Digits", "individual_digits": True}, BYTES]}}, True),
+    "prefix": ({"pre_tokenizer": BYTES | {"add_prefix_space": True}}, False),
+    "no regex": ({"pre_tokenizer": BYTES | {"use_regex": False}}, False),
+    "lowercase": ({"normalizer": {"type": "Lowercase"}}, False),
+    "unknown pattern": ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+        QWEN, BYTES | {"use_regex": False}]}}, False),
+    "added": ({"added_tokens": [FLAGS | {"id": 300, "content": "the cat "},
+                                FLAGS | {"id": 301, "content": "  "}]}, True),
+    "added with flags": ({"added_tokens": [
+        FLAGS | {"id": 300, "content": "e cat", "lstrip": True, "rstrip": True}]}, False),
+}  # fmt: skip
+VARIANTS |= {
+    f"pattern {n}": ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+        SPLIT | {"pattern": {"Regex": source}}, BYTES | {"use_regex": False}]}}, True)
+    for n, source in enumerate(sorted(SAFE - {"gpt2", "gpt4"}))
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_tokenizer_json_is_cut_for_only_where_that_changes_no_id(tmp_path, name, monkeypatch):
+    changes, expected = VARIANTS[name]
+    path = tmp_path / "tokenizer.json"
+    KINDS["bpe"].from_text(hostile(1), 300).save(path)
+    content = json.loads(path.read_text())
+    added = content["added_tokens"] + changes.pop("added_tokens", [])
+    path.write_text(json.dumps(content | changes | {"added_tokens": added}))
+    tokenizer = load_tokenizer(path)
+    assert may_cut(tokenizer) == expected
+    monkeypatch.setattr(documents, "BATCH", 30)
+    for seed in range(20):
+        parts = [(0, 0, hostile(seed, 60))]
+        ids = np.concatenate([ids for _, ids, _ in encode_parts(tokenizer, parts, 1)])
+        assert ids.tolist() == whole(tokenizer, [hostile(seed, 60)])
 
 
 def test_batches_are_full_though_the_parts_alternate(tokenizers, monkeypatch):
@@ -119,3 +170,49 @@ def test_a_tokenizer_learns_from_what_it_would_learn_of_the_whole_text(tmp_path,
             text = found.decode(ids)
             assert KINDS[kind].from_text(text, 400).encode("the cat") == found.encode("the cat")
             assert KINDS[kind].from_text(text, 400).tokens == found.tokens
+
+
+# tiktoken at work. --------------------------------------------------------------------------------
+
+NEW = "\ua7ce\u208f\U000323b0\U00031350"  # letters of Unicode 17, 17, 17 and 15
+
+
+@pytest.mark.slow
+def test_texts_with_a_character_that_one_engine_does_not_know_are_told_from_others():
+    every = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    different = set()
+    for name, encoding in zip(CLASSES, rust_classes()):
+        rust = set(bytes(encoding.encode_ordinary("".join(every))).decode())
+        different |= rust ^ set(regex.findall(name, "".join(every)))
+    assert different, "or this module can go"
+    sample = [*random.Random(0).sample(every, 3000), *random.Random(0).sample([*different], 500)]
+    assert {c for c in sample if not split_alike(c)} == different & {*sample}
+    settled = {c for c in every if not SETTLED.match(c)}
+    assert not settled & different and len(settled) > 30_000
+    assert split_alike("the cat säw 漢字 🦊 \u0e01\u0905") and not split_alike(f"a cat {NEW[0]}")
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+def test_contractions_ignore_case_alike(pattern):
+    contraction = PATTERNS[pattern].split(r"| ?")[0].split("|[^")[0]
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    rust = tiktoken.Encoding("c", pat_str=contraction, mergeable_ranks=ranks, special_tokens={})
+    for form in ("'{}", "'{}l", "'l{}", "'v{}", "'{}e"):
+        text = " ".join(form.format(chr(code)) for code in range(0x2200))  # all of them: alike, too
+        found = regex.findall(contraction, text)
+        assert bytes(rust.encode_ordinary(text)).decode() == "".join(found) and found
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+def test_with_tiktoken_at_work_a_bpe_of_our_own_gives_its_own_ids(pattern, monkeypatch):
+    text = hostile(2, 3000)
+    own = KINDS["bpe"].from_text(text, 600, pattern=pattern)
+    monkeypatch.setattr(documents, "BATCH", 200)
+    monkeypatch.setattr(documents, "FEW", 1)
+    texts = [hostile(seed, 300) + NEW[seed % 4] * (seed % 3) for seed in range(12)]
+    parts = [(0, n, text) for n, text in enumerate(texts)]
+    seen = []
+    monkeypatch.setattr(documents, "fastest", lambda t: seen.append(quick := fastest(t)) or quick)
+    found = np.concatenate([ids for _, ids, _ in encode_parts(own, parts, 1)])
+    assert type(seen[0]).__name__ == "TiktokenTokenizer"
+    assert found.tolist() == whole(own, texts)

@@ -268,7 +268,7 @@ def test_what_is_not_supported_is_refused_by_its_name(small, path, change, words
         ("[[:alpha:]]+", "unescaped ["),
         ("[a--b]", "--"),
         (r"\X", r"\X"),
-        (r"\bx", r"\b"),
+        (r"x\Z", r"\Z"),
         (r"\p{Upper}", "Upper"),
         (r"\p{Script=Han}", "Script"),
         (r"\pL", r"\p"),
@@ -279,8 +279,9 @@ def test_what_is_not_supported_is_refused_by_its_name(small, path, change, words
         ("(?s:.)", "(?s"),
         ("(?<name>a)", "(?<n"),
         (r"(a)\1", r"\1"),
-        ("^a", "^"),
-        (r"\Aa", r"\A"),
+        (r"\Ga", r"\G"),
+        ("^", "the empty string"),
+        (r"\b+a", "look around"),
         ("a{1,3}+", "{1,3}+"),
         ("a{2}?", "{2}?"),
         ("a{,2}", "{ that"),
@@ -318,6 +319,8 @@ def test_a_pattern_that_engines_read_differently_is_refused(small, path, source,
         (r"(?i:'s|'ll)|.", "'S 'lL 'ſ"),
         (r"(?<=a)b|(?>ab|a)c|[\s\S]", "abacabc"),
         (r"[\u00e9\x41-\x43\-]+|.", "éABC-d"),
+        (r"\d{1,3}(?=(?:\d{3})*\b)|\B.|\s", "1234567 a² b\u0301c"),
+        (r"(?:^|\s)\S|\A.|.\z|[\s\S]", "ab c\nd\n"),
     ],
 )
 def test_a_pattern_in_words_of_all_engines_cuts_as_hugging_faces(source, text):
@@ -363,7 +366,22 @@ PIECES = [
     *("a", "s", "t", "'", " ", r"\s", r"\S", r"\d", r"\w", r"\W", r"\h", r"\p{L}", r"\p{N}"),
     *(r"\P{L}", r"\p{^L}", "[a-z]", "[^a-z]", r"[^\s\p{L}]", r"[\w'-]", r"[\r\n]", ".", "$"),
     *(r"(?!\S)", "(?=a)", "(?<=a)", "[a-z&&[^a]]", r"\b", "^", "(?i:'s|'t)", "(?i:st)", r"\R"),
-    *(r"\u0041", "[-a]", "(a)", r"\X", r"\p{Han}", r"\Z", "(?m:.)", "[]a]", r"\n", "{", r"\K"),
+    *(
+        r"\u0041",
+        "[-a]",
+        "(a)",
+        r"\X",
+        r"\p{Han}",
+        r"\Z",
+        r"\B",
+        r"\A",
+        r"\z",
+        "(?m:.)",
+        "[]a]",
+        r"\n",
+        "{",
+        r"\K",
+    ),
 ]
 MARKS = ["", "", "", "+", "*", "?", "+?", "*?", "++", "*+", "{1,3}", "{2,}", "{1,3}+", "{2}?"]
 
@@ -569,6 +587,28 @@ def test_what_we_write_has_the_parts_that_transformers_js_reads(small, path):
     )
     with pytest.raises(ValueError, match="cannot hold the special token 'éé'"):
         BPETokenizer(small.merges, ["éé"]).save(path)
+
+
+def test_what_a_format_cannot_hold_is_not_written(small, tmp_path):
+    added = [AddedToken("  ", 280, special=False), AddedToken(END, 281)]
+    own = BPETokenizer(small.merges, {END: 281}, added_tokens=added)
+    for name in ("a.tiktoken", "folder"):
+        with pytest.raises(ValueError, match=r"only a \.json file holds added tokens"):
+            own.save(tmp_path / name)
+    own.save(tmp_path / "tokenizer.json")  # with an id before that of a special token
+    assert_equal(tmp_path / "tokenizer.json", ["a  b   c", END])
+    with pytest.raises(ValueError, match="the special token 'STOP' looks like a token"):
+        BPETokenizer(small.merges, ["STOP"]).save(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.json"]
+
+
+def test_the_file_of_the_ids_stands_for_both(small, tmp_path):
+    small.save(tmp_path)
+    assert load_tokenizer(tmp_path / "encoder.json").encode("a cat") == small.encode("a cat")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "spiece.model").write_bytes(b"\n\x0e")
+    with pytest.raises(FileNotFoundError, match=r"holds no vocabulary but spiece\.model, of Sent"):
+        load_tokenizer(tmp_path / "other")
 
 
 def test_thirty_files_found_at_random_are_read_alike_or_refused(tmp_path):

@@ -268,7 +268,7 @@ def test_rare_characters_are_written_as_bytes(text):
 
 def test_a_text_with_nothing_to_learn_from_gets_a_plain_message():
     endless = "ab" * 500_000
-    start = time.perf_counter()
+    start = time.process_time()
     for nothing in (endless, "z" * 5_400, ["狐" * 65]):
         with pytest.raises(ValueError, match="every word is longer than 64 characters"):
             UnigramTokenizer.from_text(nothing)
@@ -278,5 +278,5 @@ def test_a_text_with_nothing_to_learn_from_gets_a_plain_message():
     with pytest.raises(ValueError, match="empty text"):
         UnigramTokenizer.train([], 300)
     learned = UnigramTokenizer.train(f"the fox {endless}", 300)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert learned.decode(learned.encode("the fox abab")) == "the fox abab"

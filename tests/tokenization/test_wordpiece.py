@@ -211,10 +211,10 @@ ONE: dict = {}
 
 
 def test_words_that_are_never_encoded_are_not_learned_from():
-    start = time.perf_counter()
+    start = time.process_time()
     endless = "".join(random.Random(0).choices("abcdefgh", k=1_000_000))
     tokenizer = WordPieceTokenizer.train(f"the fox {endless} {'z' * 101} {'y' * 100}", 150)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert not any("z" in token for token in tokenizer.tokens[:-2])
     assert "y" in tokenizer.tokens and "the" in tokenizer.tokens
     for nothing in (endless, "z" * 5_400, ["z" * 101] * 9):

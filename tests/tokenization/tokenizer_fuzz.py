@@ -217,7 +217,7 @@ def mutated(rng, content):
         if change < 0.4:
             del inside[key]
         elif change < 0.8:
-            inside[key] = rng.choice(STRANGE)
+            inside[key] = copy.deepcopy(rng.choice(STRANGE))
         else:
             other = rng.choice(list(inside) if isinstance(inside, dict) else range(len(inside)))
             inside[key], inside[other] = inside[other], inside[key]

@@ -1,0 +1,51 @@
+"""Ctrl-C, or no memory left, at any line of `llmlib train`: the run goes on to the same weights.
+
+LLMLIB_TEST_INTERRUPTS=1 tries each line, with both errors, which takes long.
+"""
+
+import shutil
+
+import pytest
+from cli_helpers import TINY, assert_equal_weights, llmlib, losses, weights, write_text
+from interrupter import ALL, Interrupter, choose
+
+STEPS = ["--max-steps", 3, "--eval-every", 2, "--save-every", 1]
+CODES = {KeyboardInterrupt: 130, MemoryError: 2}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was never interrupted, and the lines that it ran; its text lies beside it."""
+    folder = tmp_path_factory.mktemp("interrupts")
+    write_text(folder)
+    assert llmlib("train", folder / "text.txt", *TINY, *STEPS, "--out", folder / "warm") == 0
+    with Interrupter() as interrupter:
+        assert llmlib("train", folder / "text.txt", *TINY, *STEPS, "--out", folder / "run") == 0
+    return folder / "run", interrupter.lines
+
+
+def try_at(where, error, run, whole):
+    """Interrupt a run at a place, go on until it is done, and compare it with the whole one."""
+    start = ["train", whole.parent / "text.txt", *TINY, *STEPS, "--out", run]
+    with Interrupter(where, error) as interrupter:
+        code = llmlib(*start)
+    assert where in interrupter.lines and code == CODES[error], where
+    begun = (run / "config.yaml").exists()
+    assert llmlib(*(["train", "--resume", run] if begun else start)) == 0, where
+    assert losses(run) == losses(whole), where
+    assert (run / "samples.txt").read_bytes() == (whole / "samples.txt").read_bytes(), where
+    for name in ("latest", "best"):
+        assert_equal_weights(weights(run, name), weights(whole, name))
+    assert not list(run.rglob("*.part")), where
+    shutil.rmtree(run)
+
+
+@pytest.mark.slow
+def test_a_command_may_be_interrupted_at_any_line(whole, tmp_path):
+    run, lines = whole
+    # what reads the arguments and ends the process comes before and after the work
+    lines = [place for place in lines if place[0] not in ("__main__.py", "cli/console.py")]
+    assert len({place[:2] for place in lines}) > 600
+    for number, where in enumerate(choose(lines, 12, per_line=1)):
+        for error in CODES if ALL else [list(CODES)[number % 2]]:
+            try_at(where, error, tmp_path / "run", run)

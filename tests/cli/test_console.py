@@ -1,0 +1,209 @@
+"""The edges of the command line: streams that nobody reads, words, interrupts, what it prints."""
+
+import io
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from cli_helpers import TINY, failure, llmlib, write_text
+
+from llmlib.cli import arguments, console
+from llmlib.messages import quoted, shown
+
+
+class Full(io.StringIO):
+    """A stream on a disk without room."""
+
+    name = "<stdout>"
+
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_stream_that_cannot_be_written_is_silent_or_raises_once(monkeypatch):
+    out = console.Output(Full())
+    assert out.write("abc") == 3
+    out.patient = False
+    with pytest.raises(OSError, match="<stdout>"):
+        out.write("abc")
+
+
+def test_closed_streams_are_replaced_and_given_back(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with console.streams():
+        print("to nowhere")
+        print("to nowhere", file=sys.stderr, flush=True)
+        assert not sys.stdout.isatty()
+    assert sys.stdout is None and sys.stderr is None
+
+
+def run_shell(line, **environment):
+    """Exit code, stdout and stderr of a line for the shell, with $LLMLIB for the command."""
+    environment = {**os.environ, "LLMLIB": f"{quoted(sys.executable)} -m llmlib", **environment}
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full 2>&1"])
+def test_help_and_mistakes_need_no_streams(closed):
+    assert run_shell(f"$LLMLIB --help {closed}")[0] == 0
+    code, out, err = run_shell(f"$LLMLIB train --max-stepps 3 {closed}")
+    assert code == 2 and "Traceback" not in out + err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    code, _, err = run_shell("set -o pipefail; $LLMLIB train --help | head -1")
+    assert code == 0 and err == ""
+
+
+@pytest.mark.slow
+def test_commands_work_without_streams(tmp_path):
+    text = quoted(write_text(tmp_path))
+    flags = " ".join([*TINY, "--max-steps", "2", "--eval-every", "2"])
+    folder = quoted(tmp_path)
+    assert run_shell(f"$LLMLIB train {text} {flags} --out {folder}/a >/dev/full 2>&-")[0] == 0
+    assert (tmp_path / "a" / "latest" / "checkpoint.json").exists()
+    generate = f"$LLMLIB generate --checkpoint {folder}/a --max-new-tokens 4"
+    code, out, err = run_shell(f"{generate} 2>/dev/full")
+    assert code == 0 and out and not err
+    code, _, err = run_shell(f"{generate} >/dev/full")  # the text is what it is for
+    assert code == 2 and err.endswith("llmlib: <stdout>: No space left on device\n")
+
+
+# Words. -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("n_heads is 0: it must be an int of", "--n-heads is 0: it must be a whole number of"),
+        ("emb_dim 16 is not divisible by n_heads", "--emb-dim 16 is not divisible by --n-heads"),
+        ("a smaller max_length", "a smaller --context-length"),
+        ("a smaller stride, a smaller batch_size, or drop_last=False",
+         "a smaller --context-length, a smaller --batch-size"),
+        ("the first of betas is 1.0", "the first of --betas is 1.0"),
+        ("seed is -1: it must be", "--seed is -1: it must be"),
+        ("no file runs/max_steps.txt", "no file runs/max_steps.txt"),
+        ("no setting 'x', did you mean 'max_steps'?", "no setting 'x', did you mean 'max_steps'?"),
+        ("the device is gone", "the device is gone"),
+    ],
+)  # fmt: skip
+def test_messages_name_flags(message, expected):
+    assert arguments.name_flags(message, "train").startswith(expected)
+
+
+def test_a_text_that_is_too_short_names_what_can_be_set(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.txt").write_text("Once upon a time there was a cat.")
+    for flags in (["--context-length", 64], ["--context-length", 8, "--batch-size", 64]):
+        line = failure(capsys, "train", "t.txt", *TINY, *flags)
+        assert "--context-length" in line and not re.search("max_length|stride|drop_last", line)
+
+
+@pytest.mark.parametrize("flag", ["--prompt", "--tokenizer", "--n-heads", "--devise", "--kind", ""])
+def test_a_value_of_100_000_letters_is_cut(tmp_path, capsys, flag, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.txt").write_text("Once upon a time. " * 99)
+    command = {"--prompt": "generate", "--kind": "tokenizer"}.get(flag, "train")
+    first = ["--checkpoint", "nothing"] if command == "generate" else ["t.txt"]
+    first += ["--out", "x.json"] if command == "tokenizer" else []
+    flags = [f"{flag}={'x' * 100_000}"] if flag else ["y" * 100_000]
+    line = failure(capsys, command, *first, *flags)
+    assert len(line) < 700 + len(str(tmp_path))
+
+
+def test_values_are_cut_before_they_are_written_out():
+    deep = [0] * 9
+    for _ in range(9):
+        deep = [deep] * 9
+    assert (
+        len(shown(deep)) < 110 and len(shown("x" * 10**6)) < 110 and len(shown(b"x" * 10**6)) < 110
+    )
+    assert shown("x") == "'x'" and shown([1, 2]) == "[1, 2]"
+
+
+def test_a_prompt_is_utf_8_whatever_python_takes_the_terminal_for(capsys):
+    mangled = "naïve".encode().decode("ascii", "surrogateescape")  # as under LANG=C
+    assert arguments.typed("naïve") == arguments.typed(mangled) == "naïve"
+    for flag in ("--prompt", "--until"):
+        line = failure(capsys, "generate", "--checkpoint", "gpt2/nano", flag, "na\udcefve")
+        assert f"argument {flag}" in line and "not UTF-8" in line
+
+
+# Interrupts. --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", ["yaml", "argparse", "torch"])
+def test_an_interrupt_while_it_imports_ends_quietly(module):
+    code = (
+        "import sys, builtins\n"
+        "real = builtins.__import__\n"
+        "def stop(name, *rest, **more):\n"
+        f"    if name == {module!r}: raise KeyboardInterrupt\n"
+        "    return real(name, *rest, **more)\n"
+        "builtins.__import__ = stop\n"
+        "sys.argv = ['llmlib', 'train', 'stories']\n"
+        "from llmlib.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130 and done.stderr in ("", "llmlib: stopped\n") and not done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.6, 1.2, 2.0])
+def test_ctrl_c_while_torch_is_imported_ends_quietly(seconds):
+    command = [sys.executable, "-m", "llmlib", "generate", "--checkpoint", "gpt2/nano"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode in (130, 0, -2), err  # 0: it was faster; -2: Python had not begun
+    assert "Traceback" not in out + err or process.returncode == -2
+
+
+# Printed commands. --------------------------------------------------------------------------------
+
+
+def printed_commands(text):
+    """The commands that a text shows, each as the arguments that a shell makes of it."""
+    found = re.findall(r"(?:: |`)(llmlib (?:train|generate|evaluate) [^\n`]*)", text)
+    return [shlex.split(command)[1:] for command in found]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["it's my folder", "-x $HOME", 'a;b"c'])
+def test_every_command_that_is_printed_works_as_printed(tmp_path, capsys, monkeypatch, place):
+    (tmp_path / place).mkdir()
+    monkeypatch.chdir(tmp_path)
+    text = write_text(tmp_path).rename(tmp_path / place / "text.txt").relative_to(tmp_path)
+    few = ["--max-steps", 2, "--eval-every", 2]
+    sizes = [*TINY[2:], *few]  # without a tokenizer
+
+    def commands(*words):
+        capsys.readouterr()
+        assert llmlib(*words) in (0, 2), words
+        output = capsys.readouterr()
+        return printed_commands(output.out + output.err)
+
+    def from_here(path):  # as a user would have to type it
+        return f"./{path}" if str(path).startswith("-") else str(path)
+
+    text, out = from_here(text), from_here(f"{place}/run")
+    (train,) = commands(
+        "tokenizer", text, "--out", from_here(f"{place}/t.json"), "--vocab-size", 300
+    )
+    (generate,) = commands(*train, *sizes, "--out", out)
+    assert commands(*generate, "--max-new-tokens", 3) == []
+    (resume,) = commands(*train, *sizes, "--out", out)  # "holds a run already: go on with …"
+    assert resume[1] == "--resume" and commands(*resume, "--max-steps", 3) == [generate]
+    prepared = from_here(f"{place}/prepared")
+    (train,) = commands("prepare", text, "--tokenizer", "char", "--out", prepared)
+    (generate,) = commands(*train, *sizes, "--out", from_here(f"{place}/second"))
+    assert commands(*generate, "--max-new-tokens", 3) == []
