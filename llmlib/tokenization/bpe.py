@@ -314,4 +314,5 @@ class BPETokenizer(ByteTokenizer):
                 vocabulary=found.tokens,
                 whole_tokens=found.whole_tokens,
                 added_tokens=found.added_tokens if special_tokens is None else (),
+                add_prefix_space=found.add_prefix_space,
             )

@@ -78,7 +78,7 @@ class TiktokenTokenizer(ByteTokenizer):
         path = storage.find(path)
         found = storage.load(path)
         with checks.tokenizer_file(formats.ids_file(path), "a vocabulary in order"):
-            checks.only_special(found.added_tokens)
+            checks.only_special(found.added_tokens or found.add_prefix_space)
             checks.merge_order(found, formats.vocabulary_of(found.merges), path.name)
         encoding = tiktoken.Encoding(
             path.parent.name,
