@@ -238,3 +238,27 @@ def model_knows(n_tokens: int, vocab_size: int, folder: Path) -> None:
     fits = n_tokens <= vocab_size
     sizes = f"its tokenizer has ids up to {n_tokens - 1:,}, its model knows {vocab_size:,} tokens"
     require(fits, f"{folder} holds files of two models: {sizes}")
+
+
+def same_tokenizer(data: object, source: object, are_equal: bool) -> None:
+    """Raise ValueError unless tokens were made by the tokenizer of the model that reads them."""
+    fault = f"{data} was prepared with another tokenizer than that of {source}"
+    require(are_equal, f"{fault}: give the text itself, which will be prepared with the right one")
+
+
+def no_preset(given: str | None, default: object) -> None:
+    """Raise ValueError for a preset beside a model that training starts from."""
+    require(given in (None, default), f"preset {given!r} is for a new model: leave it out")
+
+
+def shorter_context(given: int | None, length: int, source: object) -> None:
+    """Raise ValueError for more tokens than a model has positions for."""
+    fault = f"context_length is {given}, and {source} has positions for {length} tokens: give less"
+    require(given is None or given <= length, fault)
+
+
+def decided(given: Mapping[str, Any], by_model: Mapping[str, Any], source: object) -> None:
+    """Raise ValueError for a setting that contradicts the model that training starts from."""
+    for name, value in by_model.items():
+        hint = f"{name} is decided by {source}, which has {value!r:.100}: leave it out"
+        require(given.get(name) in (None, value), hint)

@@ -170,6 +170,7 @@ def train_flags(parser: Parser) -> None:
       llmlib train stories --max-steps 4000 --dtype bfloat16
       llmlib train my_book.txt --tokenizer char --n-layers 4 --emb-dim 128 --out runs/my_book
       llmlib train data/prepared/wiki --preset gpt2-124M --context-length 256 --device auto
+      llmlib train my_book.txt --from gpt2-124M --context-length 256 --learning-rate 1e-4
       llmlib train --config configs/stories.yaml --learning-rate 3e-3
       llmlib train --resume runs/my_book --max-steps 8000
       torchrun --nproc_per_node=2 -m llmlib train stories
@@ -217,9 +218,12 @@ def evaluate_flags(parser: Parser) -> None:
     examples:
       llmlib evaluate --checkpoint runs/stories
       llmlib evaluate --checkpoint runs/my_book --text another_book.txt --json
+      llmlib evaluate --checkpoint gpt2-124M --text my_book.txt
     """
     add_checkpoint(parser)
-    parser.add_argument("--text", metavar="FILE", help="a text [the run's validation part]")
+    parser.add_argument(
+        "--text", metavar="FILE", help="a text [the run's validation part, or stories]"
+    )
     parser.add_argument("--batch-size", type=int, metavar="N", help="[16]")
     parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
 
@@ -239,6 +243,8 @@ def add_checkpoint(parser: Parser) -> None:
     """Add the flags of commands that use a trained model."""
     about = "a run folder (its best), RUN/latest, a folder with a GPT-2, or a name like gpt2-124M"
     parser.add_argument("--checkpoint", required=True, metavar="MODEL", help=about)
+    extra = "load a file that holds tensors that a GPT-2 has no place for, without them"
+    parser.add_argument("--ignore-extra", action="store_true", help=extra)
     parser.add_argument("--device", help="auto, cpu, cuda, mps [auto]")
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from itertools import takewhile
+from pathlib import Path
 
 from llmlib import checks, stories
 from llmlib.cli.dataset import Measure, cut_documents, measure_documents, measure_windows
@@ -15,10 +16,9 @@ from llmlib.cli.prepare import encode_documents
 from llmlib.cli.run_folder import open_run
 from llmlib.data import corpora
 from llmlib.evaluation.perplexity import evaluate
-from llmlib.pretrained.gpt2_files import holds_gpt2
 from llmlib.pretrained.models import find_model, load_model
 from llmlib.tokenization.base import Tokenizer
-from llmlib.training.checkpoint import read_manifest
+from llmlib.training.checkpoint import MANIFEST, read_manifest
 
 
 def evaluate_command(
@@ -27,25 +27,23 @@ def evaluate_command(
     text: str | None = None,
     batch_size: int = 16,
     as_json: bool = False,
+    ignore_extra: bool = False,
 ) -> int:
-    """Do what the command line asks for."""
+    """Do what the command line asks for; a model that kept no text is measured on stories."""
     checks.whole_number("batch_size", batch_size)
     folder = find_model(checkpoint)
-    is_run = not holds_gpt2(folder)
-    checks.require(is_run or text, f"{checkpoint} kept no text for validation: give --text FILE")
-    model, tokenizer = load_model(checkpoint)
-    context = model.config.context_length
-    if text is None:
-        data = open_run(folder.parent).data()
-        measure, about = data.measure(context, batch_size), data.about["val"]
-    else:
-        measure, about = measure_text(text, tokenizer, context, batch_size)
+    is_run = (folder / MANIFEST).is_file()
+    text = text or (None if is_run else "stories")
+    model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
+    sizes = model.config.context_length, batch_size
+    found = measure_text(text, tokenizer, *sizes) if text else measure_run(folder.parent, *sizes)
+    measure, about = found
     place, reason = choose_device(device, model, measure.batches[0])
     result = evaluate(model.to(place), measure.batches)
-    training = read_manifest(folder)["training"] if is_run else None
+    training = (read_manifest(folder)["training"] if is_run else None) or {}
     report = {
         "checkpoint": str(folder),
-        "step": (training or {}).get("step", 0),
+        "step": training.get("step", 0),
         "device": f"{place}: {reason}",
         "text": text or "validation",
         "n_tokens": result.n_tokens,
@@ -62,6 +60,12 @@ def evaluate_command(
     else:
         print_lines(report)
     return 0
+
+
+def measure_run(run: Path, context_length: int, batch_size: int) -> tuple[Measure, dict]:
+    """Return the validation part of a run as batches, and what its data.json says about it."""
+    data = open_run(run).data()
+    return data.measure(context_length, batch_size), data.about["val"]
 
 
 def measure_text(

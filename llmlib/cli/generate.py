@@ -37,6 +37,7 @@ def generate_command(
     until: Sequence[str] = (),
     num_beams: int | None = None,
     prompt_lookup: int | None = None,
+    ignore_extra: bool = False,
     **sampling: Any,
 ) -> int:
     """Do what the command line asks for; an empty line stands between texts."""
@@ -45,7 +46,7 @@ def generate_command(
     checks.seed(seed)
     checks.one_of("weights", weights, BYTES)
     checks.stop_strings(tuple(until))
-    model, tokenizer = load_model(checkpoint)
+    model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
     encoded, about = encode_documents(tokenizer, [prompt])
     *ids, end = encoded.tolist()  # <|endoftext|> stands behind the prompt
     if unknown := about["n_unknown"]:

@@ -151,6 +151,7 @@ def encode_documents(
     And how many there were of what; n_unknown of the ids stand for text that the tokenizer does not
     know.
     """
+    checks.ends_documents(tokenizer.special_tokens, "the tokenizer", tokenizer.end_token)
     found = list(encode_parts(tokenizer, ((TRAIN, n, text) for n, text in enumerate(documents))))
     totals = {name: sum(counts[name] for *_, counts in found) for name in found[0][2]}
     return np.concatenate([ids for _, ids, _ in found]), totals

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlib import checks
+from llmlib.cli.base_model import decided_by_base
 from llmlib.cli.run_folder import RunFolder, open_run
 from llmlib.cli.settings import PREPARED, read_settings, settle
 from llmlib.data import corpora
@@ -29,10 +30,13 @@ def new_run(data: str | None = None, out: str | None = None, **given: Any) -> "R
         for name in sorted(given.keys() & PREPARED):
             hint = f"{name} was decided when {data} was prepared: leave it out"
             checks.require(given[name] == decided.get(name), hint)
+    if given.get("from"):
+        decided |= decided_by_base(data, given)
     settings = settle({**given, **decided, "data": data}, corpus)
     if settings.tokenizer not in (*KINDS, "gpt2") and Path(settings.tokenizer).exists():
         settings.tokenizer = str(Path(settings.tokenizer).resolve())  # good from everywhere
-    name = f"runs/{Path(data).stem}-{settings.preset}"
+    origin = Path(given["from"]).name if given.get("from") else settings.preset
+    name = f"runs/{Path(data).stem}-{origin}"
     numbered = chain([name], (f"{name}-{n}" for n in count(2)))
     run = RunFolder(out or next(filterfalse(os.path.lexists, numbered)), settings)
     run.require_free()

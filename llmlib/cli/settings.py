@@ -80,6 +80,8 @@ DATA = [
 START = [
     Setting("preset", str, "story-small", "sizes to start from, such as gpt2-124M"),
     Setting("init_std", float, 0.02, "standard deviation of the initial weights", least=0),
+    Setting("from", str, None, "start from this MODEL's weights, with its tokenizer and sizes"),
+    Setting("ignore_extra", bool, False, "let --from drop tensors that a GPT-2 has no place for"),
 ]
 MODEL = [  # each a field of GPTConfig
     whole("context_length", None, "most tokens read at once [the preset's, as below]"),

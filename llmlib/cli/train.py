@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from llmlib import checks
+from llmlib.cli.base_model import first_weights
 from llmlib.cli.callbacks import Recorder
 from llmlib.cli.console import warn
 from llmlib.cli.dataset import Batch, TokenData, peek
@@ -56,7 +57,9 @@ def train(run: RunFolder, processes: Processes) -> int:
     processes.by_writer(partial(run.prepare_data, checkpoint))
     data = run.data()
     torch.manual_seed(settings.seed)
-    config = model_config(settings, data.about["vocab_size"])
+    first = first_weights(settings, checkpoint)  # none, unless it begins with a model
+    vocab_size = len(first["wte.weight"]) if first else data.about["vocab_size"]
+    config = model_config(settings, vocab_size)
     checks.affordable(config)
     if checkpoint:
         checks.sizes_of_gpt(run.path / CONFIG, config, checkpoint.weights)
@@ -64,6 +67,8 @@ def train(run: RunFolder, processes: Processes) -> int:
     model.init_weights(settings.init_std)
     if checkpoint:
         checkpoint.load_into(model)
+    elif first:
+        model.load_state_dict(first)
     sizes = (model.config.context_length, settings.batch_size)
     loader = data.train_loader(*sizes, settings.seed, processes.rank, processes.world)
     trainer = make_trainer(model, run, peek(loader, settings.batch_size), processes)

@@ -106,8 +106,15 @@ def load_gpt2_tokenizer(folder: Path, name: str | Path) -> Tokenizer:
     """
     if name in OPENAI:
         return gpt2_tokenizer()
-    is_openai = (folder / "hparams.json").is_file()
-    return TiktokenTokenizer.load(folder) if is_openai else load_tokenizer(folder)
+    if (folder / "hparams.json").is_file():
+        return TiktokenTokenizer.load(folder)
+    tokenizer = load_tokenizer(folder)
+    if (path := folder / "tokenizer_config.json").is_file():
+        end = checks.read_json(path).get("eos_token")
+        end = end.get("content") if isinstance(end, dict) else end
+        if end in tokenizer.special_tokens:  # which ends a text, whatever it is called
+            tokenizer.end_token = end
+    return tokenizer
 
 
 def load_run_tokenizer(run: Path, tokens: dict | None) -> Tokenizer:
