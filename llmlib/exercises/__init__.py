@@ -12,6 +12,7 @@ check is a generator of cases, each a call of the learner's function and what it
 Cases run one at a time, so that the first failure is the one reported.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -56,9 +57,9 @@ class Case:
     def failure(self, answer: Any) -> str | None:
         """Run the case; return None if it passes, otherwise a sentence on what went wrong."""
         function = self.through(answer) if self.through else answer
-        named = [f"{name}={shown(value)}" for name, value in self.kwargs.items()]
-        call = f"{function.__name__}({', '.join([*map(shown, self.args), *named])})"
-        wanted = self.saying or shown(self.expected)
+        named = [f"{name}={shorten(value)}" for name, value in self.kwargs.items()]
+        call = f"{function.__name__}({', '.join([*map(shorten, self.args), *named])})"
+        wanted = self.saying or shorten(self.expected)
         try:
             result = function(*self.args, **self.kwargs)
         except NotImplementedError:
@@ -67,9 +68,9 @@ class Case:
             return f"{call} should give {wanted}, but raised {type(error).__name__}: {error}"
         if self.matches(result):
             return None
-        gave = shown(result)
+        gave = shorten(result)
         if gave == wanted:  # the difference is in a later digit
-            gave, wanted = shown(result, digits=17), shown(self.expected, digits=17)
+            gave, wanted = shorten(result, digits=17), shorten(self.expected, digits=17)
         return f"{call} should give {wanted}, but gave {gave}"
 
     def matches(self, result: Any) -> bool:
@@ -119,7 +120,7 @@ def failure(name: str, answer: Callable) -> str | None:
             f"no exercise {name!r}: there are {', '.join(sorted(CHECKS)) or 'none yet'}"
         )
     if not callable(answer):
-        raise TypeError(f"check({name!r}, ...) takes the function itself, not {shown(answer)}")
+        raise TypeError(f"check({name!r}, ...) takes the function itself, not {shorten(answer)}")
     return next((text for case in CHECKS[name]() if (text := case.failure(answer))), None)
 
 
@@ -138,20 +139,24 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def same(result: Any, expected: Any, tolerance: float) -> bool:
-    """Compare values and containers of them: arrays, tensors and floats to within a tolerance."""
+    """Compare values and containers of them: arrays, tensors and floats to within a tolerance.
+
+    Infinity equals infinity of the same sign, and NaN equals NaN.
+    """
     if isinstance(expected, (torch.Tensor, np.ndarray)):
         kind = torch.Tensor if isinstance(expected, torch.Tensor) else np.ndarray
         if not isinstance(result, kind) or result.shape != expected.shape:
             return False
         result, expected = torch.as_tensor(result), torch.as_tensor(expected)
         return result.is_floating_point() <= expected.is_floating_point() and torch.allclose(
-            result.double(), expected.double(), rtol=tolerance, atol=tolerance
+            result.double(), expected.double(), rtol=tolerance, atol=tolerance, equal_nan=True
         )
     if isinstance(expected, int) and not isinstance(expected, bool):  # NumPy's integers count too
         integral = isinstance(result, Integral) and not isinstance(result, bool)
         return integral and int(result) == expected
     if isinstance(expected, float):
-        return abs(float(result) - expected) <= tolerance * max(1.0, abs(expected))
+        found, bounds = float(result), {"rel_tol": tolerance, "abs_tol": tolerance}
+        return math.isclose(found, expected, **bounds) or (found != found and expected != expected)
     if isinstance(expected, dict):
         return result.keys() == expected.keys() and all(
             same(result[key], value, tolerance) for key, value in expected.items()
@@ -171,7 +176,7 @@ class Verbatim(str):
     __repr__ = str.__str__
 
 
-def shown(value: Any, width: int = 100, digits: int = 4) -> str:
+def shorten(value: Any, width: int = 100, digits: int = 4) -> str:
     """Return `repr` on one line, floats in a few digits, without the middle if it is long."""
 
     def rounded(value: Any) -> Any:

@@ -54,6 +54,18 @@ def whole_part(data: bytes) -> str:
     return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
 
 
+def text_and_rest(data: bytes) -> tuple[str, bytes]:
+    """Return bytes as the text that they begin with, and the bytes that are not UTF-8, and after.
+
+    >>> text_and_rest(b"fox\\xff")
+    ('fox', b'\\xff')
+    """
+    try:
+        return data.decode(), b""
+    except UnicodeDecodeError as error:
+        return data[: error.start].decode(), data[error.start :]
+
+
 def common_length(a: str, b: str) -> int:
     """Return how many characters at the beginning of two texts are the same."""
     pairs = enumerate(zip(a, b))

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import math
 import re
 from pathlib import Path
 
@@ -170,3 +171,14 @@ def test_a_small_difference_is_shown_in_full():
 
     said = case(1, expected=1 / 3).failure(nearly)
     assert said == "nearly(1) should give 0.3333333333333333, but gave 0.3333"
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda x: x, lambda x: [x], lambda x: torch.tensor([x]), np.array]
+)
+def test_values_that_are_not_finite_equal_themselves_alone(wrap):
+    values = [math.inf, -math.inf, math.nan, 0.0, 1e30]
+    for expected in values:
+        for found in values:
+            is_same = exercises.same(wrap(found), wrap(expected), 1e-6)
+            assert is_same == (repr(found) == repr(expected)), (found, expected)

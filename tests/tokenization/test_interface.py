@@ -445,3 +445,15 @@ def test_gpt2_takes_a_million_spaces_at_the_end_of_a_text():
     for text in ("a" + " " * 1_000_001, "\n" * 1_000_001):
         ids = gpt2_tokenizer().encode(text)
         assert len(ids) > 100 and gpt2_tokenizer().decode(ids) == text
+
+
+def test_any_bytes_are_encoded_as_in_tiktoken(twins):
+    ours, theirs = twins
+    rng = random.Random(0)
+    parts = [b"the ", b" ", b"\n", "é".encode(), "🦊".encode(), b"\xff", b"\x80", b"\xf0\x9f", b"x"]
+    for _ in range(500):
+        data = b"".join(rng.choices(parts, k=rng.randint(0, 6)))
+        ids = ours.encode_bytes(data)
+        assert ids == theirs._encode_bytes(data), data
+        assert ours.decode_bytes(ids) == data
+    assert fastest(ours).encode_bytes(b"the \xff") == ours.encode_bytes(b"the \xff")
