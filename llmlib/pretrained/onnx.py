@@ -1,8 +1,8 @@
 """A model as ONNX, the format that onnxruntime and browsers run: any number of rows and tokens.
 
 Written by hand. The packages `onnx` and `onnxscript` are needed here only, and not installed with
-the course. Left out: the cache, so a program that writes with such a file reads its whole text again
-for each token.
+the course. Left out: the cache, so a program that writes with such a file reads the whole text
+again for each token.
 """
 
 from pathlib import Path
