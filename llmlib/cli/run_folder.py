@@ -191,7 +191,7 @@ class RunFolder:
             with suppress(ValueError, OSError):
                 entries = read_manifest(self.path / name)["files"].values()
                 remove_others(self.path / name, {entry["name"] for entry in entries})
-        step = checkpoint.step if checkpoint else 0
+        step = checkpoint.step - ("report" in checkpoint.notes) if checkpoint else 0
         lost = {*range(1, step + 1)} - {entry["step"] for entry in self.metrics()}
         if lost:
             hint = "the curves will do without them"

@@ -239,6 +239,14 @@ def test_gpt2s_pattern_is_tiktokens():
     assert openai_public.r50k_pat_str == GPT2_PATTERN
 
 
+@pytest.mark.parametrize("wrong", [b"Mia", None, 3, ["Mia"]])
+def test_only_strings_are_encoded_by_every_door(tokenizer, wrong):
+    doors = [tokenizer.encode, tokenizer.encode_ordinary, tokenizer.encode_with_offsets]
+    for encode in [*doors, lambda text: tokenizer.encode_words([text])]:
+        with pytest.raises(TypeError, match="takes a string, not"):
+            encode(wrong)
+
+
 # What tiktoken has
 
 
