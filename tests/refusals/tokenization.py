@@ -388,9 +388,6 @@ REFUSALS = [
     changed_json_row("of another model", {"model": {"type": "WordPiece"}}, "WordPiece", "BPE"),
     changed_json_row("of words", {"pre_tokenizer": {"type": "Whitespace"}}, "Whitespace"),
     changed_json_row(
-        "of spaces in front", {"pre_tokenizer": {**PLAIN, "add_prefix_space": True}}, "ByteLevel"
-    ),
-    changed_json_row(
         "of two rules",
         {
             "pre_tokenizer": {
