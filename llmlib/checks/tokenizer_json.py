@@ -1,6 +1,7 @@
 """What Hugging Face's tokenizer.json must hold, so that its own reader, and ours, can read it."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,10 +34,12 @@ def strict_json(path: Path) -> dict[str, Any]:
             raise ValueError("it is not JSON: it is damaged, or of another kind") from None
         require(isinstance(content, dict), "it is not a JSON object: it should begin with {")
         if rb"\ud" in data.lower():  # by itself, half a character, which no UTF-8 can write
-            json.dumps(content, ensure_ascii=False).encode()
+            half = LONE.search(json.dumps(content, ensure_ascii=False))
+            require(not half, "it holds a lone surrogate, half a character")
     return content
 
 
+LONE = re.compile("[\ud800-\udfff]")
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 TOKEN: dict[str, type] = {"id": int, "content": str, **dict.fromkeys(FLAGS, bool)}
 OPTIONS = {"unk_token": str, "continuing_subword_prefix": str, "end_of_word_suffix": str}
