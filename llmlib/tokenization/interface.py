@@ -21,7 +21,9 @@ def whole_characters(text: str) -> str:
     """Join pairs of surrogates, and replace a lone one with U+FFFD, as tiktoken does.
 
     Python's strings may hold halves of a character, which UTF-8, and so no token, can write.
+    Raises TypeError for anything but a string.
     """
+    checks.text(text, "encode takes a string")
     try:
         text.encode()
         return text
