@@ -50,7 +50,13 @@ from llmlib.training.trainer import Trainer
 CONFIG, PLOT, LOCK = "config.yaml", "loss.png", ".lock"
 NAMES = (CONFIG, METRICS, SAMPLES, PLOT, LOCK, "data", "latest", "best")
 # what runs did before there were settings for it
-BEFORE = {"separator": "none", "text_field": "text", "from": None, "ignore_extra": False}
+BEFORE = {
+    "separator": "none",
+    "text_field": "text",
+    "end_token": "<|endoftext|>",
+    "from": None,
+    "ignore_extra": False,
+}
 # what a killed process leaves: NAME.PID.part, and before, without PID
 LEFT = re.compile(
     r"(config\.yaml|loss\.png)(\.\d+)?\.part|(data|metrics\.jsonl|samples\.txt)\.\d+\.part"
