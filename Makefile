@@ -73,13 +73,13 @@ test-browser: .venv/browser
 	.venv-transformers4/bin/python -m pip install --quiet -r requirements-transformers4.txt
 	@touch $@
 
-build/runtimes/installed:
-	@mkdir -p build/runtimes
-	! command -v npm || npm install --prefix build/runtimes --ignore-scripts --no-audit --no-fund @huggingface/transformers@4
+.venv-runtimes/node/installed: .venv-runtimes/installed
+	@mkdir -p .venv-runtimes/node
+	! command -v npm || npm install --prefix .venv-runtimes/node --ignore-scripts --no-audit --no-fund @huggingface/transformers@4
 	@touch $@
 
-test-runtimes: .venv-runtimes/installed .venv-transformers4/installed build/runtimes/installed
-	.venv-runtimes/bin/python -m pytest -c /dev/null --rootdir . -p no:cacheprovider -rs tests_runtimes
+test-runtimes: .venv-runtimes/installed .venv-transformers4/installed .venv-runtimes/node/installed
+	.venv-runtimes/bin/python -m pytest -c /dev/null --rootdir . --confcutdir tests/runtimes -p no:cacheprovider -rs tests/runtimes
 
 hooks: .venv/installed
 	$(PY) -m pip install --quiet "pre-commit>=4,<5"

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-HERE, ROOT = Path(__file__).parent, Path(__file__).parents[1]
+HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 FOUR = ROOT / ".venv-transformers4" / "bin" / "python"
-NODE_MODULES = ROOT / "build" / "runtimes" / "node_modules"
+NODE_MODULES = ROOT / ".venv-runtimes" / "node" / "node_modules"
 
 
 def answer_of(*command, **options):

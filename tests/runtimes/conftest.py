@@ -29,7 +29,7 @@ def written(request, tmp_path_factory):
     else:
         torch.manual_seed(0)
         special = ["<|endoftext|>"]
-        text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+        text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
         tokenizer = BPETokenizer.train(text, 400, pattern="gpt4", special_tokens=special)
         config = GPTConfig(400, 64, emb_dim=32, n_heads=4, n_layers=2, tie_weights=False)
         model = GPT(config).eval()
