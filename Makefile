@@ -6,7 +6,7 @@ NB ?=
 # On a busy machine, threads that spin while they wait cost more than they gain.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help lint types drift check test course lab export execute test-browser hooks clean
+.PHONY: help lint types drift check test course lab export execute test-browser test-runtimes hooks clean
 
 help:
 	@echo "make course [NB=03]       run every notebook (or one) into build/, then print a table"
@@ -16,6 +16,7 @@ help:
 	@echo "make check                the quick part: lint, types, drift, unit tests except the slow ones"
 	@echo "make test                 everything: also the slow tests, and every notebook against its outputs"
 	@echo "make test-browser [NB=03] Run All in a real JupyterLab in headless Chromium"
+	@echo "make test-runtimes        what save_pretrained writes, read by programs of others"
 	@echo "make hooks                run 'make lint types drift' before each commit, by pre-commit"
 	@echo "make clean                remove build/ and .venv/"
 
@@ -60,9 +61,29 @@ execute: .venv/installed
 test-browser: .venv/browser
 	$(PY) tools/browser.py $(NB)
 
+# Programs of others, in environments of their own: transformers 5 and 4, CTranslate2, onnxruntime,
+# and under node, if it is here, transformers.js
+.venv-runtimes/installed: requirements-runtimes.txt
+	$(PYTHON) -m venv .venv-runtimes
+	.venv-runtimes/bin/python -m pip install --quiet -r requirements-runtimes.txt
+	@touch $@
+
+.venv-transformers4/installed: requirements-transformers4.txt
+	$(PYTHON) -m venv .venv-transformers4
+	.venv-transformers4/bin/python -m pip install --quiet -r requirements-transformers4.txt
+	@touch $@
+
+build/runtimes/installed:
+	@mkdir -p build/runtimes
+	! command -v npm || npm install --prefix build/runtimes --ignore-scripts --no-audit --no-fund @huggingface/transformers@4
+	@touch $@
+
+test-runtimes: .venv-runtimes/installed .venv-transformers4/installed build/runtimes/installed
+	.venv-runtimes/bin/python -m pytest -c /dev/null --rootdir . -p no:cacheprovider -rs tests_runtimes
+
 hooks: .venv/installed
 	$(PY) -m pip install --quiet "pre-commit>=4,<5"
 	$(PY) -m pre_commit install
 
 clean:
-	rm -rf build .venv
+	rm -rf build .venv .venv-runtimes .venv-transformers4

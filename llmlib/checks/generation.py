@@ -53,11 +53,21 @@ def settings_of(model: Any, settings: Any) -> None:
     """Raise TypeError or ValueError unless settings are a Sampling that fits a model."""
     if not hasattr(settings, "bad_words"):
         raise TypeError(f"sampling must be a Sampling, not {type(settings).__name__}")
-    vocab_size = getattr(getattr(model, "config", None), "vocab_size", math.inf)
-    largest = max((i for word in settings.bad_words for i in word), default=0)
-    if largest >= vocab_size:
+    config, words = getattr(model, "config", None), settings.bad_words
+    if words and hasattr(config, "vocab_size"):
+        in_vocabulary_of("bad_words", max(map(max, words)), config.vocab_size)
+
+
+def has_logit(name: str, token: int, logits: Tensor) -> None:
+    """Raise ValueError for a token of a setting that logits (B, V) do not know."""
+    in_vocabulary_of(name, token, logits.shape[-1])
+
+
+def in_vocabulary_of(name: str, token: int, vocab_size: int) -> None:
+    """Raise ValueError for a token of a setting that is outside a vocabulary."""
+    if token >= vocab_size:
         raise ValueError(
-            f"bad_words hold {largest}, which the model has not: ids are 0 to {vocab_size - 1}"
+            f"{name} has the id {token}, which the model has not: ids are 0 to {vocab_size - 1}"
         )
 
 

@@ -255,6 +255,9 @@ def different_ids(ids: Mapping[bytes, int], added: Mapping[str, int]) -> None:
         )
 
 
-def only_special(added: Collection[object]) -> None:
-    """Raise ValueError for added tokens that tiktoken could not look for."""
-    require(not added, "it has added tokens that are more than special: BPETokenizer.load reads it")
+def only_special(more: object) -> None:
+    """Raise ValueError for a tokenizer with added tokens, or a space, of which tiktoken is free."""
+    require(
+        not more,
+        "it adds a space, or has added tokens that are more than special: BPETokenizer reads it",
+    )

@@ -22,6 +22,7 @@ def tokenizer_file(path: str | Path, kind: str) -> Iterator[None]:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         reason = f": {error}" if type(error) in (ValueError, TypeError) else ""
+        reason = ": it is nested too deeply" if isinstance(error, RecursionError) else reason
         raise FileError(path, f"it is not {kind}{reason}{looks_like(Path(path))}") from error
 
 

@@ -1,6 +1,7 @@
 """What Hugging Face's tokenizer.json must hold, so that its own reader, and ours, can read it."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,10 +34,12 @@ def strict_json(path: Path) -> dict[str, Any]:
             raise ValueError("it is not JSON: it is damaged, or of another kind") from None
         require(isinstance(content, dict), "it is not a JSON object: it should begin with {")
         if rb"\ud" in data.lower():  # by itself, half a character, which no UTF-8 can write
-            json.dumps(content, ensure_ascii=False).encode()
+            half = LONE.search(json.dumps(content, ensure_ascii=False))
+            require(not half, "it holds a lone surrogate, half a character")
     return content
 
 
+LONE = re.compile("[\ud800-\udfff]")
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 TOKEN: dict[str, type] = {"id": int, "content": str, **dict.fromkeys(FLAGS, bool)}
 OPTIONS = {"unk_token": str, "continuing_subword_prefix": str, "end_of_word_suffix": str}
@@ -237,16 +240,20 @@ def one_list(extra: Any, more: Any) -> None:
     )
 
 
+KEEPS_START = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Sequence"}
+
+
 def known_start(content: Mapping[str, Any]) -> None:
-    """Raise ValueError if a space goes to the first word, and a normalizer may take that away."""
-    first = '"first"' in json.dumps(content.get("pre_tokenizer"))
-    drops = [
-        name
-        for name in ("Strip", "StripAccents", "Replace")
-        if f'"{name}"' in json.dumps(content.get("normalizer"))
-    ]
+    """Raise ValueError if a space goes to the first word, and which one that is, is not known."""
+    splits = json.dumps(content.get("pre_tokenizer"))
+    before = set(KIND.findall(json.dumps(content.get("normalizer")))) - KEEPS_START
+    kinds = [kind for kind in KIND.findall(splits) if kind != "Sequence"]
+    alone = splits.count('"first"') == 1 and kinds[:1] == ["Metaspace"]
     require(
-        not (first and drops),
-        f"it uses Metaspace with prepend_scheme first behind {', '.join(drops)}: whether a word is "
-        "the first one is not known there",
+        '"first"' not in splits or (alone and not before and kinds.count("Metaspace") == 1),
+        "it uses Metaspace with prepend_scheme first behind other steps: whether a word is the "
+        "first one is not known there",
     )
+
+
+KIND = re.compile('"type": "(\\w+)"')

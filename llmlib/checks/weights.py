@@ -22,6 +22,17 @@ def hparams(content: Mapping[str, Any], names: Collection[str]) -> None:
         raise ValueError(f"it says {name}, which OpenAI's GPT-2 does not have")
 
 
+# Fields of transformers' GPT2Config that change nothing here, and still have to be of their type
+UNUSED: dict[str, tuple[type, ...]] = {
+    "pad_token_id": (int, type(None)),
+    "summary_type": (str,),
+    "summary_activation": (str, type(None)),
+    "summary_use_proj": (bool,),
+    "summary_proj_to_labels": (bool,),
+    "summary_first_dropout": (float, int),
+}
+
+
 def transformers_settings(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Raise ValueError for a value of another type than transformers' GPT2Config takes."""
     for name, default in defaults.items():
@@ -36,6 +47,9 @@ def transformers_settings(settings: Mapping[str, Any], defaults: Mapping[str, An
             require(type(part) in kinds, f"{name} is {part!r:.100}: it should be of type {allowed}")
             impossible = name.endswith("_pdrop") and (part < 0 or part > 1)
             require(not impossible, f"{name} is {part}: a share is from 0 to 1")
+    for name in UNUSED.keys() & settings.keys():
+        fits = type(settings[name]) in UNUSED[name]
+        require(fits, f"{name} is {settings[name]!r:.100}, which transformers refuses")
 
 
 def plain_gpt2(settings: Mapping[str, Any], activations: Sequence[str]) -> None:
@@ -43,7 +57,7 @@ def plain_gpt2(settings: Mapping[str, Any], activations: Sequence[str]) -> None:
     quantized = "its weights are quantized (quantization_config): save them as floating-point first"
     require(settings.get("quantization_config") is None, quantized)
     one_wide, one_layer = settings["n_embd"] == settings["n_head"], settings["n_layer"] == 1
-    dtypes = (None, "float32", "float16", "bfloat16", "float64", "float", "half", "double")
+    dtypes = (None, {}, "float32", "float16", "bfloat16", "float64", "float", "half", "double")
     allowed: dict[str, Sequence[Any]] = {
         "model_type": ["gpt2"],
         "activation_function": activations,
@@ -53,7 +67,6 @@ def plain_gpt2(settings: Mapping[str, Any], activations: Sequence[str]) -> None:
         "scale_attn_by_inverse_layer_idx": [False, True] if one_layer else [False],
         "n_inner": [None, 4 * settings["n_embd"]],
         "is_causal": [True],
-        "is_encoder_decoder": [False],
         "sliding_window": [None],
         "layer_types": [None],
         "per_layer_config": [None, {}],

@@ -113,6 +113,12 @@ def is_stop(error: BaseException | None) -> bool:
     return error is not None
 
 
+def pass_on_stop(error: BaseException) -> None:
+    """Raise KeyboardInterrupt if an error is what a library made of it."""
+    if is_stop(error):
+        raise KeyboardInterrupt from error
+
+
 def leave(code: int) -> NoReturn:
     """End this process with an exit code; one of several ends at once, without Python's farewell.
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from llmlib.cli.console import pass_on_stop
 from llmlib.cli.dataset import Batch
 from llmlib.training.loss import NextTokenLoss
 
@@ -61,6 +62,7 @@ def choose_device(name: str, model: nn.Module, batch: Batch, local_rank: int = 0
     try:
         found = loss_on(candidate, model, batch)
     except RuntimeError as error:
+        pass_on_stop(error)
         reason = str(error).strip().partition("\n")[0]
         return Choice(cpu, f"{candidate} failed on the first batch: {reason}")
     seen = f"{candidate} gives a loss of {found:.4f} on the first batch, the CPU {expected:.4f}"
@@ -88,6 +90,7 @@ def compiled(loss: nn.Module, batch: Batch) -> tuple[nn.Module, str]:
             loss(inputs, targets)[0].backward()
         return loss, "compiled"
     except Exception as error:  # whatever it is: training works without compiling
+        pass_on_stop(error)
         for block in blocks:
             vars(block).pop("forward", None)
         torch._dynamo.reset()

@@ -50,7 +50,13 @@ from llmlib.training.trainer import Trainer
 CONFIG, PLOT, LOCK = "config.yaml", "loss.png", ".lock"
 NAMES = (CONFIG, METRICS, SAMPLES, PLOT, LOCK, "data", "latest", "best")
 # what runs did before there were settings for it
-BEFORE = {"separator": "none", "text_field": "text", "from": None, "ignore_extra": False}
+BEFORE = {
+    "separator": "none",
+    "text_field": "text",
+    "end_token": "<|endoftext|>",
+    "from": None,
+    "ignore_extra": False,
+}
 # what a killed process leaves: NAME.PID.part, and before, without PID
 LEFT = re.compile(
     r"(config\.yaml|loss\.png)(\.\d+)?\.part|(data|metrics\.jsonl|samples\.txt)\.\d+\.part"
@@ -191,7 +197,7 @@ class RunFolder:
             with suppress(ValueError, OSError):
                 entries = read_manifest(self.path / name)["files"].values()
                 remove_others(self.path / name, {entry["name"] for entry in entries})
-        step = checkpoint.step if checkpoint else 0
+        step = checkpoint.step - ("report" in checkpoint.notes) if checkpoint else 0
         lost = {*range(1, step + 1)} - {entry["step"] for entry in self.metrics()}
         if lost:
             hint = "the curves will do without them"

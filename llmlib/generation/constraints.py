@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmlib import checks
 from llmlib.generation.sampling import Sampling, penalize
 
 Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -69,6 +70,7 @@ def no_early_stop(stop: int, length: int, logits: Tensor, ids: Tensor, padding: 
     """Forbid `stop` in texts that are shorter than `length`, padding included."""
     if ids.shape[1] >= length:
         return logits
+    checks.has_logit("stop", stop, logits)
     return logits.index_fill(1, torch.tensor([stop], device=logits.device), -math.inf)
 
 
@@ -78,9 +80,11 @@ class BadWords:
     def __init__(self, words: Sequence[Sequence[int]]):
         self.single = torch.tensor([word[0] for word in words if len(word) == 1], dtype=torch.int64)
         self.longer = [word for word in words if len(word) > 1]
+        self.largest = max(map(max, words))
 
     def __call__(self, logits: Tensor, ids: Tensor, padding: Tensor) -> Tensor:
         """Map logits (B, V) to those in which no such sequence can be completed."""
+        checks.has_logit("bad_words", self.largest, logits)
         self.single = self.single.to(logits.device)
         logits = logits.index_fill(1, self.single, -math.inf)
         for *begin, last in self.longer:

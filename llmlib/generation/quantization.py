@@ -105,8 +105,6 @@ def pack_int8(weight: Tensor, bias: Tensor | None) -> Product:
     def linear(x: Tensor) -> Tensor:
         if x.numel() == n_in:  # a single vector, as at each token of a single text
             largest = max(torch.linalg.vector_norm(x, math.inf).item(), 1e-30)
-            if not math.isfinite(largest):  # integers know no nan: it would be lost here
-                return x.new_full((*x.shape[:-1], len(weight)), math.nan)
             return kernel(x, largest / steps, steps + 1)
         largest = torch.linalg.vector_norm(x, math.inf, -1, True).clamp_min_(1e-30)
         # the kernel adds the bias to what has to be multiplied by `largest` first

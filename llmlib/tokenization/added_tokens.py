@@ -107,7 +107,7 @@ def cut(
     place = 0
     for match in found.finditer(text) if found else ():
         token, (start, stop) = tokens[match[0]], match.span()
-        if token.content in ignored and token.special:
+        if token.content in ignored:
             continue
         beside = text[start - 1 : start] + text[stop : stop + 1]
         if token.single_word and WORD.search(beside):

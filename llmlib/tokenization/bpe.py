@@ -20,7 +20,12 @@ from llmlib.tokenization import formats, storage
 from llmlib.tokenization.added_tokens import AddedToken, AddedTokens
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 from llmlib.tokenization.bpe_trainer import PATTERNS, blocks, count_pieces, learn_merges, splitter
-from llmlib.tokenization.interface import each_text, prefixed, whole_characters
+from llmlib.tokenization.interface import (
+    each_text,
+    prefixed,
+    text_and_rest,
+    whole_characters,
+)
 from llmlib.tokenization.merging import LONG, PieceIds, merge_long, merge_short
 
 
@@ -150,7 +155,9 @@ class BPETokenizer(ByteTokenizer):
         return self.pattern in PATTERNS and self._whole is self._ids and not more
 
     def _encode_piece(self, piece: str, **chance: Any) -> list[int]:
-        data = piece.encode()
+        return self._encode_data(piece.encode(), **chance)
+
+    def _encode_data(self, data: bytes, **chance: Any) -> list[int]:
         if not chance and (whole := self._whole.get(data)) is not None:
             return [whole]
         ids = list(map(self._byte_ids.__getitem__, data))
@@ -216,6 +223,22 @@ class BPETokenizer(ByteTokenizer):
             return self.encode_ordinary(text)
         encode = partial(self._encode_piece, dropout=dropout, rng=rng)
         return list(chain.from_iterable(map(encode, self.pieces(text))))
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Return the ids of bytes, which may end within a character or be no text.
+
+        Where UTF-8 ends, the last piece (and white space before it) joins the rest, as in tiktoken.
+        """
+        text, rest = text_and_rest(data)
+        pieces, ids = self.pieces(text), self._encode_between(text)
+        if not rest:
+            return ids
+        n = len(self._known[pieces[-1]]) if pieces else 0
+        blank = [not self.tokens[i].strip(b" \n\t") for i in ids]
+        while 0 < n < len(ids) and blank[-n] and blank[-n - 1]:
+            n += 1
+        last = self.decode_bytes(ids[len(ids) - n :])
+        return ids[: len(ids) - n] + self._encode_data(last + rest)
 
     def encode_stream(self, texts: Iterable[str], **special: Any) -> Iterator[int]:
         """Yield the ids of `"".join(texts)`, holding no more than a block of it at a time.
@@ -291,4 +314,5 @@ class BPETokenizer(ByteTokenizer):
                 vocabulary=found.tokens,
                 whole_tokens=found.whole_tokens,
                 added_tokens=found.added_tokens if special_tokens is None else (),
+                add_prefix_space=found.add_prefix_space,
             )

@@ -116,7 +116,7 @@ def merge_most_frequent(
     n_merges: int,
     sort_key: Callable[[str, Token], str],
     min_frequency: int = 1,
-    max_token_length: float = math.inf,
+    max_token_length: int | None = None,
 ) -> list[tuple[Token, Token]]:
     """Return up to n_merges merges of pairs in words, which are strings of signs.
 
@@ -140,7 +140,7 @@ def merge_most_frequent(
         tokens[sign], keys[sign] = token, sort_key(sign, token)
         fresh = merge_words(words, weights, where.pop(pair), pair, sign, total)
         for new, found in fresh.items():
-            if len(tokens[new[0]] + tokens[new[1]]) < max_token_length:
+            if len(tokens[new[0]] + tokens[new[1]]) < (max_token_length or math.inf):
                 where[new], total[new] = found, sum(map(weights.__getitem__, found))
                 heapq.heappush(heap, (-total[new], keys[new[0]] + keys[new[1]], new))
     return merges

@@ -11,7 +11,7 @@ from typing import Any
 
 from llmlib import checks
 from llmlib.tokenization.formats import BYTE_OF
-from llmlib.tokenization.normalizers import search_pattern
+from llmlib.tokenization.normalizers import replaced, search_pattern
 from llmlib.tokenization.pre_tokenizers import metaspace_scheme
 
 Decoder = Callable[[list[str]], list[str]]
@@ -65,7 +65,7 @@ def byte_fallback(tokens: list[str]) -> list[str]:
 
 def replace(spec: Mapping[str, Any]) -> Decoder:
     found, content = search_pattern(spec), checks.part(spec, "content", str)
-    return lambda tokens: [found.sub(lambda _: content, token) for token in tokens]
+    return lambda tokens: [replaced(found, content, token) for token in tokens]
 
 
 def strip(spec: Mapping[str, Any]) -> Decoder:

@@ -68,5 +68,6 @@ def in_tiktokens_order(found: Vocabulary) -> bool:
     """Return whether ids follow the merges, and then special tokens, `<|endoftext|>` first."""
     n, special = len(found.tokens), found.special_tokens
     follow = [*special.values()] == [*range(n, n + len(special))]
-    first = [*special][:1] in ([], [END_OF_TEXT]) and not found.added_tokens
-    return follow and first and found.tokens == formats.vocabulary_of(found.merges)
+    first = [*special][:1] in ([], [END_OF_TEXT])
+    more = found.added_tokens or found.add_prefix_space
+    return follow and first and not more and found.tokens == formats.vocabulary_of(found.merges)

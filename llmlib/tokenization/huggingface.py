@@ -85,11 +85,12 @@ def split_pattern(spec: Mapping[str, Any]) -> str | None:
     Raises ValueError for a pattern that other engines read differently.
     """
     steps = spec.get("pretokenizers", [spec]) if spec["type"] == "Sequence" else [spec]
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False}
-    if not steps or {key: steps[-1].get(key) for key in byte_level} != byte_level:
+    if not steps or steps[-1]["type"] != "ByteLevel":
         return None
     if len(steps) == 1 and steps[0].get("use_regex", True):
         return "gpt2"
+    if steps[-1]["add_prefix_space"]:  # of each piece, then
+        return None
     isolated = {"type": "Split", "behavior": "Isolated", "invert": False}
     kinds = {key: steps[0].get(key) for key in isolated}
     if len(steps) != 2 or steps[1].get("use_regex", True) or kinds != isolated:
@@ -149,6 +150,7 @@ def to_vocabulary(content: Mapping[str, Any]) -> Vocabulary:
         pattern=split_pattern(content["pre_tokenizer"]) or "gpt2",
         whole_tokens=bool(model.get("ignore_merges")),
         added_tokens=[] if are_plain(added) else added,
+        add_prefix_space='"add_prefix_space": true' in json.dumps(content["pre_tokenizer"]),
     )
 
 

@@ -21,7 +21,9 @@ def whole_characters(text: str) -> str:
     """Join pairs of surrogates, and replace a lone one with U+FFFD, as tiktoken does.
 
     Python's strings may hold halves of a character, which UTF-8, and so no token, can write.
+    Raises TypeError for anything but a string.
     """
+    checks.text(text, "encode takes a string")
     try:
         text.encode()
         return text
@@ -52,6 +54,18 @@ def whole_part(data: bytes) -> str:
     'a'
     """
     return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
+
+
+def text_and_rest(data: bytes) -> tuple[str, bytes]:
+    """Return bytes as the text that they begin with, and the bytes that are not UTF-8, and after.
+
+    >>> text_and_rest(b"fox\\xff")
+    ('fox', b'\\xff')
+    """
+    try:
+        return data.decode(), b""
+    except UnicodeDecodeError as error:
+        return data[: error.start].decode(), data[error.start :]
 
 
 def common_length(a: str, b: str) -> int:

@@ -63,7 +63,13 @@ def prepend(spec: Mapping[str, Any]) -> Normalizer:
 
 def replace(spec: Mapping[str, Any]) -> Normalizer:
     found, content = search_pattern(spec), checks.part(spec, "content", str)
-    return lambda text: found.sub(lambda _: content, text)
+    return lambda text: replaced(found, content, text)
+
+
+def replaced(found: Any, content: str, text: str) -> str:
+    """Return a text with all that a pattern finds replaced. Raises ValueError if it has no end."""
+    with checks.in_time():
+        return found.sub(lambda _: content, text, timeout=checks.time_for(found.pattern, text))
 
 
 def search_pattern(spec: Mapping[str, Any]) -> Any:

@@ -104,6 +104,7 @@ def split_on(spec: Mapping[str, Any]) -> bool:
 def metaspace_scheme(spec: Mapping[str, Any]) -> tuple[str, str]:
     """Return the character for a space, and where one is prepended: first, always or never."""
     mark = checks.character_part(spec, "replacement")
+    split_on(spec)
     scheme = checks.choice_part(spec, "prepend_scheme", ("always", "first", "never"), "always")
     prefix = checks.part(spec, "add_prefix_space", (bool, type(None)), None)
     agree = prefix is not False or scheme == "never"

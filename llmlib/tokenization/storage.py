@@ -25,7 +25,8 @@ def save(path: str | Path, vocabulary: Vocabulary) -> None:
     allowed = "give a name that ends in .json or .tiktoken, or a folder"
     write = checks.found(writers.get(path.suffix), f"{path}: {allowed}")
     if path.suffix != ".json":
-        checks.told_by_their_looks(vocabulary.special_tokens, vocabulary.added_tokens, path.suffix)
+        special = vocabulary.special_tokens if vocabulary.pattern == "gpt2" else ()
+        checks.told_by_their_looks(special, vocabulary.added_tokens, path.suffix)
     write(path, vocabulary)
 
 

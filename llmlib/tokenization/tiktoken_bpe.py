@@ -50,6 +50,10 @@ class TiktokenTokenizer(ByteTokenizer):
             return self.ours.encode_ordinary(text)
         return self.encoding.encode_ordinary(text)
 
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Return the ids of bytes that may end within a character, or are no text."""
+        return self.encoding._encode_bytes(data)
+
     @cached_property
     def ours(self) -> BPETokenizer:
         """The same tokenizer with our code at work, which takes what is too much for tiktoken."""
@@ -74,7 +78,7 @@ class TiktokenTokenizer(ByteTokenizer):
         path = storage.find(path)
         found = storage.load(path)
         with checks.tokenizer_file(formats.ids_file(path), "a vocabulary in order"):
-            checks.only_special(found.added_tokens)
+            checks.only_special(found.added_tokens or found.add_prefix_space)
             checks.merge_order(found, formats.vocabulary_of(found.merges), path.name)
         encoding = tiktoken.Encoding(
             path.parent.name,

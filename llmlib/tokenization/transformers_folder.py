@@ -66,8 +66,8 @@ def splits_as_gpt2(content: Mapping[str, Any], settings: Mapping[str, Any]) -> b
     """Return whether a tokenizer.json says what transformers does for the class GPT2Tokenizer."""
     prefix = checks.part(settings, "add_prefix_space", bool, False)
     splits = content.get("pre_tokenizer") or {"type": None}
-    same = splits.get("add_prefix_space") is prefix
-    same = same and split_pattern(splits | {"add_prefix_space": False}) == "gpt2"
+    last = (splits.get("pretokenizers", [splits]) or [{}])[-1]
+    same = last.get("add_prefix_space") is prefix and split_pattern(splits) == "gpt2"
     decoder = content.get("decoder") or {}
     same = same and decoder.get("type") == "ByteLevel" and not content.get("normalizer")
     options = ("unk_token", "end_of_word_suffix", "byte_fallback")

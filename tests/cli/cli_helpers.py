@@ -26,6 +26,7 @@ FLAGS = {
 }
 TINY = list(chain(*FLAGS.items()))
 OFTEN = ["--max-steps", 4, "--eval-every", 2, "--save-every", 2]
+OFTEN += ["--warmup-steps", 0, "--final-fraction", 1]  # whatever max_steps: each step is the same
 
 
 def write_text(folder):

@@ -50,6 +50,7 @@ def test_looked_up_drafts_write_the_greedy_text(nano, capsys):
     assert written(capsys, *flags, "--prompt-lookup", 3) == plain
 
 
+@pytest.mark.slow
 def test_a_text_without_a_window_ends_where_the_context_is_full(capsys):
     flags = ["--max-new-tokens", 400, "--min-new-tokens", 400, "--temperature", 0]
     assert len(written(capsys, *flags, "--prompt-lookup", 8)) > 600

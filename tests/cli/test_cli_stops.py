@@ -5,10 +5,15 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import torch.distributed as dist
 from cli_helpers import failure, llmlib
 
+from llmlib.cli.devices import choose_device, compiled
 from llmlib.cli.processes import Processes
+from llmlib.model.config import GPTConfig
+from llmlib.model.gpt import GPT
+from llmlib.training.loss import NextTokenLoss
 
 
 def test_an_error_that_a_library_makes_of_a_stop_is_a_stop(monkeypatch, capsys):
@@ -23,6 +28,26 @@ def test_an_error_that_a_library_makes_of_a_stop_is_a_stop(monkeypatch, capsys):
     assert capsys.readouterr().err == "llmlib: stopped\n"
     monkeypatch.setattr("llmlib.cli.evaluate.evaluate_command", lambda **_: 1 / 0)
     assert llmlib("evaluate", "--checkpoint", "r") == 2
+
+
+def test_a_stop_while_compiling_or_trying_a_device_is_not_taken_for_a_failure(monkeypatch):
+    def stop(*_, **__):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise RuntimeError("the compiler was interrupted") from error
+
+    loss = NextTokenLoss(GPT(GPTConfig(9, 4, emb_dim=4, n_heads=2, n_layers=1)))
+    batch = torch.zeros(1, 4, dtype=torch.long), torch.zeros(1, 4, dtype=torch.long)
+    monkeypatch.setattr(torch, "compile", stop)
+    with pytest.raises(KeyboardInterrupt):
+        compiled(loss, batch)
+    monkeypatch.setattr("llmlib.cli.devices.accelerators", lambda: ["mps"])
+    monkeypatch.setattr(
+        "llmlib.cli.devices.loss_on", lambda device, *_: 1.0 if device == "cpu" else stop()
+    )
+    with pytest.raises(KeyboardInterrupt):
+        choose_device("auto", loss.model, batch)
 
 
 @pytest.mark.parametrize(

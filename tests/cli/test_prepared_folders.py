@@ -1,6 +1,7 @@
 """A prepared folder vouches for itself: whatever is changed in it is noticed when it is opened."""
 
 import json
+import os
 import random
 import shutil
 
@@ -50,6 +51,13 @@ def test_a_flipped_bit_in_a_token_file_is_noticed(copy, file, place):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"{path.name}: it is damaged, so prepare the text again"):
         read_all(path.parent)
+
+
+def test_equal_bytes_of_another_type_are_noticed(copy):
+    path = copy / "text" / "train.npy"
+    path.write_bytes(path.read_bytes().replace(b"'<u2'", b"'>u2'"))
+    with pytest.raises(ValueError, match="it holds >u2, not uint16"):
+        read_all(copy / "text")
 
 
 def test_the_same_tokens_in_another_order_are_noticed(copy):
@@ -192,11 +200,17 @@ def test_a_file_that_ends_too_soon_is_no_success(tmp_path, capsys):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_bytes_that_vanish_silently_are_noticed(tmp_path):
-    (tmp_path / "a.npy").write_bytes(bytes(1000))
-    checks.same_size(tmp_path / "a.npy", 1000)
+def test_bytes_that_vanish_silently_are_noticed(tmp_path, monkeypatch):
+    flush = checks.same_size
+
+    def lose(path, size):
+        """What `np.save` leaves where the last flush fails: a file that is too short."""
+        os.truncate(path, 1000)
+        flush(path, size)
+
+    monkeypatch.setattr(checks, "same_size", lose)
     with pytest.raises(OSError, match=r"only 1,000 of 2,128 bytes reached the disk"):
-        checks.same_size(tmp_path / "a.npy", 2128)
+        write_array(tmp_path / "a.npy", np.arange(1000, dtype=np.uint16))
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

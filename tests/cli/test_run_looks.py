@@ -113,12 +113,14 @@ def test_a_run_that_ends_within_a_look_loses_no_step_and_makes_up_for_the_look(
 
 
 @pytest.mark.usefixtures("no_curves")
-def test_a_last_look_that_was_cut_off_is_made_up_for_without_a_step(base, run, monkeypatch):
+def test_a_last_look_that_was_cut_off_is_made_up_for_without_a_step(base, run, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(callbacks, "summary", fail_at(2, callbacks.summary))
         assert resume(run) == 9
     assert checkpoints.load_checkpoint(run / "latest").step == 8 and len(metrics(run)) == 7
+    capsys.readouterr()
     assert resume(run) == 0 and losses(run) == losses(base / "whole")
+    assert capsys.readouterr().err == ""
     assert (run / "samples.txt").read_bytes() == (base / "whole" / "samples.txt").read_bytes()
 
 

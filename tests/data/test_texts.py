@@ -88,6 +88,18 @@ def test_where_blocks_end_changes_nothing(tmp_path, monkeypatch, block):
         assert joined(Texts(tmp_path / "t", separator=None)) == [whole]
 
 
+@pytest.mark.parametrize("block", range(1, 60))
+def test_line_breaks_around_a_separator_go_with_it_wherever_a_block_ends(
+    tmp_path, monkeypatch, block
+):
+    monkeypatch.setattr(texts, "BLOCK", block)
+    for before, after in (("", ""), ("\n", "\n\n"), ("\n\n", "\n"), (" \n", "\n ")):
+        content = "x" * 45 + before + SEPARATOR + after + "y" * 45
+        (tmp_path / "t").write_text(content)
+        expected = ["x" * 45 + before.rstrip("\n"), after.lstrip("\n") + "y" * 45]
+        assert joined(Texts(tmp_path / "t")) == expected
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -32,10 +32,9 @@ def make(**changes):
     return model.eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("tie_weights", [True, False])
 @pytest.mark.parametrize("format", BYTES)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kernels", ["fast", "plain"])
+@pytest.mark.parametrize(("kernels", "tie_weights"), [("fast", True), ("plain", False)])
 def test_a_model_in_any_precision_is_packed(dtype, format, tie_weights, kernels, monkeypatch):
     if kernels == "plain":
         monkeypatch.setattr(quantization, "KERNELS", {})

@@ -447,3 +447,13 @@ def test_an_embedding_that_was_enlarged_loads(tmp_path):
     model, tokenizer = load_model(tmp_path)
     assert model.config.vocab_size == 515 and tokenizer.vocab_size == 512
     torch.testing.assert_close(logits_of(model), logits_of(theirs.eval()), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_changed_folders_are_read_as_transformers_reads_them_or_refused():
+    """10,000 of them: python tests/pretrained/huggingface_fuzz.py 10000."""
+    from huggingface_fuzz import run
+
+    counts, faults = run(300, seed=1)
+    assert not faults, faults[:3]
+    assert counts["same"] > 50 and counts["both refuse"] > 50

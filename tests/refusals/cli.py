@@ -104,7 +104,11 @@ def settings_without(name: str):
 
 
 def other_manifest(**changes):
-    return lambda run: api.change_json(run / "best" / "checkpoint.json", **changes)
+    def change(run):
+        api.change_json(run / "best" / "checkpoint.json", **changes)
+        api.seal(run / "best" / "checkpoint.json")
+
+    return change
 
 
 def generate(run, *arguments):

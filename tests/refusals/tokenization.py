@@ -388,7 +388,9 @@ REFUSALS = [
     changed_json_row("of another model", {"model": {"type": "WordPiece"}}, "WordPiece", "BPE"),
     changed_json_row("of words", {"pre_tokenizer": {"type": "Whitespace"}}, "Whitespace"),
     changed_json_row(
-        "of spaces in front", {"pre_tokenizer": {**PLAIN, "add_prefix_space": True}}, "ByteLevel"
+        "of spaces in front",
+        {"pre_tokenizer": {"type": "Metaspace", "replacement": "_"}},
+        "Metaspace",
     ),
     changed_json_row(
         "of two rules",

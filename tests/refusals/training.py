@@ -104,6 +104,7 @@ def manifest_without(*path: str):
             place = place[name]
         place[path[-1]] = 3
         file.write_text(json.dumps(content))
+        api.seal(file)
         api.load_checkpoint(tmp / "run")
 
     return call
@@ -130,6 +131,7 @@ def forged_weights(tmp):
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     manifest["files"]["weights"] |= {"size": 22, "sha256": digest}
     (tmp / "run" / "checkpoint.json").write_text(json.dumps(manifest))
+    api.seal(tmp / "run" / "checkpoint.json")
     api.load_checkpoint(tmp / "run")
 
 
@@ -436,7 +438,7 @@ REFUSALS = [
     manifest_row("of a list", b"[]", "JSON object", "{"),
     manifest_row("of another program", b'{"format": "pt"}', "llmlib checkpoint"),
     manifest_row(
-        "of the future", b'{"format": "llmlib checkpoint", "version": 99}', "99", "1", "version"
+        "of the future", b'{"format": "llmlib checkpoint", "version": 99}', "99", "2", "version"
     ),
     manifest_row(
         "without files", b'{"format": "llmlib checkpoint", "version": 1}', "damaged", "missing"

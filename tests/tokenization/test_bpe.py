@@ -631,7 +631,7 @@ def test_foreign_and_damaged_files_are_refused_by_name(tmp_path, name, content):
 
 SPLIT = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "invert": False}
 LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-SEQUENCE = {"type": "Sequence"}
+SEQUENCE, PREFIX = {"type": "Sequence"}, {"add_prefix_space": True}
 
 
 @pytest.mark.parametrize(
@@ -642,7 +642,10 @@ SEQUENCE = {"type": "Sequence"}
         ({"model": {"dropout": 0.1}}, "uses dropout"),
         ({"model": {"end_of_word_suffix": "</w>"}}, "uses end_of_word_suffix"),
         ({"model": {"type": "WordPiece"}}, "holds a WordPiece tokenizer"),
-        ({"pre_tokenizer": {"add_prefix_space": True}}, r"ByteLevel \(add_prefix_space"),
+        (
+            {"pre_tokenizer": SEQUENCE | {"pretokenizers": [SPLIT, LEVEL | PREFIX]}},
+            r"ByteLevel \(add_prefix_space",
+        ),
         ({"pre_tokenizer": {"use_regex": False}}, r"the pre_tokenizer ByteLevel \(\)"),
         (
             {"pre_tokenizer": SEQUENCE | {"pretokenizers": [SPLIT, LEVEL | {"use_regex": True}]}},

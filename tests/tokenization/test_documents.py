@@ -119,8 +119,12 @@ VARIANTS = {  # of a tokenizer.json: what changes, and whether a text may be cut
         QWEN, BYTES | {"use_regex": False}]}}, False),
     "added": ({"added_tokens": [FLAGS | {"id": 300, "content": "the cat "},
                                 FLAGS | {"id": 301, "content": "  "}]}, True),
-    "added with flags": ({"added_tokens": [
-        FLAGS | {"id": 300, "content": "e cat", "lstrip": True, "rstrip": True}]}, False),
+
+}  # fmt: skip
+VARIANTS |= {
+    f"added with {flag}": (
+        {"added_tokens": [FLAGS | {"id": 300, "content": "e cat", flag: True}]}, False)
+    for flag in ("lstrip", "rstrip", "single_word")
 }  # fmt: skip
 VARIANTS |= {
     f"pattern {n}": ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
@@ -205,11 +209,11 @@ def test_contractions_ignore_case_alike(pattern):
 
 @pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
 def test_with_tiktoken_at_work_a_bpe_of_our_own_gives_its_own_ids(pattern, monkeypatch):
-    text = hostile(2, 3000)
+    text = hostile(2, 3000) + f" ab{NEW[0]}cd" * 400  # merged across the letter that is new
     own = KINDS["bpe"].from_text(text, 600, pattern=pattern)
     monkeypatch.setattr(documents, "BATCH", 200)
     monkeypatch.setattr(documents, "FEW", 1)
-    texts = [hostile(seed, 300) + NEW[seed % 4] * (seed % 3) for seed in range(12)]
+    texts = [hostile(seed, 300) + f" ab{NEW[seed % 4]}cd" * (seed % 3) for seed in range(12)]
     parts = [(0, n, text) for n, text in enumerate(texts)]
     seen = []
     monkeypatch.setattr(documents, "fastest", lambda t: seen.append(quick := fastest(t)) or quick)

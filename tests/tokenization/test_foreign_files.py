@@ -349,6 +349,10 @@ def test_a_pattern_without_end_is_stopped(small, path, monkeypatch):
     assert ours.encode("aab") == [ours.token_to_id(token) for token in "aab"]
     with pytest.raises(ValueError, match="takes time without end"):
         ours.encode("a" * 60 + "b")
+    endless = {"type": "Replace", "pattern": {"Regex": "(?:a|aa)+$"}, "content": "x"}
+    write(path, small, normalizer=endless)
+    with pytest.raises(ValueError, match="takes time without end"):
+        load_tokenizer(path).encode("a" * 60 + "b")
 
 
 def test_a_misspelt_name_is_no_pattern(small):

@@ -36,8 +36,17 @@ def plain(model, tokenizer, prompts, n, sampling):
     ]
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=0.8)])
-@pytest.mark.parametrize("stops", [(), ("a",), (". ", "who"), ("o l", "e w", "zzz"), ("\n",)])
+@pytest.mark.parametrize(
+    ("sampling", "stops"),
+    [
+        (GREEDY, (". ", "who")),
+        (Sampling(temperature=0.8), ("o l", "e w", "zzz")),
+        pytest.param(GREEDY, (), marks=pytest.mark.slow),
+        pytest.param(GREEDY, ("a",), marks=pytest.mark.slow),
+        pytest.param(GREEDY, ("o l", "e w", "zzz"), marks=pytest.mark.slow),
+        pytest.param(Sampling(temperature=0.8), ("\n", ". "), marks=pytest.mark.slow),
+    ],
+)
 def test_each_text_is_cut_before_the_stop_that_comes_first(nano, sampling, stops):
     model, tokenizer = nano
     expected = plain(model, tokenizer, PROMPTS, 40, sampling)
