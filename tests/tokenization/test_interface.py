@@ -198,6 +198,7 @@ def test_copies_and_pickles_are_the_same_tokenizer_without_its_memory(tokenizer)
     assert len(known) == 0
 
 
+@pytest.mark.slow
 def test_gpt2s_tokenizer_is_unpickled_where_tiktoken_has_nothing(tmp_path):
     """Pickled by its name alone, it would be downloaded."""
     (tmp_path / "gpt2.pickle").write_bytes(pickle.dumps([gpt2_tokenizer(), gpt2_tokenizer()]))
@@ -216,6 +217,7 @@ print(first.encode("Every effort moves you"), first is second)
     assert run.stdout.strip() == "[6109, 3626, 6100, 345] True", run.stderr
 
 
+@pytest.mark.slow
 def test_threads_that_all_come_first_get_one_encoding(monkeypatch):
     monkeypatch.setattr(tiktoken.registry, "ENCODINGS", {})
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "untouched")
