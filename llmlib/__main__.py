@@ -8,7 +8,6 @@ can correct, 130 after Ctrl-C. LLMLIB_TRACEBACK=1 shows the whole traceback inst
 import os
 import sys
 import traceback
-from importlib import import_module
 from typing import NoReturn
 
 FORESEEN = (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError)
@@ -31,9 +30,8 @@ def run(argv: list[str] | None) -> int:
         command = given.pop("command")
         out.patient = command not in ("generate", "evaluate")  # of which it is the result
         try:
-            with console.leaving_at_once(argv is None):
-                # imported now, and torch with it: help and a misspelt flag need neither
-                module = import_module(f"llmlib.cli.{command}")
+            # imported now, and torch with it: help and a misspelt flag need neither
+            module = console.load(command, alone=argv is None)
             code = getattr(module, f"{command}_command")(**given)
             sys.stdout.flush()
             return code

@@ -108,6 +108,7 @@ WORDS = {
     ", or drop_last=False": "",
     " an int ": " a whole number ",
     ", or None": ", or none",
+    "stops are": "--until is",
 }
 
 
@@ -195,7 +196,7 @@ def generate_flags(parser: Parser) -> None:
     add_checkpoint(parser)
     add = parser.add_argument
     add("--prompt", type=typed, help="the beginning [a new text]")
-    add("--max-new-tokens", type=int, metavar="N", help="[200]")
+    add("--max-new-tokens", type=read_as(int, 0, BIG), metavar="N", help="[200]")
     add("--temperature", type=float, metavar="T", help="[1.0]")
     add("--top-k", type=int, metavar="K", help="only the K likeliest tokens")
     add("--top-p", type=float, metavar="P", help="only the likeliest tokens, P together")

@@ -9,7 +9,10 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any, NoReturn
+
+from llmlib.messages import quoted
 
 
 class Output:
@@ -73,6 +76,20 @@ def mute(stream: Any = None) -> None:
     """Print nothing more to a stream, or stdout, since nobody reads it: `llmlib … | head`."""
     with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), (stream or sys.stdout).fileno())
+
+
+def load(command: str, alone: bool) -> Any:
+    """Import the file of a command, and torch with it; alone: in a process of its own.
+
+    Raises ValueError for variables of the environment that a library cannot read.
+    """
+    try:
+        with leaving_at_once(alone):
+            return import_module(f"llmlib.cli.{command}")
+    except ValueError as error:  # tqdm reads TQDM_MININTERVAL and the like as numbers, and no names
+        names = [f"{name}={quoted(value)}" for name, value in os.environ.items() if "TQDM_" in name]
+        hint = f": look at {' '.join(names)} in the environment" if names else ""
+        raise ValueError(f"{error}{hint}") from error
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def form_of(start: bytes) -> str:
     header, rest = read_header(start), start.partition(b"\n")[2]
     if not header:
         return "glove"
-    fields = rest.partition(b"\n")[0].decode(errors="replace").split(" ")
+    fields = rest.partition(b"\n")[0].rstrip().decode(errors="replace").split(" ")
     is_line = len(fields) == header[1] + 1 and all(map(checks.is_number, fields[1:]))
     return "text" if is_line or checks.is_text(rest) else "binary"
 

@@ -76,6 +76,11 @@ def test_commands_work_without_streams(tmp_path):
     assert code == 2 and err.endswith("llmlib: <stdout>: No space left on device\n")
 
 
+def test_a_variable_that_a_library_cannot_read_is_named():
+    code, _, err = run_shell("$LLMLIB download gpt2-12M", TQDM_MININTERVAL="a b")
+    assert code == 2 and "TQDM_MININTERVAL='a b'" in err and "in the environment" in err
+
+
 # Words. -------------------------------------------------------------------------------------------
 
 

@@ -140,7 +140,7 @@ def test_words_with_spaces_come_back_as_gensim_writes_them(tmp_path):
         (b"2 1\na 1.25\nb 2\n", ["a", "b"], [[1.25], [2]]),
         (b"1 1\na 1.25", ["a"], [[1.25]]),  # as a binary file, it would end here, too
         ("\u00a0 1 2\na\u2028b 3 4\n".encode(), ["\u00a0", "a\u2028b"], [[1, 2], [3, 4]]),
-        (b"2 2\na\x00b 1 2\nc 3 4\n", ["a\x00b", "c"], [[1, 2], [3, 4]]),
+        (b"2 2\na\x00b 1 2 \nc 3 4\n", ["a\x00b", "c"], [[1, 2], [3, 4]]),
         (b"a 3e38 3e38\nb 3e38 3e38\n", ["a", "b"], [[3e38] * 2] * 2),  # their sum is infinite
     ],
 )
