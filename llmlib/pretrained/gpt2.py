@@ -12,7 +12,6 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 from llmlib import checks, files
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
+from llmlib.model.protocol import unwrapped
 from llmlib.pretrained.gpt2_files import find_folder
 from llmlib.pretrained.huggingface import HuggingFaceWeights, model_texts, tokenizer_texts
 from llmlib.pretrained.layout import (
@@ -121,13 +121,6 @@ def load_pretrained(name: str | Path, drop_rate: float = 0.0, *, ignore_extra: b
     state = {name: checks.finite_tensor(weights.file, name, weights.read(name)) for name in shapes}
     model.load_state_dict(state, assign=True)  # the tensors become the parameters: no copy
     return model.eval()
-
-
-def unwrapped(model: Any) -> Any:
-    """Return a model without what torch.compile or DistributedDataParallel put around it."""
-    for name in ("module", "_orig_mod", "module"):  # they may stand around each other
-        model = getattr(model, name, model)
-    return model
 
 
 def stored_tensors(model: GPT) -> dict[str, torch.Tensor]:
