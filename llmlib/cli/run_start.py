@@ -75,7 +75,7 @@ def resume_run(path: str | Path, **given: Any) -> "RunFolder":
         given["data"] = locate(given["data"])
     run = open_run(path)
     traces = [] if run.has_begun() else run.traces()
-    best, latest = quoted(run.path / "best/."), quoted(run.path / "latest")
+    best, latest = quoted(run.path / "best") + "/.", quoted(run.path / "latest")
     checks.whole_run(run.path, traces, f"cp -r {best} {latest}" if "best" in traces else "")
     checks.no_links(run.path / name for name in ("latest", "best"))
     for name, value in given.items():

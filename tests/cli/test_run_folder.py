@@ -46,9 +46,12 @@ def test_a_run_without_its_latest_checkpoint_is_never_begun_anew(run, capsys, go
     assert "/latest holds no checkpoint" in line and everything(run) == before
 
 
-def test_the_advice_to_go_on_from_the_best_checkpoint_works_as_printed(base, tmp_path, capsys):
+@pytest.mark.parametrize("lost", ["latest", "latest/checkpoint.json"])
+def test_the_advice_to_go_on_from_the_best_checkpoint_works_as_printed(
+    base, tmp_path, capsys, lost
+):
     run = Path(shutil.copytree(base / "run", tmp_path / "it's a $HOME"))
-    shutil.rmtree(run / "latest")
+    shutil.move(run / lost, tmp_path / "lost")
     line = failure(capsys, "train", "--resume", run)
     assert os.system(line.partition("best one: ")[2]) == 0
     assert resume(run) == 0 and losses(run) == losses(base / "whole")
