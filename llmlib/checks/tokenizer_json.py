@@ -138,6 +138,13 @@ def part(spec: Mapping[str, Any], name: str, kind: Any, default: object = ...) -
     return value
 
 
+def steps_of(spec: Mapping[str, Any], name: str) -> list[Any]:
+    """Return the steps of a sequence; ValueError where one is null, which only a whole may be."""
+    steps = part(spec, name, list)
+    require(None not in steps, f"a step of its {name} is null")
+    return steps
+
+
 def choice_part(
     spec: Mapping[str, Any], name: str, choices: Collection[str], default: object = ...
 ) -> str:
@@ -185,8 +192,8 @@ def post_processor(spec: Any) -> None:
     kind = kind_of_part("post_processor", spec, PROCESSORS)
     for name, type_of_field in PROCESSORS[kind].items():
         part(spec, name, type_of_field)
-    for step in spec["processors"] if kind == "Sequence" else ():
-        post_processor({"type": None} if step is None else step)
+    for step in steps_of(spec, "processors") if kind == "Sequence" else ():
+        post_processor(step)
     for name in {"sep", "cls"} & PROCESSORS[kind].keys():
         require([*map(type, spec[name])] == [str, int], f"{name!r} of its {kind} is no token")
     if kind == "TemplateProcessing":

@@ -112,7 +112,7 @@ def wordpiece(spec: Mapping[str, Any]) -> Decoder:
 
 
 def sequence(spec: Mapping[str, Any]) -> Decoder:
-    steps = [make_decoder(step) for step in checks.part(spec, "decoders", list)]
+    steps = [make_decoder(step) for step in checks.steps_of(spec, "decoders")]
 
     def decode(tokens: list[str]) -> list[str]:
         for step in steps:

@@ -42,7 +42,7 @@ def lowercase(text: str) -> str:
 
 
 def sequence(spec: Mapping[str, Any]) -> Normalizer:
-    steps = [make_normalizer(step) for step in checks.part(spec, "normalizers", list)]
+    steps = [make_normalizer(step) for step in checks.steps_of(spec, "normalizers")]
     return lambda text: reduce(lambda done, step: step(done), steps, text)
 
 

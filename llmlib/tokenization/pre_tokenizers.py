@@ -138,7 +138,7 @@ def fixed_length(spec: Mapping[str, Any]) -> PreTokenizer:
 
 
 def sequence(spec: Mapping[str, Any]) -> PreTokenizer:
-    steps = [make_pre_tokenizer(step) for step in checks.part(spec, "pretokenizers", list)]
+    steps = [make_pre_tokenizer(step) for step in checks.steps_of(spec, "pretokenizers")]
 
     def cut(text: str, is_start: bool) -> list[str]:
         pieces = [(text, is_start)]

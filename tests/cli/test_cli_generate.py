@@ -175,7 +175,7 @@ def test_mistakes_are_answered_in_one_line(run, tmp_path, capsys):
         ([*here, "--top-k", "0"], "--top-k is 0"),
         ([*here, "--top-p", "2"], "--top-p is 2.0"),
         ([*here, "--n", "0"], "--n is 0"),
-        ([*here, "--max-new-tokens", "-1"], "--max-new-tokens is -1"),
+        ([*here, "--max-new-tokens", "-1"], "--max-new-tokens: '-1' is not a whole number"),
         ([*here, "--temprature", "1"], "did you mean '--temperature'?"),
         ([*here, "--n", "x"], "--n: 'x' is not a whole number"),
     ]:

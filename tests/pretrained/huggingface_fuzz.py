@@ -124,6 +124,8 @@ def compare(rng, config, tensors):
         return "both refuse"
     if found is None:
         allowed = made_up or not floats or settings.get("is_causal", True) is not True
+        # transformers is told a dtype here; where it reads one that is none, it fails
+        allowed |= not isinstance(settings.get("dtype"), (str, dict, type(None)))
         same = expected.shape == REFERENCE.shape and (expected - REFERENCE).abs().max() < 1e-5
         return "we refuse" if allowed or not same else f"FAULT refused {reason} {differing}"
     if expected is None:

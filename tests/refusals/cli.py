@@ -510,7 +510,7 @@ REFUSALS = [
     impossible("--min-p", 2, "--min-p", "2.0", "0", "1"),
     impossible("--repetition-penalty", 0, "--repetition-penalty", "0.0"),
     impossible("--max-new-tokens", -1, "--max-new-tokens", "-1", "0"),
-    impossible("--until", "", "stop", "''"),
+    impossible("--until", "", ("stop", "until"), "''"),
     impossible("--device", "gpu", "'gpu'", "cpu"),
     row(
         "generate by a GPT-2 not here",

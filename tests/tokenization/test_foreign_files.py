@@ -239,6 +239,10 @@ def test_bytes_that_no_text_holds_need_no_token(small, path):
     [
         ({"normalizer": {"type": "Nmt"}}, "uses the normalizer 'Nmt'"),
         ({"normalizer": {"type": "Precompiled"}}, "uses the normalizer 'Precompiled'"),
+        ({"normalizer": {"type": "Sequence", "normalizers": [None]}}, "normalizers is null"),
+        ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [None]}}, "tokenizers is null"),
+        ({"decoder": {"type": "Sequence", "decoders": [None]}}, "a step of its decoders is null"),
+        ({"post_processor": {"type": "Sequence", "processors": [None]}}, "processors is null"),
         ({"pre_tokenizer": {"type": "UnicodeScripts"}}, "uses the pre_tokenizer 'UnicodeScripts'"),
         ({"decoder": {"type": "CTC"}}, "uses the decoder 'CTC'"),
         ({"model": {"dropout": 0.1}}, "uses dropout 0.1"),
