@@ -123,6 +123,7 @@ def test_a_metrics_file_with_half_and_double_lines_is_repaired(whole, tmp_path):
     assert "half a samp" not in (run / "samples.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_look_at_stories_draws_nothing_that_training_would_have_drawn(tmp_path):
     """Dropout after a resume is that of a run that never stopped, no matter what was looked at."""
     arguments = ["train", "stories", "--stories", 60, "--preset", "story-tiny", "--n-samples", 1]

@@ -96,6 +96,7 @@ def test_an_option_names_the_token_that_ends_a_document(tmp_path, text_file):
     assert again.eot_token == 269 and again.end_token == special[1]
 
 
+@pytest.mark.slow
 def test_no_document_is_cut_where_an_added_token_takes_its_spaces(tmp_path):
     ours = BPETokenizer.train(TEXT, 270, special_tokens=[END_OF_TEXT])
     ours.save(tmp_path / "my.json")

@@ -69,6 +69,7 @@ def test_the_same_settings_take_the_same_steps(runs, tmp_path):
     assert losses(tmp_path / "other") != losses(runs / "whole")
 
 
+@pytest.mark.slow
 def test_looking_and_saving_more_often_changes_no_step(runs, tmp_path):
     often = ["--max-steps", 12, "--eval-every", 1, "--save-every", 1, "--n-samples", 3]
     llmlib("train", runs / "text.txt", *TINY, *often, "--out", tmp_path / "often")

@@ -204,6 +204,7 @@ def test_nano_written_again_is_the_same_seven_files(tmp_path):
         assert (tmp_path / file).read_bytes() == (NANO / file).read_bytes(), file
 
 
+@pytest.mark.slow
 def test_the_real_vocabulary_comes_back_byte_for_byte(tmp_path):
     merges = (home() / "gpt2" / "vocab.bpe").read_text(encoding="utf-8")
     assert formats.gpt2_files(gpt2_tokenizer().vocabulary()) == (
@@ -565,6 +566,7 @@ def test_a_whole_model_is_downloaded_and_loaded(server, empty_home):
     assert not server.asked
 
 
+@pytest.mark.slow
 def test_the_other_source_is_one_file_of_weights(server, empty_home):
     place = download_gpt2("gpt2-124M", source="huggingface", progress=False)
     files = ["config.json", "merges.txt", "model.safetensors", "vocab.json"]

@@ -276,6 +276,7 @@ PARTS = st.lists(
 
 @settings(max_examples=1_000, deadline=None)
 @given(PARTS, st.data())
+@pytest.mark.slow
 def test_special_tokens_that_overlap_give_tiktokens_ids(gpt4_style, parts, data):
     text = "".join(parts)
     ours, theirs = gpt4_style
@@ -396,6 +397,7 @@ def test_blocks_are_cut_where_any_text_would_be_split(pattern, texts, size):
 
 @settings(max_examples=1_000, deadline=None)
 @given(st.lists(PARTS, max_size=8), st.integers(1, 9))
+@pytest.mark.slow
 def test_no_special_token_is_cut_in_two(gpt4_style, parts, size):
     tokenizer, _ = gpt4_style
     text = " ".join("".join(part) for part in parts)

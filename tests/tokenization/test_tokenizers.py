@@ -211,6 +211,7 @@ def test_encoder_json_follows_from_vocab_bpe():
     assert encoder["<|endoftext|>"] == 50256
 
 
+@pytest.mark.slow
 def test_gpt2_works_with_no_network_and_leaves_the_users_cache_alone(tmp_path):
     """In a separate process, in which any connection fails."""
     program = """

@@ -135,6 +135,7 @@ def hugging_face(tokenizer):
     )
 
 
+@pytest.mark.slow
 def test_hugging_face_cuts_all_of_wiki_the_same_way(tokenizer):
     wiki = corpora.load("wiki")
     ids = tokenizer.encode(wiki)

@@ -354,6 +354,7 @@ SHARES = [
 ]
 
 
+@pytest.mark.slow
 def test_losses_and_added_losses_are_divided_over_all_batches_of_two_processes(tmp_path):
     context = torch.multiprocessing.get_context("spawn")
     queue = context.Queue()
