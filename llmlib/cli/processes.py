@@ -100,7 +100,7 @@ class StopRequest:
 
     A second Ctrl-C or SIGTERM ends the process at once, with the last checkpoint on disk. SIGHUP
     may come twice, from the terminal and from its shell, and behind a SIGTERM: it ends nothing at
-    once. Whoever started the process with `nohup` wants it ignored.
+    once. A process started with `nohup` is meant to ignore it.
     """
 
     def __enter__(self) -> "StopRequest":

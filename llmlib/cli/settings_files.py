@@ -30,6 +30,7 @@ class Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
+        """Read a node as yaml does, but refuse aliases, tags, and what nests too deeply."""
         event = self.peek_event()
         known = not isinstance(event, yaml.AliasEvent) and getattr(event, "tag", None) is None
         self.depth += 1

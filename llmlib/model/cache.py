@@ -115,7 +115,7 @@ class KVCache:
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        # the views of `open` are cut anew at each step; in a pickle each would be a whole cache
+        # the views of `open` are cut again at each step; in a pickle each would be a whole cache
         return {name: value for name, value in vars(self).items() if name not in ("new", "filled")}
 
     def set_segments(self, start: int, segments: Tensor | None) -> None:

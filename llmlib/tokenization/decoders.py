@@ -69,6 +69,7 @@ def replace(spec: Mapping[str, Any]) -> Decoder:
 
 
 def strip(spec: Mapping[str, Any]) -> Decoder:
+    """Take a character off both ends of each token, as often as the spec allows."""
     sign = checks.character_part(spec, "content")
     start, stop = checks.part(spec, "start", int), checks.part(spec, "stop", int)
 

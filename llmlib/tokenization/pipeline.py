@@ -122,7 +122,7 @@ class PipelineTokenizer(Tokenizer):
     def settled(self, ids: Iterable[int]) -> str:
         """Return the beginning of `decode(ids)` that stays, whatever ids follow.
 
-        Tokens of single bytes stay open: should one that is none of theirs follow, all are U+FFFD.
+        Tokens of single bytes stay open: if a token of another kind follows, all are U+FFFD.
         """
         numbers = checks.whole_ids(ids, self.vocab_size)
         while numbers and BYTE.fullmatch(self.tokens.get(numbers[-1], "")):

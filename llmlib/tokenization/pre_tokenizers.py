@@ -72,6 +72,7 @@ def delimited(found: Any, behavior: str, invert: bool = False) -> PreTokenizer:
 
 
 def byte_level(spec: Mapping[str, Any]) -> PreTokenizer:
+    """Cut as GPT-2 does, or not at all, and write bytes with its symbols."""
     prefix = checks.part(spec, "add_prefix_space", bool)
     checks.part(spec, "trim_offsets", bool)
     use_regex = checks.part(spec, "use_regex", bool, True)
@@ -84,6 +85,7 @@ def byte_level(spec: Mapping[str, Any]) -> PreTokenizer:
 
 
 def metaspace(spec: Mapping[str, Any]) -> PreTokenizer:
+    """Write spaces with a mark, as SentencePiece does, and cut before each mark."""
     mark, scheme = metaspace_scheme(spec)
     pattern = regex.compile(regex.escape(mark)) if split_on(spec) else None
 
@@ -97,7 +99,7 @@ def metaspace(spec: Mapping[str, Any]) -> PreTokenizer:
 
 
 def split_on(spec: Mapping[str, Any]) -> bool:
-    """Return whether a Metaspace cuts before each of its marks: it does unless told not to."""
+    """Return whether a Metaspace cuts before each of its marks: it does by default."""
     return checks.part(spec, "split", (bool, type(None)), None) is not False
 
 

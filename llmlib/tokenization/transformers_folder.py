@@ -51,7 +51,7 @@ def complete(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
     beside, before = settings_of(folder), content["added_tokens"]
     is_gpt2 = beside.get("tokenizer_class") in GPT2_CLASSES
-    if is_gpt2:  # transformers builds this class anew, and takes its vocabulary alone
+    if is_gpt2:  # transformers rebuilds this class from its vocabulary alone
         checks.class_agrees(beside["tokenizer_class"], splits_as_gpt2(content, beside))
         before = [] if "added_tokens_decoder" in beside else before
     known = {token["content"] for token in before}
