@@ -61,14 +61,17 @@ def test_the_advice_to_go_on_from_the_best_checkpoint_works_as_printed(
 def test_the_best_checkpoint_is_not_replaced_by_a_worse_one(run, monkeypatch):
     """Whatever has become of the metrics: its own note counts."""
     best = everything(run / "best")
+    (run / "best" / f"weights.{NOBODY}.part").touch()  # which no save would remove
     (run / "metrics.jsonl").unlink()
     monkeypatch.setattr(callbacks, "evaluate", lambda *_: type("E", (), {"loss": 9.0}))
     assert resume(run) == 0 and everything(run / "best") == best
 
 
-def test_a_best_checkpoint_that_is_gone_is_found_again(run):
+def test_a_best_checkpoint_that_is_gone_is_found_again(run, monkeypatch):
+    """Even where the metrics tell of a better one."""
     shutil.rmtree(run / "best")
-    assert resume(run) == 0 and checkpoints.load_checkpoint(run / "best").step > 4
+    monkeypatch.setattr(callbacks, "evaluate", lambda *_: type("E", (), {"loss": 9.0}))
+    assert resume(run) == 0 and checkpoints.load_checkpoint(run / "best").step == 6
 
 
 def test_a_growing_file_that_cannot_be_written_is_said_before_a_step(run, capsys):
@@ -118,6 +121,7 @@ def test_what_a_link_points_to_is_left_alone(run, tmp_path, name):
     before = target.read_bytes()
     (run / name).symlink_to(target)
     assert resume(run) == 0 and target.read_bytes() == before
+    assert not (run / ".lock").is_symlink(), "such a link could not be locked"
     assert [entry["step"] for entry in metrics(run)] == list(range(1, 9))
 
 
@@ -158,22 +162,29 @@ def test_a_run_without_a_step_goes_on_by_the_same_command_or_with_other_settings
             patch.setattr(train, "GPT", killed)
             assert train_on(base, run) == 9
         assert (run / "config.yaml").is_file() and not (run / "latest").exists()
+        (run / "metrics.jsonl").touch()  # as right before the first checkpoint
+        assert train_on(base, run, "--emb-dim", 8) == 2, "it has other settings"
         if again == "--out":
             assert train_on(base, run) == 0
+            shutil.rmtree(run / "best")
+            for name in ("metrics.jsonl", "samples.txt"):
+                (run / name).unlink()
+            assert train_on(base, run) == 2, "there is a checkpoint still"
         else:
             assert llmlib("train", "--resume", run, "--emb-dim", 8, "--batch-size", 2) == 0
             assert yaml.safe_load((run / "config.yaml").read_text())["emb_dim"] == 8
         assert llmlib("train", "--resume", run, "--emb-dim", 12) == 2, "now there are steps"
 
 
-def test_a_handwritten_config_beside_a_prepared_folder_is_no_start_that_was_killed(base, tmp_path):
+def test_a_handwritten_config_beside_a_prepared_folder_is_no_start_that_was_killed(
+    base, tmp_path, capsys
+):
     folder = tmp_path / "run"
     shutil.copytree(base / "prepared", folder / "data")
     (folder / "config.yaml").write_text("max_steps: 3\nn_layers: 1\n")
     before = everything(folder)
-    assert (
-        llmlib("train", folder / "data", "--config", folder / "config.yaml", "--out", folder) == 2
-    )
+    flags = ["--config", folder / "config.yaml", "--out", folder]
+    assert "holds a run already" in failure(capsys, "train", folder / "data", *flags)
     assert everything(folder) == before
 
 
@@ -229,8 +240,9 @@ def test_a_resume_that_is_refused_changes_nothing(run, capsys):
     for flags in (["--device", "cuda:7"], ["--emb-dim", 8], ["--learning-rate", -1]):
         failure(capsys, "train", "--resume", run, "--max-steps", 9, *flags)
         assert everything(run) == before
-    (run / "config.yaml").write_text("# mine\n" + (run / "config.yaml").read_text())
-    assert llmlib("train", "--resume", run) == 0
+    config = (run / "config.yaml").read_text().replace("max_steps: 4", "max_steps: 5")
+    (run / "config.yaml").write_text("# mine\n" + config)
+    assert llmlib("train", "--resume", run) == 0 and len(metrics(run)) == 5
     assert (run / "config.yaml").read_text().startswith("# mine"), "comments stay"
 
 
