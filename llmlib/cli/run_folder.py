@@ -108,7 +108,7 @@ class RunFolder:
         hint = f"go on with `llmlib train --resume {quoted(self.path)}`"
         hint += ", or name another folder with --out"
         if CONFIG in names:
-            free = not (others - {*NAMES} or self.has_begun() or self.traces())
+            free = not (self.has_begun() or self.traces())
             with suppress(ValueError, OSError):
                 free = free and vars(open_run(self.path).settings) == vars(self.settings)
                 others -= {*NAMES} if free else set()

@@ -90,12 +90,12 @@ class Texts:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Return the files in a folder and below it, sorted, without hidden ones and empty ones."""
+    """Return the files in a folder and below it, sorted, without hidden ones."""
     found = []
     for place, below, names in os.walk(folder):
         below[:] = [name for name in below if not name.startswith(".")]
         found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.is_file() and path.stat().st_size)
+    return sorted(filter(Path.is_file, found))
 
 
 def read_blocks(path: Path) -> Iterator[str]:

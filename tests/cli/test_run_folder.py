@@ -37,13 +37,15 @@ pytestmark = pytest.mark.usefixtures("no_curves")
     "gone",
     ["latest/checkpoint.json", "latest", "latest metrics.jsonl samples.txt", "latest best"],
 )
-def test_a_run_without_its_latest_checkpoint_is_never_begun_anew(run, capsys, gone):
+def test_a_run_without_its_latest_checkpoint_is_never_begun_anew(base, run, capsys, gone):
     for name in gone.split():
         files = run / name
         shutil.rmtree(files) if files.is_dir() else files.unlink()
     before = everything(run)
     line = failure(capsys, "train", "--resume", run, "--max-steps", 8)
     assert "/latest holds no checkpoint" in line and everything(run) == before
+    again = ["train", base / "text.txt", *TINY, *OFTEN, "--out", run]
+    assert "holds a run already" in failure(capsys, *again) and everything(run) == before
 
 
 @pytest.mark.parametrize("lost", ["latest", "latest/checkpoint.json"])
@@ -143,6 +145,10 @@ def test_a_copy_of_a_run_that_shares_its_files_stays_as_it_is(base, run, tmp_pat
 # A start that failed ------------------------------------------------------------------------------
 
 
+def test_a_run_is_no_folder_of_texts(run, capsys):
+    assert "go on with it by --resume" in failure(capsys, "train", run)
+
+
 def test_what_a_start_left_that_was_killed_does_not_block_the_name(base, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
@@ -163,6 +169,9 @@ def test_a_run_without_a_step_goes_on_by_the_same_command_or_with_other_settings
             assert train_on(base, run) == 9
         assert (run / "config.yaml").is_file() and not (run / "latest").exists()
         (run / "metrics.jsonl").touch()  # as right before the first checkpoint
+        (run / "notes.txt").touch()
+        assert train_on(base, run) == 2, "it holds something else, too"
+        (run / "notes.txt").unlink()
         assert train_on(base, run, "--emb-dim", 8) == 2, "it has other settings"
         if again == "--out":
             assert train_on(base, run) == 0
@@ -171,6 +180,8 @@ def test_a_run_without_a_step_goes_on_by_the_same_command_or_with_other_settings
                 (run / name).unlink()
             assert train_on(base, run) == 2, "there is a checkpoint still"
         else:
+            for flags in (["--seed", 5], ["--tokenizer", "word"], [base / "prepared"]):
+                assert llmlib("train", "--resume", run, *flags) == 2, "its text is prepared"
             assert llmlib("train", "--resume", run, "--emb-dim", 8, "--batch-size", 2) == 0
             assert yaml.safe_load((run / "config.yaml").read_text())["emb_dim"] == 8
         assert llmlib("train", "--resume", run, "--emb-dim", 12) == 2, "now there are steps"

