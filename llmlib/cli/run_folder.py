@@ -140,7 +140,7 @@ class RunFolder:
         """Remove a run that has no checkpoint, and nothing else: its name is free again."""
         self.file_lock.release()
         for path in [*self.path.iterdir()] if self.path.is_dir() else []:
-            if path.name in NAMES or LEFT.fullmatch(path.name):
+            if path.name in NAMES:
                 files.remove(path)
         for folder in self.made:
             with suppress(OSError):

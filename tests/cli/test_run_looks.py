@@ -61,7 +61,7 @@ def test_samples_that_fail_are_a_warning(base, run, capsys, monkeypatch, error):
 
 
 @pytest.mark.usefixtures("no_curves")
-def test_an_error_of_memory_in_what_decorates_stays_one(run, monkeypatch):
+def test_an_error_of_memory_in_what_decorates_stays_one(base, run, tmp_path, monkeypatch):
     def fail(*_):
         raise MemoryError
 
@@ -71,6 +71,8 @@ def test_an_error_of_memory_in_what_decorates_stays_one(run, monkeypatch):
     with pytest.raises(KeyboardInterrupt), callbacks.Decoration("drawing"):
         raise KeyboardInterrupt
     assert resume(run) == 2 and checkpoints.load_checkpoint(run / "latest").step == 6
+    assert train_on(base, tmp_path / "new") == 2
+    assert checkpoints.load_checkpoint(tmp_path / "new" / "latest").step == 2, "no refused start"
 
 
 def fail_at(number, function):
