@@ -197,6 +197,7 @@ def test_a_handwritten_config_beside_a_prepared_folder_is_no_start_that_was_kill
     before = everything(folder)
     flags = ["--config", folder / "config.yaml", "--out", folder]
     assert "holds a run already" in failure(capsys, "train", folder / "data", *flags)
+    assert not (folder / ".lock").exists()
     assert everything(folder) == before
 
 
@@ -252,7 +253,10 @@ def test_a_resume_that_is_refused_changes_nothing(run, capsys):
     for flags in (["--device", "cuda:7"], ["--emb-dim", 8], ["--learning-rate", -1]):
         failure(capsys, "train", "--resume", run, "--max-steps", 9, *flags)
         assert everything(run) == before
-    config = (run / "config.yaml").read_text().replace("max_steps: 4", "max_steps: 5")
+    assert llmlib("train", "--resume", run, "--max-steps", 3) == 0, "all steps are taken"
+    config = (run / "config.yaml").read_text()
+    assert config == before["config.yaml"].decode()
+    config = config.replace("max_steps: 4", "max_steps: 5")
     (run / "config.yaml").write_text("# mine\n" + config)
     assert llmlib("train", "--resume", run) == 0 and len(metrics(run)) == 5
     assert (run / "config.yaml").read_text().startswith("# mine"), "comments stay"

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import tiktoken
 from llmlib.cli.prepare import encode_documents, prepare
 from llmlib.data import corpora
 from llmlib.data.parallel import parallel_map
-from llmlib.tokenization import documents
+from llmlib.tokenization import documents, learning
 from llmlib.tokenization.bpe_trainer import PATTERNS
 from llmlib.tokenization.documents import DocumentEncoder, batches_of, encode_parts
 from llmlib.tokenization.engines import CLASSES, SETTLED, rust_classes, split_alike
@@ -160,6 +161,14 @@ def test_batches_are_full_though_the_parts_alternate(tokenizers, monkeypatch):
 def test_no_document_and_an_empty_one_are_encoded(tokenizers):
     ids, counts = encode_documents(tokenizers["gpt2"], [""])
     assert ids.tolist() == [50256] and counts["n_documents"] == 1 and counts["n_bytes"] == 0
+
+
+def test_of_a_long_text_pieces_that_are_evenly_spread_are_learned_from(monkeypatch):
+    taught = SimpleNamespace(from_text=lambda pieces, *_, **__: [*pieces])
+    monkeypatch.setattr(learning, "KINDS", dict.fromkeys(["bpe", "char"], taught))
+    texts = [(n, f"text {n}") for n in range(10)]
+    assert learning.learn("bpe", texts, 400_000_000) == ["text 0", "\ntext 4", "\ntext 8"]
+    assert len(learning.learn("char", texts, 400_000_000)) == 10, "it has to see all"
 
 
 def test_a_tokenizer_learns_from_what_it_would_learn_of_the_whole_text(tmp_path, monkeypatch):
