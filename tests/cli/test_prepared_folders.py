@@ -121,6 +121,16 @@ def test_a_data_json_of_anything_else_is_one_line(copy, capsys, content):
     assert "data.json" in failure(capsys, "train", copy / "text", *TINY[2:], "--out", copy / "run")
 
 
+def test_a_data_json_of_any_depth_is_refused(tmp_path):
+    """Also of the one depth that can be read, and is too deep to be written for its hash."""
+    for depth in range(300, 1000):
+        lists = "[" * depth + "]" * depth
+        content = f'{{"format": "llmlib data", "version": 2, "more": {lists}}}'
+        (tmp_path / "data.json").write_text(content)
+        with pytest.raises(ValueError, match=r"data\.json: it is"):
+            read_about(tmp_path)
+
+
 @pytest.mark.slow
 def test_a_run_notices_other_tokens_and_another_tokenizer(tmp_path):
     run = ["train", write_text(tmp_path), *TINY, "--max-steps", 2, "--eval-every", 2]
