@@ -200,12 +200,14 @@ def test_a_file_that_ends_too_soon_is_no_success(tmp_path, capsys):
     """A limit of the size of files, as FAT has one: the kernel writes less, and says so once."""
     resource = pytest.importorskip("resource")
     text, before = write_text(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    short = tmp_path / "short.txt"  # whose tokens wait in memory until the end
+    short.write_text(text.read_text(encoding="utf-8")[:900], encoding="utf-8")
     try:
-        for limit in (5120, 700, 100):
+        for limit, given in ((5120, text), (700, text), (100, text), (700, short)):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-            line = failure(capsys, "prepare", text, "--tokenizer", "char", "--out", tmp_path / "p")
+            line = failure(capsys, "prepare", given, "--tokenizer", "char", "--out", tmp_path / "p")
             assert "p." in line and ".npy" in line and "File too large" in line
-            assert list(tmp_path.iterdir()) == [text]
+            assert {path.name for path in tmp_path.iterdir()} == {"text.txt", "short.txt"}
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 

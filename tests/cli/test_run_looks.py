@@ -30,6 +30,7 @@ from llmlib.training import checkpoint as checkpoints
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("error:Glyph")
 @pytest.mark.parametrize("name", ["a$\\y$b", "x^$_{$", os.fsdecode(b"\xff\xfe"), "a\nb", "名前"])
 def test_curves_of_a_run_of_any_name(base, tmp_path, capfd, name):
     assert train_on(base, tmp_path / name, "--max-steps", 1, "--eval-every", 1) == 0

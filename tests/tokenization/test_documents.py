@@ -108,12 +108,26 @@ BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True, "tri
 MARKED = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
 FLAGS = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized", "special"], False)
 QWEN = SPLIT | {"pattern": {"Regex": r"\p{N}| ?[^\s\p{N}]+|\s+(?!\S)|\s+"}}
+PLAIN = BYTES | {"use_regex": False}
+GPT2 = SPLIT | {"pattern": {"Regex": PATTERNS["gpt2"]}}
+
+
+def after_digits(*steps):
+    digits = {"type": "Digits", "individual_digits": True}
+    return {"type": "Sequence", "pretokenizers": [digits, *steps]}
+
+
 VARIANTS = {  # of a tokenizer.json: what changes, and whether a text may be cut for it
     "bytes": ({}, True),
     "nfc": ({"normalizer": {"type": "NFC"}}, True),
-    "digits": ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-        {"type": "Digits", "individual_digits": True}, BYTES]}}, True),
+    "digits": ({"pre_tokenizer": after_digits(BYTES)}, True),
     "prefix": ({"pre_tokenizer": BYTES | {"add_prefix_space": True}}, False),
+    "digits and": ({"pre_tokenizer": after_digits(BYTES | {"add_prefix_space": True})}, False),
+    "digits and an unknown pattern": ({"pre_tokenizer": after_digits(QWEN, PLAIN)}, False),
+    "digits and a pattern": ({"pre_tokenizer": after_digits(GPT2, PLAIN)}, True),
+    "what is between": ({"pre_tokenizer": after_digits(GPT2 | {"invert": True}, PLAIN)}, False),
+    "joined": ({"pre_tokenizer": after_digits(
+        GPT2 | {"behavior": "MergedWithPrevious"}, PLAIN)}, False),
     "no regex": ({"pre_tokenizer": BYTES | {"use_regex": False}}, False),
     "lowercase": ({"normalizer": {"type": "Lowercase"}}, False),
     "unknown pattern": ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
@@ -157,6 +171,8 @@ def test_batches_are_full_though_the_parts_alternate(tokenizers, monkeypatch):
     parts = [(n % 2, n, "some words") for n in range(1000)]
     batches = list(batches_of(parts, tokenizers["char"]))
     assert len(batches) == 10 and {part for part, _ in batches} == {0, 1}
+    batches = batches_of([(0, 0, "some words " * 1000)], tokenizers["char"])
+    assert max(len(text) for _, pieces in batches for text, _ in pieces) < 2000, "in pieces"
 
 
 def test_no_document_and_an_empty_one_are_encoded(tokenizers):
