@@ -53,10 +53,14 @@ def test_a_flipped_bit_in_a_token_file_is_noticed(copy, file, place):
         read_all(path.parent)
 
 
-def test_equal_bytes_of_another_type_are_noticed(copy):
+def test_equal_bytes_of_another_type_or_shape_are_noticed(copy):
     path = copy / "text" / "train.npy"
-    path.write_bytes(path.read_bytes().replace(b"'<u2'", b"'>u2'"))
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"'<u2'", b"'>u2'"))
     with pytest.raises(ValueError, match="it holds >u2, not uint16"):
+        read_all(copy / "text")
+    path.write_bytes(whole.replace(b",), }  ", b",1), } "))
+    with pytest.raises(ValueError, match="numbers, not "):
         read_all(copy / "text")
 
 
@@ -91,6 +95,19 @@ def test_what_is_wrong_in_data_json_is_noticed_even_if_it_is_sealed_again(prepar
             change(path, sha256=hash_of(json.loads(path.read_text())))
         with pytest.raises(ValueError, match=r"(data|tokenizer)\.json: it is damaged"):
             read_all(copy / "text")
+
+
+@pytest.mark.parametrize("name", ["n_documents", "n_tokens", "n_bytes", "n_unknown", "sha256"])
+@pytest.mark.parametrize("value", [-1, True, 2.0, [], None])
+def test_a_count_that_is_none_is_noticed_where_no_hash_tells(copy, name, value):
+    path = copy / "text" / "data.json"
+    part = json.loads(path.read_text())["val"] | {name: value}
+    change(path, version=1, val=part)
+    with pytest.raises(ValueError, match=rf"data\.json: it is damaged.* (of val is|is no text)"):
+        read_about(path.parent)
+    change(path, val=part | {name: 1 if name != "sha256" else ""}, rows="stories")
+    with pytest.raises(ValueError, match="rows is 'stories'"):
+        read_about(path.parent)
 
 
 def test_a_folder_of_version_1_is_read_and_held_against_its_tokenizer(copy):

@@ -24,6 +24,7 @@ from cli_helpers import (
 from llmlib import checks
 from llmlib.cli import callbacks, train
 from llmlib.cli.run_folder import RunFolder, open_run
+from llmlib.cli.run_notes import machine, machine_changes
 from llmlib.training import checkpoint as checkpoints
 
 NOBODY = 4194305  # no process has that number: the largest one is 4194304
@@ -267,14 +268,23 @@ def test_a_resume_that_is_refused_changes_nothing(run, capsys):
     [
         (["--n-layers", 1_000_000], "--n-layers is 1,000,000: it must be at most 10,000"),
         (["--emb-dim", 2 * 10**6], "GB, and this machine has"),
-        (["--emb-dim", 10**5, "--context-length", 2**31 - 1], "GB, and this machine has"),
+        (["--emb-dim", 64, "--context-length", 2**31 - 1], "GB, and this machine has"),
+        (["--final-fraction", 5], "--final-fraction"),
     ],
 )
-def test_a_model_that_no_memory_holds_is_refused_before_there_is_a_folder(
-    base, tmp_path, capsys, flags, expected
+def test_a_model_that_no_memory_holds_is_refused_before_a_text_is_prepared(
+    base, tmp_path, capsys, monkeypatch, flags, expected
 ):
+    monkeypatch.setattr(RunFolder, "prepare_data", lambda *_: pytest.fail("it was prepared"))
     arguments = [base / "text.txt", *TINY, *OFTEN, *flags, "--out", tmp_path / "run"]
     assert expected in failure(capsys, "train", *arguments) and not (tmp_path / "run").exists()
+
+
+def test_the_size_of_a_model_is_asked_again_with_its_vocabulary(base, tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(checks, "affordable", lambda config: sizes.append(config.vocab_size))
+    assert train_on(base, tmp_path / "run", "--max-steps", 1) == 0
+    assert sizes == [3, len(weights(tmp_path / "run")["wte.weight"])]
 
 
 @pytest.mark.parametrize(
@@ -411,6 +421,16 @@ def test_another_number_of_threads_is_said(run, capsys):
     assert f"threads {before} → {before + 1}\n" in capsys.readouterr().out
     assert llmlib("train", "--resume", run, "--max-steps", 9) == 0
     assert f"threads {before + 1} → {before}" in capsys.readouterr().out
+
+
+def test_all_that_the_last_bits_depend_on_is_compared():
+    model = torch.nn.Linear(1, 1)
+    noted = machine(model)
+    assert noted.keys() == {"device", "instructions", "threads", "processes", "torch"}
+    assert machine_changes(model, {"machine": noted}) == []
+    for name in noted:
+        (line,) = machine_changes(model, {"machine": noted | {name: "other"}})
+        assert line.endswith(f": {name} other → {noted[name]}")
 
 
 def test_steps_and_sizes_that_cannot_be_are_refused_even_with_the_right_hash(run, capsys):

@@ -124,6 +124,7 @@ def test_a_last_look_that_was_cut_off_is_made_up_for_without_a_step(base, run, m
     capsys.readouterr()
     assert resume(run) == 0 and losses(run) == losses(base / "whole")
     assert capsys.readouterr().err == ""
+    assert "report" not in checkpoints.read_manifest(run / "latest")["notes"], "it is done"
     assert (run / "samples.txt").read_bytes() == (base / "whole" / "samples.txt").read_bytes()
 
 
