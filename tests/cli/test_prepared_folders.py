@@ -103,7 +103,7 @@ def test_a_count_that_is_none_is_noticed_where_no_hash_tells(copy, name, value):
     path = copy / "text" / "data.json"
     part = json.loads(path.read_text())["val"] | {name: value}
     change(path, version=1, val=part)
-    with pytest.raises(ValueError, match=rf"data\.json: it is damaged.* (of val is|is no text)"):
+    with pytest.raises(ValueError, match=r"data\.json: it is damaged.* (of val is|is no text)"):
         read_about(path.parent)
     change(path, val=part | {name: 1 if name != "sha256" else ""}, rows="stories")
     with pytest.raises(ValueError, match="rows is 'stories'"):
