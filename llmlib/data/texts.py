@@ -108,7 +108,9 @@ def read_blocks(path: Path) -> Iterator[str]:
     with open(path, "rb") as raw, checks.readable_text(path), unpacked(raw) as file:
         block = file.read(BLOCK + 3)  # at least a whole byte-order mark
         decoder = decoder_for(block)
-        text = decode(path, decoder, block, 0).removeprefix("\ufeff")
+        text = decode(path, decoder, block, 0)
+        if block.startswith(codecs.BOM_UTF8):  # the other encodings take their own marks away
+            text = text.removeprefix("\ufeff")
         n_bytes = len(block)
         while True:
             has_returns = has_returns or "\r" in text

@@ -12,6 +12,7 @@ from itertools import chain, groupby
 from operator import itemgetter
 
 import pytest
+import text_fuzz
 
 from llmlib.data import corpora, texts
 from llmlib.data.batches import split
@@ -46,6 +47,20 @@ def test_any_encoding_with_a_mark_and_any_packing_reads_alike(
     path = tmp_path / f"file.txt{packed}"
     path.write_bytes(PACKERS[packed](SPOKEN.replace("\n", "\r\n").encode(encoding)))
     assert documents(path) == [SPOKEN]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_one_byte_order_mark_is_taken_away_and_no_second_one(tmp_path, encoding):
+    path = tmp_path / "file.txt"
+    path.write_bytes(("\ufeff" * (encoding == "utf-8") + "\ufeffa").encode(encoding))
+    assert documents(path) == ["\ufeffa"]
+
+
+@pytest.mark.slow
+def test_texts_with_damaged_bytes_are_read_as_python_reads_them_or_refused():
+    """10,000 of them: python tests/data/text_fuzz.py 10000."""
+    counts, faults = text_fuzz.run(1500)
+    assert faults == [] and counts["same"] > 500, counts
 
 
 @pytest.mark.parametrize("mark", ["be", "le"])
