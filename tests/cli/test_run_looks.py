@@ -195,7 +195,7 @@ def test_what_does_not_fit_on_the_disk_is_not_begun(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
-        with pytest.raises(OSError, match="samples.txt could not be written"):
+        with pytest.raises(OSError, match=r"samples\.txt could not be written"):
             run_log.append(path, "y" * 50)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
