@@ -71,6 +71,7 @@ def test_yaml_says_what_a_person_means(tmp_path, content, expected):
         ("max_steps: 3\n---\nmax_steps: 4", "a single document"),
         ("seed: !!int '010'", "aliases and tags are left out"),
         ("seed: !!python/object:os.system x", "aliases and tags are left out"),
+        ("seed: !" + "x" * 50_000 + "!y 3", "undefined tag handle"),
         ("<<: {seed: 3}", "no setting '<<'"),
         ("? [1, 2]\n: 3", "unhashable key"),
         (BOMB, "aliases and tags are left out"),
