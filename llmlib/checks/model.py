@@ -1,6 +1,7 @@
 """The sizes of a model, and what it is given to read."""
 
 import math
+from itertools import chain
 from typing import Any
 
 import torch
@@ -110,7 +111,9 @@ def finite_weights(model: Any) -> None:
     model = getattr(model, "__self__", model)  # a bound model.forward
     if not isinstance(model, nn.Module) or getattr(model, "is_packed", False):
         return
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+    floats = ((name, t) for name, t in model.named_buffers() if t.is_floating_point())
+    buffers = ((name, t.clamp(min=0)) for name, t in floats)  # -inf is a mask that forbids
+    for name, tensor in chain(model.named_parameters(), buffers):
         if tensor.is_floating_point() and not all_finite(tensor.detach()):
             raise ValueError(
                 f"{name} holds numbers that are nan or infinite, as logits would be: the model is "
