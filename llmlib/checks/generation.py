@@ -174,23 +174,6 @@ def stop_ids(model: Any, stop: Any) -> tuple[int, ...]:
     return ids
 
 
-def prepared_cache(model: Any, cache: Any, ids: Tensor, capacity: int) -> None:
-    """Raise TypeError or ValueError unless a cache can hold the beginning of ids (B, T)."""
-    if not hasattr(model, "new_cache"):
-        raise TypeError(f"a {type(model).__name__} reads no cache: leave cache at None")
-    if cache.batch_size != len(ids) or cache.length >= ids.shape[1]:
-        raise ValueError(
-            f"the cache holds {cache.length} tokens in each of {cache.batch_size} rows, the "
-            f"prompts are {len(ids)} rows of {ids.shape[1]}: it must have read their beginning, at "
-            "most all but the last token. One text uses it up: give each a copy, cache.copy()"
-        )
-    if cache.capacity < capacity or capacity < ids.shape[1]:
-        raise ValueError(
-            f"the cache has place for {cache.capacity} tokens, {max(capacity, ids.shape[1])} are "
-            f"needed: cache.copy(capacity=…), up to the model's context_length"
-        )
-
-
 def readable(model: Any, ids: Tensor, max_new_tokens: int) -> None:
     """Raise ValueError unless ids (B, T) are in a model's vocabulary and fit, with the new ones."""
     config = getattr(model, "config", None)

@@ -49,7 +49,7 @@ class TextReader:
         self.start = max(0, ids.shape[1] - self.capacity)  # tokens before it are forgotten
         self.cache = cache
         if cache is not None:
-            checks.prepared_cache(model, cache, ids, self.capacity)
+            checks.prepared_cache(model, cache, ids, padding, self.capacity)
         elif hasattr(model, "new_cache"):
             self.cache = model.new_cache(len(ids), self.capacity)
 
