@@ -202,7 +202,7 @@ def prepared_cache(model: Any, cache: Any, ids: Tensor, padding: Tensor, capacit
     n_told = 0 if segments is None else (segments[:, : cache.length] < 0).sum(dim=1)
     if (n_told != padding.clamp(max=cache.length)).any():
         raise ValueError(
-            "the cache has not read the padding before the shorter prompts as padding: read it with "
+            "the cache did not read the padding before shorter prompts as padding: read it with "
             "segments (B, T) that are -1 there"
         )
 

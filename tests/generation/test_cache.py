@@ -214,7 +214,7 @@ def test_a_cache_that_took_padding_for_text_is_refused():
         model(padded[:, :2], untold)
     assert generate(model, rows, 4, GREEDY, cache=told.copy()) == expected
     for prompts, cache in ((rows, untold), (padded, told)):
-        with pytest.raises(ValueError, match="padding.* as padding: .*segments"):
+        with pytest.raises(ValueError, match=r"padding.* as padding: .*segments"):
             generate(model, prompts, 4, GREEDY, cache=cache)
     for other in ("cache", {}, object()):
         with pytest.raises(TypeError, match=r"give one of model\.new_cache"):
