@@ -61,8 +61,8 @@ def same_merges(found: list, given: list) -> None:
     """Raise ValueError if the order of the merges does not follow from the ids."""
     if found != given:
         raise ValueError(
-            "tiktoken takes ids for the order of the merges, and joins any two tokens that make a third, "
-            "which is not so here: a BPETokenizer, and a tokenizer.json, can have it"
+            "tiktoken takes ids for the order of the merges, and joins any two tokens that make a "
+            "third, which is not so here: a BPETokenizer, and a tokenizer.json, can have it"
         )
 
 
@@ -94,12 +94,14 @@ def ends_documents(
 
 
 def holds_end_of_text(path: Path) -> None:
-    """Raise ValueError for a file of tiktoken, which names no special token."""
+    """Raise ValueError for a name that a tokenizer with an end of text cannot be written to."""
     require(
         path.suffix != ".tiktoken",
         f"{path}: a .tiktoken file holds no special tokens, and <|endoftext|> has to stand between "
         "documents: change --out to a name that ends in .json",
     )
+    fits = path.suffix in (".json", "")
+    require(fits, f"{path}: change --out to a name that ends in .json, or to a folder")
 
 
 OF_OTHERS = {  # files that hold a tokenizer in a form which is not read

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from llmlib import checks
-from llmlib.checks import FileError
 from llmlib.tokenization import formats, huggingface, storage
 from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.bpe import BPETokenizer
@@ -61,6 +60,6 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
             if huggingface.beyond_bytes(content):
                 return PipelineTokenizer(content)
     if formats.ids_file(path) != path:
-        with suppress(FileError):  # where tiktoken would give other ids, ours is at work
+        with suppress(checks.FileError):  # where tiktoken would give other ids, ours is at work
             return TiktokenTokenizer.load(source)
     return BPETokenizer.load(source)

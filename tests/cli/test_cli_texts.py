@@ -10,6 +10,7 @@ from cli_helpers import TINY, failure, llmlib, write_text
 
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.prepare import prepare
+from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.folders import KINDS, load_tokenizer
 
 MARKED = "A cat sat. The end.<|endoftext|>\n" * 200
@@ -41,6 +42,45 @@ def test_another_separator_is_a_flag(tmp_path, capsys):
     assert llmlib(*run, "--separator", "none", "--out", tmp_path / "q") == 0
     data = TokenData(tmp_path / "q")
     assert len(data.documents("train")) == len(data.documents("val")) == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        (r"\r\n=\r\n", "3 documents, cut at 2 times"),  # as its lines end
+        ("\r\n=\r\n", "3 documents, cut at 2 times"),
+        ("==", "it does not hold the separator '==', so nothing is cut there"),
+        ("none", None),
+    ],
+)
+def test_a_separator_is_found_or_it_is_said_that_it_is_not(tmp_path, capsys, flag, says):
+    (tmp_path / "t.txt").write_bytes(b"one <|endoftext|> one\r\n=\r\ntwo\r\n=\r\nthree three")
+    run = ["prepare", tmp_path / "t.txt", "--tokenizer", "char", f"--separator={flag}"]
+    assert llmlib(*run, "--out", tmp_path / "p") == 0
+    out = capsys.readouterr().out
+    assert says in out if says else "cut at" not in out and "nothing is cut" not in out
+    assert "<|endoftext|> stands in the documents 1 times, as plain text: '--separator" in out
+
+
+def test_end_tokens_that_stand_in_a_text_as_plain_text_are_said(tmp_path, capsys):
+    """T2 with another tokenizer: its own end of text separates the file, and was spelled."""
+    own = BPETokenizer.train(MARKED, 270, special_tokens=["<s>", "</s>"])
+    own.save(tmp_path / "my.json")
+    (tmp_path / "t.txt").write_text(MARKED.replace("<|endoftext|>", "</s>"))
+    run = [
+        "prepare",
+        tmp_path / "t.txt",
+        "--tokenizer",
+        tmp_path / "my.json",
+        "--end-token",
+        "</s>",
+    ]
+    assert llmlib(*run, "--out", tmp_path / "p") == 0
+    said = "</s> stands in the documents 200 times, as plain text: '--separator=</s>' would cut"
+    assert said in capsys.readouterr().out
+    assert llmlib(*run, "--separator=</s>", "--out", tmp_path / "q") == 0
+    out = capsys.readouterr().out
+    assert "as plain text" not in out and "200 documents, cut at 200 times '</s>'" in out
 
 
 @pytest.mark.slow
