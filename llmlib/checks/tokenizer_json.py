@@ -44,6 +44,8 @@ FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 TOKEN: dict[str, type] = {"id": int, "content": str, **dict.fromkeys(FLAGS, bool)}
 OPTIONS = {"unk_token": str, "continuing_subword_prefix": str, "end_of_word_suffix": str}
 SWITCHES = ("fuse_unk", "byte_fallback", "ignore_merges")
+PARTS = ("version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer")
+PARTS += ("post_processor", "decoder", "model")
 
 
 def tokenizer_json(content: Mapping[str, Any]) -> None:
@@ -51,6 +53,8 @@ def tokenizer_json(content: Mapping[str, Any]) -> None:
     model = part(content, "model", dict)
     kind = model.get("type", "BPE")
     require(kind == "BPE", f"it holds a {str(kind)[:50]} tokenizer, not a BPE")
+    unknown = sorted(content.keys() - set(PARTS))
+    require(not unknown, f"it has {shown(unknown[:1])}, which no tokenizer.json has")
     require(content.get("version", "1.0") == "1.0", f"its version is {content.get('version')!r}")
     for name in ("truncation", "padding"):
         require(content.get(name) is None, f"it asks for {name}: set that to null")

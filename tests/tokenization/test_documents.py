@@ -119,7 +119,8 @@ VARIANTS = {  # of a tokenizer.json: what changes, and whether a text may be cut
         QWEN, BYTES | {"use_regex": False}]}}, False),
     "added": ({"added_tokens": [FLAGS | {"id": 300, "content": "the cat "},
                                 FLAGS | {"id": 301, "content": "  "}]}, True),
-
+    "added in another form": ({"normalizer": {"type": "NFC"}, "added_tokens": [
+        FLAGS | {"id": 300, "content": "\u00e9 the", "normalized": True}]}, False),
 }  # fmt: skip
 VARIANTS |= {
     f"added with {flag}": (
