@@ -13,8 +13,9 @@ from llmlib import checks, stories
 from llmlib.cli.dataset import Measure, cut_documents, measure_documents, measure_windows
 from llmlib.cli.devices import choose_device
 from llmlib.cli.prepare import encode_documents
-from llmlib.cli.run_folder import open_run
+from llmlib.cli.run_folder import CONFIG, open_run
 from llmlib.data import corpora
+from llmlib.data.texts import SEPARATOR, separator_of
 from llmlib.evaluation.perplexity import evaluate
 from llmlib.pretrained.models import find_model, load_model
 from llmlib.tokenization.base import Tokenizer
@@ -28,16 +29,29 @@ def evaluate_command(
     batch_size: int = 16,
     as_json: bool = False,
     ignore_extra: bool = False,
+    separator: str | None = None,
+    text_field: str | None = None,
 ) -> int:
-    """Do what the command line asks for; a model that kept no text is measured on stories."""
+    """Do what the command line asks for; a model that kept no text is measured on stories.
+
+    A text is read as the run read its own, unless it is said how.
+    """
     checks.whole_number("batch_size", batch_size)
     folder = find_model(checkpoint)
     is_run = (folder / MANIFEST).is_file()
     text = text or (None if is_run else "stories")
     model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
     sizes = model.config.context_length, batch_size
-    found = measure_text(text, tokenizer, *sizes) if text else measure_run(folder.parent, *sizes)
-    measure, about = found
+    if text:
+        before = (
+            vars(open_run(folder.parent).settings) if (folder.parent / CONFIG).is_file() else {}
+        )
+        separator = separator or before.get("separator", SEPARATOR)
+        reading = separator_of(separator), text_field or before.get("text_field", "text")
+        texts = corpora.documents(text, *reading)
+        measure, about = measure_texts(texts, tokenizer, *sizes)
+    else:
+        measure, about = measure_run(folder.parent, *sizes)
     place, reason = choose_device(device, model, measure.batches[0])
     result = evaluate(model.to(place), measure.batches)
     training = (read_manifest(folder)["training"] if is_run else None) or {}
@@ -68,14 +82,13 @@ def measure_run(run: Path, context_length: int, batch_size: int) -> tuple[Measur
     return data.measure(context_length, batch_size), data.about["val"]
 
 
-def measure_text(
-    name: str, tokenizer: Tokenizer, context_length: int, batch_size: int
+def measure_texts(
+    texts: list[str], tokenizer: Tokenizer, context_length: int, batch_size: int
 ) -> tuple[Measure, dict]:
-    """Return a corpus or a text file as batches, and what `encode_documents` says about it.
+    """Return texts as batches, and what `encode_documents` says about it.
 
     One story per line has a floor, if the world can tell all of them.
     """
-    texts = corpora.documents(name)
     lines = [line for text in texts for line in text.splitlines() if line.strip()]
     nats = list(takewhile(math.isfinite, (-stories.log_prob(line) for line in lines)))
     told = len(nats) == len(lines)

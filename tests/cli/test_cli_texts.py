@@ -101,6 +101,24 @@ def test_a_tokenizer_learns_no_separator_and_evaluation_ends_documents(tmp_path,
     assert found["n_tokens"] == 200 * (len(tokenizer.encode("A cat sat. The end.")) + 1)
 
 
+@pytest.mark.slow
+def test_a_run_is_evaluated_on_texts_that_are_read_as_its_own_was(tmp_path, capsys):
+    lines = [json.dumps({"story": f"a tale ==== no {n}", "other": "x"}) for n in range(400)]
+    (tmp_path / "s.jsonl").write_text("\n".join(lines))
+    reading = ["--text-field", "story", "--separator", "===="]
+    run = ["train", tmp_path / "s.jsonl", *TINY, "--max-steps", 1]
+    assert llmlib(*run, *reading, "--out", tmp_path / "run") == 0
+    evaluate = ["evaluate", "--checkpoint", tmp_path / "run", "--device", "cpu", "--json"]
+    counts = []
+    for flags in ([], reading, ["--separator", "none"], ["--text-field", "other"]):
+        capsys.readouterr()
+        assert llmlib(*evaluate, "--text", tmp_path / "s.jsonl", *flags) == 0
+        counts.append(json.loads(capsys.readouterr().out)["n_tokens"])
+    assert counts[0] == counts[1] > counts[3]
+    # nothing is cut: the mark itself is there, and one end token less for each text
+    assert counts[2] == counts[0] + 400 * 3
+
+
 def test_all_forms_of_a_text_prepare_alike(tmp_path):
     text, texts = write_text(tmp_path).read_text(), tmp_path / "folder"
     documents = text.split("\n\n")
