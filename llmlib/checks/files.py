@@ -71,7 +71,7 @@ OTHERS = {  # how files begin that hold JSON, if anything, in another form
 def not_json(data: bytes) -> str:
     """Return why bytes are not JSON, in words."""
     kinds = (kind for start, kind in OTHERS.items() if data.startswith(start))
-    return f"it is not JSON: {next(kinds, 'it is damaged, or of another kind')}"
+    return f"it is not JSON in UTF-8: {next(kinds, 'it is damaged, or of another kind')}"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def read_json(path: Path) -> dict[str, Any]:
     with blame(path):
         data = path.read_bytes()
         try:
-            content = json.loads(data)
+            content = json.loads(data.decode())  # of bytes it would guess the encoding
         except (ValueError, RecursionError):
             raise ValueError(not_json(data)) from None
         require(isinstance(content, dict), "it is not a JSON object: it should begin with {")

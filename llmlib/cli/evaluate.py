@@ -42,16 +42,9 @@ def evaluate_command(
     text = text or (None if is_run else "stories")
     model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
     sizes = model.config.context_length, batch_size
-    if text:
-        before = (
-            vars(open_run(folder.parent).settings) if (folder.parent / CONFIG).is_file() else {}
-        )
-        separator = separator or before.get("separator", SEPARATOR)
-        reading = separator_of(separator), text_field or before.get("text_field", "text")
-        texts = corpora.documents(text, *reading)
-        measure, about = measure_texts(texts, tokenizer, *sizes)
-    else:
-        measure, about = measure_run(folder.parent, *sizes)
+    texts = read_texts(text, folder.parent, separator, text_field) if text else None
+    found = measure_texts(texts, tokenizer, *sizes) if texts else measure_run(folder.parent, *sizes)
+    measure, about = found
     place, reason = choose_device(device, model, measure.batches[0])
     result = evaluate(model.to(place), measure.batches)
     training = (read_manifest(folder)["training"] if is_run else None) or {}
@@ -74,6 +67,13 @@ def evaluate_command(
     else:
         print_lines(report)
     return 0
+
+
+def read_texts(name: str, run: Path, separator: str | None, text_field: str | None) -> list[str]:
+    """Return the texts of a corpus or a file, read as the run read its own, if there is one."""
+    before = vars(open_run(run).settings) if (run / CONFIG).is_file() else {}
+    cut_at = separator_of(separator or before.get("separator", SEPARATOR))
+    return corpora.documents(name, cut_at, text_field or before.get("text_field", "text"))
 
 
 def measure_run(run: Path, context_length: int, batch_size: int) -> tuple[Measure, dict]:
