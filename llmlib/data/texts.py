@@ -95,7 +95,7 @@ class Texts:
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """Yield the files in a folder and below it, sorted, without hidden ones and empty ones.
+    """Yield the files in a folder and below it, sorted, without hidden ones.
 
     While it looks for them: a whole disk is refused at its first file that is no text. Raises
     OSError for a folder that cannot be read, rather than leave out what is in it.
@@ -106,7 +106,7 @@ def files_in(folder: Path) -> Iterator[Path]:
         if path.is_dir() and (path == folder or not path.is_symlink()):
             shown = (below for below in path.iterdir() if not below.name.startswith("."))
             waiting += sorted(shown, reverse=True)
-        elif path.is_file() and path.stat().st_size:
+        elif path.is_file():
             yield path
 
 

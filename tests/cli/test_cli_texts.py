@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import shlex
+import shutil
 
 import pytest
 from cli_helpers import TINY, failure, llmlib, write_text
@@ -12,6 +13,7 @@ from llmlib.cli.dataset import TokenData
 from llmlib.cli.prepare import prepare
 from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.folders import KINDS, load_tokenizer
+from llmlib.tokenization.prepared import is_prepared
 
 MARKED = "A cat sat. The end.<|endoftext|>\n" * 200
 
@@ -33,7 +35,7 @@ def test_documents_that_a_file_separates_end_with_the_end_token(tmp_path, capsys
 
 
 def test_another_separator_is_a_flag(tmp_path, capsys):
-    (tmp_path / "t.txt").write_text("one <|endoftext|> two\n\n\nthree\n\n\nfour four\n")
+    (tmp_path / "t.txt").write_text("one none <|endoftext|> two\n\n\nthree\n\n\nfour none four\n")
     flags = ["--tokenizer", "char", "--val-fraction", 0.3]
     run = ["prepare", tmp_path / "t.txt", *flags]
     assert llmlib(*run, "--separator", r"\n\n\n", "--out", tmp_path / "p") == 0
@@ -90,6 +92,9 @@ def test_a_tokenizer_learns_no_separator_and_evaluation_ends_documents(tmp_path,
     assert llmlib("tokenizer", tmp_path / "t.txt", "--vocab-size", 290, "--out", out) == 0
     learned = [token for token, i in load_tokenizer(out)._ids.items() if i > 255]
     assert learned and not any(b"|" in token for token in learned)
+    char = ["--kind", "char", "--out", tmp_path / "char.json"]
+    assert llmlib("tokenizer", tmp_path / "t.txt", *char) == 0
+    assert "|" not in json.loads((tmp_path / "char.json").read_text())["tokens"]
     assert llmlib("prepare", tmp_path / "t.txt", "--tokenizer", out, "--out", tmp_path / "p") == 0
     run = ["train", tmp_path / "p", *TINY[2:], "--max-steps", 1, "--out", tmp_path / "run"]
     assert llmlib(*run) == 0
@@ -156,6 +161,8 @@ def test_names_win_and_say_so_and_a_path_is_a_path(tmp_path, monkeypatch, capsys
     assert llmlib("prepare", "./stories", "--tokenizer", "char", "--out", "p") == 0
     assert llmlib("train", "p", *TINY[2:], "--max-steps", 1, "--out", "c") == 0
     assert "optimizer: adamw" in (tmp_path / "c" / "config.yaml").read_text(), "no story recipe"
+    shutil.move("p", "wiki")
+    assert is_prepared("./wiki") and not is_prepared("wiki")
 
 
 @pytest.mark.slow

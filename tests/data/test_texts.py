@@ -79,6 +79,10 @@ def test_packing_is_known_by_the_content_and_not_by_the_name(tmp_path):
     (tmp_path / "plain.gz").write_bytes(b"BZh is a text, too")
     assert documents(tmp_path / "packed.txt") == ["a text in two"]
     assert documents(tmp_path / "plain.gz") == ["BZh is a text, too"]
+    for pack in PACKERS.values():
+        (tmp_path / "nothing").write_bytes(pack(b""))
+        with pytest.raises(ValueError, match="nothing is empty"):
+            documents(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("packed", [".gz", ".bz2", ".xz"])
@@ -219,20 +223,25 @@ def test_a_folder_gives_its_files_in_order(tmp_path):
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git" / "config").write_bytes(b"\xff")
     (tmp_path / ".DS_Store").write_bytes(b"\0\0")
-    (tmp_path / "c.txt").write_text("three")
+    (tmp_path / "c.txt").write_text("three<|endoftext|>\n")
     (tmp_path / "b" / "z.gz").write_bytes(gzip.compress(b"two"))
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "and a half<|endoftext|>more"}')
     (tmp_path / "empty.txt").write_text("")
     assert documents(tmp_path) == ["one", "and a half", "more", "two", "three"]
+    found = Texts(tmp_path)
+    assert list(found) and found.n_separators == 2, "of all files"
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
     with pytest.raises(ValueError, match=r"picture\.png"):
         documents(tmp_path)
 
 
-def test_a_link_in_a_folder_does_not_lead_in_circles(tmp_path):
+def test_links_and_pipes_in_a_folder_do_not_lead_in_circles_or_nowhere(tmp_path):
     (tmp_path / "a").write_text("one")
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "z").symlink_to(tmp_path / "a")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
     assert documents(tmp_path) == ["one", "one"]
 
 
@@ -279,6 +288,8 @@ def test_a_jsonl_gives_the_text_of_each_line(tmp_path):
     assert documents(path) == ["a\u2028b\r\nc", "\x85 d\0", "\ufffd"]
     path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows[:1]))
     assert documents(path) == ["a\u2028b\r\nc"]
+    (tmp_path / "T.JSONL.GZ").write_bytes(gzip.compress(path.read_bytes()))
+    assert documents(tmp_path / "T.JSONL.GZ") == documents(path)
 
 
 def test_a_name_wins_and_says_so(tmp_path, monkeypatch, capsys):
