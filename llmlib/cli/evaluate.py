@@ -62,10 +62,7 @@ def evaluate_command(
         "floor": measure.floor,
         "above_floor": result.loss / measure.floor - 1 if measure.floor else None,
     }
-    if as_json:  # which knows no infinity
-        print(json.dumps({k: None if v == math.inf else v for k, v in report.items()}))
-    else:
-        print_lines(report)
+    (print_json if as_json else print_lines)(report)
     return 0
 
 
@@ -98,6 +95,11 @@ def measure_texts(
     if told and max(map(len, documents)) < context_length:
         return measure_documents(documents, *sizes, nats), about
     return measure_windows(ids, *sizes), about
+
+
+def print_json(report: dict) -> None:
+    """Print a report as one JSON object, which knows no infinity."""
+    print(json.dumps({k: None if v == math.inf else v for k, v in report.items()}))
 
 
 def print_lines(report: dict) -> None:
