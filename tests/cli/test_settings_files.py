@@ -139,7 +139,9 @@ def test_every_number_has_a_range_and_every_refusal_names_the_flag(tmp_path, cap
     (tmp_path / "t.txt").write_text("Once upon a time. " * 99)
     for setting in SETTINGS.values():
         if setting.kind in (int, float):
-            odd = ["x", "nan", "inf", "", "1e999", "9" * 100_000, "0x1", "1:30"]
+            line = failure(capsys, "train", "t.txt", f"{setting.flag}=")
+            assert line.endswith(f"argument {setting.flag}: it is empty"), line
+            odd = ["x", "nan", "inf", "1e999", "9" * 100_000, "0x1", "1:30"]
             odd += ["9" * 20, "-1", "1.5"] if setting.kind is int else []
             for value in odd:
                 line = failure(capsys, "train", "t.txt", f"{setting.flag}={value}")
