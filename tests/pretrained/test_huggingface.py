@@ -1,5 +1,6 @@
 """Hugging Face's folders: what computes a GPT-2 loads with equal logits, all else is refused."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -116,6 +117,14 @@ def test_tensors_that_are_left_over_are_named_unless_ignored(folder, kind):
     assert_same(folder, ignore_extra=True)
 
 
+def test_blocks_that_no_layer_needs_are_left_over(folder):
+    more = {"transformer.h.2.ln_1.weight": torch.ones(8)}
+    change_tensors(folder, lambda t: t | more)
+    with pytest.raises(FileError, match="it has 3 blocks, where the model has 2"):
+        load_pretrained(folder)
+    assert_same(folder, ignore_extra=True)
+
+
 def test_masks_that_older_libraries_wrote_pass(folder):
     masks = {f"transformer.h.{n}.attn.bias": torch.ones(1, 1, 8, 8).bool() for n in range(2)}
     masks["transformer.h.0.attn.masked_bias"] = torch.tensor(-1e4)
@@ -136,12 +145,16 @@ def test_openais_files_may_hold_what_training_left_and_nothing_else(tmp_path):
             load_pretrained(nano, ignore_extra=True)
 
 
-@pytest.mark.parametrize("around", ["_orig_mod.", "module.", "module._orig_mod.", "inside"])
+AROUND = ["_orig_mod.", "module.", "module._orig_mod.", "_fsdp_wrapped_module.", "inside"]
+
+
+@pytest.mark.parametrize("around", AROUND)
 def test_what_was_around_the_model_is_not_part_of_the_names(folder, around):
     theirs = GPT2LMHeadModel.from_pretrained(folder).eval()
 
     def wrap(name):
-        return name.replace(".h.0.", ".h.0._orig_mod.") if around == "inside" else around + name
+        inside = name.replace(".h.0.", ".h.0._checkpoint_wrapped_module.")
+        return inside if around == "inside" else around + name
 
     change_tensors(folder, lambda t: {wrap(name): tensor for name, tensor in t.items()})
     assert_same(folder, theirs)
@@ -160,6 +173,15 @@ def test_a_wrapped_model_is_saved_under_clean_names(tmp_path):
     save_pretrained(torch.nn.DataParallel(compiled), tmp_path, eos_token_id=0)
     assert "transformer.h.0.ln_1.weight" in load_file(tmp_path / "model.safetensors")
     torch.testing.assert_close(logits_of(load_pretrained(tmp_path)), logits_of(model))
+    model.h[0] = copy.copy(compiled)  # a block by itself
+    model.h[0]._orig_mod = GPT(model.config).h[0]
+    save_pretrained(model, tmp_path, eos_token_id=0)
+    assert "transformer.h.0.ln_1.weight" in load_file(tmp_path / "model.safetensors")
+    nano = torch.nn.DataParallel(load_pretrained(NANO))
+    save_openai(nano, tmp_path / "openai", load_tokenizer(NANO))
+    torch.testing.assert_close(
+        logits_of(load_pretrained(tmp_path / "openai")), logits_of(nano.module)
+    )
 
 
 # Numbers that are none. ---------------------------------------------------------------------------
@@ -258,6 +280,10 @@ OTHER = [
     {"eos_token_id": "</s>"},
     {"dtype": "int8"},
     {"per_layer_config": {"0": {"n_head": 4}}},
+    {"layer_types": ["sliding_attention", "sliding_attention"]},
+    {"sliding_window": 2},
+    {"transformers_weights": "other.safetensors"},
+    {"summary_type": 5},
 ]
 
 
