@@ -64,8 +64,8 @@ def read_json(path: Path) -> dict[str, Any]:
     with blame(path):
         data = path.read_bytes()
         try:
-            content = json.loads(data)
+            content = json.loads(data.decode())  # of bytes it would guess the encoding
         except (ValueError, RecursionError):
-            raise ValueError("it is not JSON: it is damaged, or of another kind") from None
+            raise ValueError("it is not JSON in UTF-8: it is damaged, or of another kind") from None
         require(isinstance(content, dict), "it is not a JSON object: it should begin with {")
         return content

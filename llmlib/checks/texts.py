@@ -5,6 +5,7 @@ import lzma
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,16 @@ def text_place(path: Path) -> Path:
     return path
 
 
-def texts_in_folder(folder: Path, found: list[Path]) -> list[Path]:
-    """Return the files in a folder. Raises ValueError if there are none, and for a run's folder."""
+def texts_in_folder(folder: Path, found: Iterator[Path]) -> Iterator[Path]:
+    """Return the files found in a folder. Raises ValueError for none, a run, prepared tokens."""
     if (folder / "config.yaml").is_file() and (folder / "latest").is_dir():
         raise ValueError(f"{folder} is a run, not a folder of texts: go on with it by --resume")
-    require(found, f"{folder} holds no text, and no data.json, as a prepared folder would")
-    return found
+    if (folder / "data.json").is_file() and (folder / "train.npy").is_file():
+        raise ValueError(f"{folder} holds tokens, made by `llmlib prepare`, and no texts")
+    first = next(found, None)
+    if first is None:
+        raise ValueError(f"{folder} holds no text, and no data.json, as a prepared folder would")
+    return chain([first], found)
 
 
 ARCHIVES = {
@@ -60,7 +65,8 @@ def readable_text(path: Path) -> Iterator[None]:
     except ValueError as error:
         raise error if isinstance(error, FileError) else FileError(path, str(error)) from None
     except OSError as error:
-        if error.errno is not None:  # the system's, which knows the file
+        if error.errno is not None:  # the system's
+            error.filename = error.filename or str(path)
             raise
         raise FileError(path, f"it is damaged, or was cut short: {error}") from None
 

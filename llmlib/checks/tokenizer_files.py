@@ -85,8 +85,8 @@ def ends_documents(
     others = f"name one of its own with --end-token: {shown([*special])}, or " if special else ""
     require(
         end_token in special,
-        f"{source} has no {end_token}, which has to stand between documents: {others}learn a "
-        "tokenizer with `llmlib tokenizer`",
+        f"{source} has no {shown(end_token)}, which has to stand between documents: {others}learn "
+        "a tokenizer with `llmlib tokenizer`",
     )
 
 
@@ -106,6 +106,8 @@ def tokenizer_place(path: Path, found: Sequence[Path]) -> Path:
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}: give the path of a tokenizer")
+    other = f"{path} is a pipe or a device, not a file: save the tokenizer in a file"
+    require(path.is_file() or path.is_dir(), other)
     models = sorted(path.glob("*.model")) if path.is_dir() and not found else []
     if models:
         raise FileNotFoundError(

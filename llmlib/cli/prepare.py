@@ -5,6 +5,7 @@ tokenizer.json unless it is GPT-2's, data.json, which describes them, and for st
 the least that each story of val.npy can cost any model. `<|endoftext|>` follows each document.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +33,7 @@ PARTS = {TRAIN: "train", VAL: "val"}
 
 def prepare_command(data: str, out: str, **flags: object) -> int:
     """Do what the command line asks for, and say what was made."""
-    checks.require(not Path(out).exists(), f"{out} exists: remove it, or choose another --out")
+    checks.require(not os.path.lexists(out), f"{out} exists: remove it, or choose another --out")
     about = prepare(data, out, **flags)
     for part in ("train", "val"):
         counts = [f"{n:,} {name[2:]}" for name, n in about[part].items() if name != "sha256"]

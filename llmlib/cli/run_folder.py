@@ -15,6 +15,7 @@ checkpoint also notes which tokens, which settings and what kind of machine its 
 with, and a run that is resumed is held against that.
 """
 
+import os
 import re
 import shutil
 from contextlib import suppress
@@ -103,7 +104,11 @@ class RunFolder:
 
         What a killed start left is not, nor is a run of the same settings without a step.
         """
-        names = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        is_new = not os.path.lexists(self.path)
+        checks.require(
+            is_new or self.path.is_dir(), f"{self.path} is no folder: name a new one with --out"
+        )
+        names = set() if is_new else {path.name for path in self.path.iterdir()}
         others = {name for name in names if name != LOCK and not LEFT.fullmatch(name)}
         hint = f"go on with `llmlib train --resume {quoted(self.path)}`"
         hint += ", or name another folder with --out"

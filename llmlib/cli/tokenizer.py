@@ -4,6 +4,7 @@ Written by hand. `--tokenizer FILE` of `llmlib prepare` and `llmlib train` reads
 whatever else `llmlib.tokenization.folders.load_tokenizer` knows.
 """
 
+import os
 from pathlib import Path
 
 from llmlib import checks
@@ -31,7 +32,8 @@ def tokenizer_command(
     checks.one_of("kind", kind, KINDS)
     path = Path(out)
     fits = kind == "bpe" or (path.suffix == ".json" and pattern == "gpt2")
-    checks.require(not path.exists(), f"{path} exists: remove it, or name another file with --out")
+    taken = f"{path} exists: remove it, or name another file with --out"
+    checks.require(not os.path.lexists(path), taken)
     checks.require(path.parent.is_dir(), f"{path.parent} is not a folder: make it, or change --out")
     checks.require(fits, f"a {kind} tokenizer is written to a .json file and has no pattern")
     checks.holds_end_of_text(path)

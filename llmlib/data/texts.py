@@ -16,7 +16,6 @@ import codecs
 import gzip
 import io
 import lzma
-import os
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -68,7 +67,7 @@ class Texts:
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         self.n_separators, number, n_before = 0, 0, 0
-        paths = [self.path]
+        paths: Iterable[Path] = [self.path]
         if self.path.is_dir():
             paths = checks.texts_in_folder(self.path, files_in(self.path))
         for blocks in chain.from_iterable(map(self.units, paths)):
@@ -89,13 +88,20 @@ class Texts:
                 yield [checks.text_of_line(path, number, line, self.text_field)]
 
 
-def files_in(folder: Path) -> list[Path]:
-    """Return the files in a folder and below it, sorted, without hidden ones and empty ones."""
-    found = []
-    for place, below, names in os.walk(folder):
-        below[:] = [name for name in below if not name.startswith(".")]
-        found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.is_file() and path.stat().st_size)
+def files_in(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder and below it, sorted, without hidden ones and empty ones.
+
+    While it looks for them: a whole disk is refused at its first file that is no text. Raises
+    OSError for a folder that cannot be read, rather than leave out what is in it.
+    """
+    waiting = [folder]
+    while waiting:
+        path = waiting.pop()
+        if path.is_dir() and (path == folder or not path.is_symlink()):
+            shown = (below for below in path.iterdir() if not below.name.startswith("."))
+            waiting += sorted(shown, reverse=True)
+        elif path.is_file() and path.stat().st_size:
+            yield path
 
 
 def read_blocks(path: Path) -> Iterator[str]:
@@ -108,7 +114,9 @@ def read_blocks(path: Path) -> Iterator[str]:
     with open(path, "rb") as raw, checks.readable_text(path), unpacked(raw) as file:
         block = file.read(BLOCK + 3)  # at least a whole byte-order mark
         decoder = decoder_for(block)
-        text = decode(path, decoder, block, 0).removeprefix("\ufeff")
+        text = decode(path, decoder, block, 0)
+        if block.startswith(codecs.BOM_UTF8):  # the other encodings take their own marks away
+            text = text.removeprefix("\ufeff")
         n_bytes = len(block)
         while True:
             has_returns = has_returns or "\r" in text

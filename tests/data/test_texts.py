@@ -10,14 +10,17 @@ import re
 import tracemalloc
 from itertools import chain, groupby
 from operator import itemgetter
+from pathlib import Path
 
 import pytest
+import text_fuzz
 
+from llmlib import checks
 from llmlib.data import corpora, texts
 from llmlib.data.batches import split
 from llmlib.data.corpora import documents
 from llmlib.data.division import BLANK, TRAIN, VAL, divide
-from llmlib.data.texts import SEPARATOR, Texts
+from llmlib.data.texts import SEPARATOR, Texts, files_in
 from llmlib.tokenization.base import END_OF_TEXT
 
 SPOKEN = "Grüße,\n\nein 🦊 und 漢字.\n"
@@ -46,6 +49,20 @@ def test_any_encoding_with_a_mark_and_any_packing_reads_alike(
     path = tmp_path / f"file.txt{packed}"
     path.write_bytes(PACKERS[packed](SPOKEN.replace("\n", "\r\n").encode(encoding)))
     assert documents(path) == [SPOKEN]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_one_byte_order_mark_is_taken_away_and_no_second_one(tmp_path, encoding):
+    path = tmp_path / "file.txt"
+    path.write_bytes(("\ufeff" * (encoding == "utf-8") + "\ufeffa").encode(encoding))
+    assert documents(path) == ["\ufeffa"]
+
+
+@pytest.mark.slow
+def test_texts_with_damaged_bytes_are_read_as_python_reads_them_or_refused():
+    """10,000 of them: python tests/data/text_fuzz.py 10000."""
+    counts, faults = text_fuzz.run(1500)
+    assert faults == [] and counts["same"] > 500, counts
 
 
 @pytest.mark.parametrize("mark", ["be", "le"])
@@ -161,6 +178,42 @@ def test_a_link_in_a_folder_does_not_lead_in_circles(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "z").symlink_to(tmp_path / "a")
     assert documents(tmp_path) == ["one", "one"]
+
+
+def test_a_folder_is_read_while_its_files_are_looked_for(tmp_path, monkeypatch):
+    """So a whole disk, or a home folder, is refused at its first file that is no text."""
+    for name in ("a/b/c", "a.d", "b", "c/d"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("a/b/c/1", "a/b.txt", "a.d/2", "a.txt", "b/z", "c/d/3"):
+        (tmp_path / name).write_text(name)
+    everything = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert [*files_in(tmp_path)] == everything and [*files_in(tmp_path / "b")] == everything[4:5]
+    (tmp_path / "a" / "b.txt").write_bytes(b"\xff")
+    looked, of_all = [], Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: looked.append(path.name) or of_all(path))
+    with pytest.raises(ValueError, match=r"b\.txt: it is not UTF-8"):
+        documents(tmp_path)
+    assert looked == [tmp_path.name, "a", "b", "c"]
+
+
+def test_what_cannot_be_read_in_a_folder_is_not_left_out(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "t.txt").write_text("one")
+    of_all = Path.iterdir
+
+    def refuse(path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return of_all(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(PermissionError, match="closed"):
+        documents(tmp_path)
+
+
+def test_a_disk_that_fails_under_a_text_is_named(tmp_path):
+    with pytest.raises(OSError, match=r"t\.txt"), checks.readable_text(tmp_path / "t.txt"):
+        raise OSError(5, "Input/output error")
 
 
 def test_a_jsonl_gives_the_text_of_each_line(tmp_path):

@@ -475,6 +475,19 @@ def test_an_embedding_that_was_enlarged_loads(tmp_path):
     torch.testing.assert_close(logits_of(model), logits_of(theirs.eval()), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_configuration_in_another_encoding_is_refused_as_by_transformers(tmp_path, encoding):
+    GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1)).save_pretrained(
+        tmp_path
+    )
+    text = (tmp_path / "config.json").read_text(encoding="utf-8")
+    (tmp_path / "config.json").write_bytes(text.encode(encoding))
+    with pytest.raises(OSError, match="not a valid JSON"):
+        GPT2LMHeadModel.from_pretrained(tmp_path)
+    with pytest.raises(FileError, match="not JSON in UTF-8"):
+        load_pretrained(tmp_path)
+
+
 @pytest.mark.slow
 def test_changed_folders_are_read_as_transformers_reads_them_or_refused():
     """10,000 of them: python tests/pretrained/huggingface_fuzz.py 10000."""
