@@ -278,6 +278,17 @@ def test_only_strings_are_encoded_by_every_door(tokenizer, wrong):
             encode(wrong)
 
 
+def test_half_characters_are_joined_or_replaced_by_every_tokenizer(tokenizer):
+    assert tokenizer.encode("\ud83e\udd8a") == tokenizer.encode("🦊")
+    assert tokenizer.encode_ordinary("a\ud83e") == tokenizer.encode("a\ufffd")
+
+
+def test_one_name_is_no_set_of_names(tokenizer):
+    for wrong in ({"allowed_special": END_OF_TEXT}, {"disallowed_special": "none"}):
+        with pytest.raises(TypeError, match='give a set of them, or "all"'):
+            tokenizer.encode("Mia", **wrong)
+
+
 # What tiktoken has
 
 
@@ -500,3 +511,6 @@ def test_any_bytes_are_encoded_as_in_tiktoken(twins):
         assert ids == theirs._encode_bytes(data), data
         assert ours.decode_bytes(ids) == data
     assert fastest(ours).encode_bytes(b"the \xff") == ours.encode_bytes(b"the \xff")
+    blank = BPETokenizer([(b"\n", b" "), (b" ", b"\xff")], pattern="gpt4")
+    for data in (b"a\n \xff", b"\n \n \xe2\x82", b"\n\n  \xff"):
+        assert blank.encode_bytes(data) == in_tiktoken(blank)._encode_bytes(data)
