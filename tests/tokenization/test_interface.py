@@ -473,7 +473,6 @@ def test_tiktoken_is_left_out_where_it_would_give_other_ids():
         BPETokenizer(crossed),
         BPETokenizer([(b"a", b"b"), (b"c", b"d")], vocabulary=swapped),
         BPETokenizer([(b"a", b"b")], pattern=r"[a-z]+|\s|\S"),
-        BPETokenizer([(b"a", b"b")], whole_tokens=False),
         BPETokenizer([(b"a", b"b")], add_prefix_space=True),
         BPETokenizer([(b"a", b"b")], added_tokens=[AddedToken("ab", 256, special=False)]),
         MAKERS["unigram"](),
