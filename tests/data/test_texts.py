@@ -2,11 +2,13 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import os
 import random
 import re
+import tarfile
 import tracemalloc
 from itertools import chain, groupby
 from operator import itemgetter
@@ -139,6 +141,60 @@ def test_the_first_wrong_byte_is_named_whatever_the_blocks(tmp_path, monkeypatch
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def tar(content):
+    """Return a tar archive with one file."""
+    with io.BytesIO() as out:
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            about = tarfile.TarInfo("story.txt")
+            about.size = len(content)
+            archive.addfile(about, io.BytesIO(content))
+        return out.getvalue()
+
+
+@pytest.mark.parametrize("packed", PACKERS)
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (tar(b"once upon a time"), "a tar archive: unpack it, and give the folder"),
+        (b"PK\3\4" + bytes(40), "a zip archive"),
+        (b"\x28\xb5\x2f\xfd" + bytes(40), "zstd"),
+        (b"\x89PNG\r\n\x1a\n", "a picture"),
+        (b"\x93NUMPY\1\0", "an array of NumPy"),
+        (b"SQLite format 3\0", "an SQLite database"),
+        (b"\xd0\xcf\x11\xe0\xa1", "an old Office document"),
+        (lzma.compress(b"abc", format=lzma.FORMAT_ALONE), "the old form of xz"),
+    ],
+)
+def test_what_has_to_be_unpacked_or_is_no_text_is_called_by_its_name(
+    tmp_path, packed, content, says
+):
+    path = tmp_path / f"file{packed}"
+    path.write_bytes(PACKERS[packed](content))
+    with pytest.raises(ValueError, match=f"file.*: it is .*{says}"):
+        documents(path)
+    path.write_bytes(gzip.compress(PACKERS[packed](b"twice") if packed else b"once"))
+    if packed:
+        with pytest.raises(ValueError, match="compressed twice"):
+            documents(path)
+
+
+def test_a_json_file_is_read_by_lines_as_c4_has_it_or_refused(tmp_path):
+    lines = b'{"text": "one", "url": "a"}\n{"text": "two", "url": "b"}\n'
+    (tmp_path / "c4.json.gz").write_bytes(gzip.compress(lines))
+    (tmp_path / "c4.JSON").write_bytes(lines)
+    assert documents(tmp_path / "c4.json.gz") == documents(tmp_path / "c4.JSON") == ["one", "two"]
+    for content, says in (
+        ('[{"text": "one"}, {"text": "two"}]', "it is a JSON list: write an object on each line"),
+        ('\n [\n{"text": "one"}]', "it is a JSON list"),
+        ('{\n "text": "one"\n}', "line 1 is not JSON.*Each line has to hold a whole object"),
+        ("plain text", "line 1 is not JSON"),
+    ):
+        for name in ("a.json", "a.jsonl"):
+            (tmp_path / name).write_text(content)
+            with pytest.raises(ValueError, match=f"{name}: {says}"):
+                documents(tmp_path / name)
+
+
 def test_a_pipe_and_a_device_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", "/dev/zero", "/dev/null"):
