@@ -127,6 +127,7 @@ def test_numbers_of_all_commands_are_read_alike(capsys):
             capsys, *command, flag, value
         )
     assert "of at least 1, or none" in failure(capsys, *command, "--top-k", 0)
+    assert "--until is ('',)" in failure(capsys, *command, "--until", "")
 
 
 @pytest.mark.parametrize("flag", ["--prompt", "--tokenizer", "--n-heads", "--devise", "--kind", ""])
@@ -213,6 +214,25 @@ def test_an_interrupt_while_it_imports_ends_quietly(module):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 130 and done.stderr in ("", "llmlib: stopped\n") and not done.stdout
+
+
+def test_ctrl_c_ends_a_process_of_its_own_at_once_while_it_imports(monkeypatch):
+    during, before = [], signal.getsignal(signal.SIGINT)
+    look = lambda _: during.append(signal.getsignal(signal.SIGINT))  # noqa: E731
+    monkeypatch.setattr(console, "import_module", look)
+    try:
+        for alone, handler in (
+            (True, signal.default_int_handler),
+            (False, signal.default_int_handler),
+            (True, signal.SIG_IGN),
+        ):
+            signal.signal(signal.SIGINT, handler)
+            console.load("train", alone)
+            assert signal.getsignal(signal.SIGINT) == handler, "given back"
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert during[0] != signal.default_int_handler, "libraries would swallow what it raises"
+    assert during[1:] == [signal.default_int_handler, signal.SIG_IGN]
 
 
 @pytest.mark.slow
