@@ -97,7 +97,7 @@ def making_folder(path: str | Path) -> Iterator[Path]:
     If the block raises, nothing is left. Raises FileExistsError if `path` is there already.
     """
     path = Path(path)
-    if path.exists():
+    if os.path.lexists(path):  # also a link to nothing
         raise FileExistsError(f"{path} exists: remove it, or name another folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:

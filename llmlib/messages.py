@@ -24,7 +24,11 @@ def shown(value: object) -> str:
 
 def quoted(path: object) -> str:
     """Return a path as a shell takes it, whatever is in it, and without white space to be lost."""
-    text = f"./{path}" if str(path).startswith("-") else str(path)
+    return quoted_word(f"./{path}" if str(path).startswith("-") else str(path))
+
+
+def quoted_word(text: str) -> str:
+    """Return any text as one word of a shell."""
     if text.isprintable() and "  " not in text:
         return shlex.quote(text)
     codes = "".join(f"\\x{byte:02x}" for byte in os.fsencode(text))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmlib.checks.files import blame
+from llmlib.checks.files import blame, not_json
 from llmlib.checks.values import require, shown
 
 
@@ -31,7 +31,7 @@ def strict_json(path: Path) -> dict[str, Any]:
         try:
             content = json.loads(data.decode(), parse_constant=refuse)
         except (ValueError, RecursionError):
-            raise ValueError("it is not JSON: it is damaged, or of another kind") from None
+            raise ValueError(not_json(data)) from None
         require(isinstance(content, dict), "it is not a JSON object: it should begin with {")
         if rb"\ud" in data.lower():  # by itself, half a character, which no UTF-8 can write
             half = LONE.search(json.dumps(content, ensure_ascii=False))
@@ -44,6 +44,8 @@ FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 TOKEN: dict[str, type] = {"id": int, "content": str, **dict.fromkeys(FLAGS, bool)}
 OPTIONS = {"unk_token": str, "continuing_subword_prefix": str, "end_of_word_suffix": str}
 SWITCHES = ("fuse_unk", "byte_fallback", "ignore_merges")
+PARTS = ("version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer")
+PARTS += ("post_processor", "decoder", "model")
 
 
 def tokenizer_json(content: Mapping[str, Any]) -> None:
@@ -51,6 +53,8 @@ def tokenizer_json(content: Mapping[str, Any]) -> None:
     model = part(content, "model", dict)
     kind = model.get("type", "BPE")
     require(kind == "BPE", f"it holds a {str(kind)[:50]} tokenizer, not a BPE")
+    unknown = sorted(content.keys() - set(PARTS))
+    require(not unknown, f"it has {shown(unknown[:1])}, which no tokenizer.json has")
     require(content.get("version", "1.0") == "1.0", f"its version is {content.get('version')!r}")
     for name in ("truncation", "padding"):
         require(content.get(name) is None, f"it asks for {name}: set that to null")

@@ -18,6 +18,7 @@ from llmlib.cli.settings import (
     DATA,
     GROUPS,
     SETTINGS,
+    TEXTS,
     Setting,
     SettingsFileError,
     convert,
@@ -45,6 +46,10 @@ class Parser(argparse.ArgumentParser):
         if rest:
             near = did_you_mean(rest[0], self._option_string_actions)
             self.error(f"no argument {shown(rest[0])}{near}")
+        for action in self._actions:  # a variable of a shell that is not set, in quotes
+            if vars(known).get(action.dest) == "" and action.dest != "prompt":
+                name = "/".join(action.option_strings) or action.dest
+                self.error(f"argument {name}: it is empty")
         return known, rest
 
     def error(self, message: str) -> Any:
@@ -64,6 +69,8 @@ def read_as(kind: type, least: float = -math.inf, most: float = math.inf) -> Cal
     return read
 
 
+# what a terminal obeys in place of showing it, in a name that comes from elsewhere
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SEED = read_as(int, -(2**63), 2**64 - 1)  # what torch takes
 
 
@@ -82,6 +89,7 @@ def one_line(error: BaseException, command: str) -> str:
     else:
         text = error.args[1] if isinstance(error, OSError) and len(error.args) > 1 else str(error)
     line = re.sub(r"\S{400,}", lambda long: f"{long[0][:100]}...", " ".join(str(text).split()))
+    line = CONTROLS.sub(lambda found: ascii(found[0])[1:-1], line)
     in_file = isinstance(error, SettingsFileError)  # which has names and no flags
     return (line if in_file else name_flags(line, command)) or type(error).__name__
 
@@ -146,7 +154,7 @@ def tokenizer_flags(parser: Parser) -> None:
     parser.add_argument("--pattern", help="how bpe splits: gpt2, gpt4 [gpt2]")
     for setting in (SETTINGS["separator"], SETTINGS["text_field"]):
         parser.add_argument(
-            setting.flag, metavar="TEXT", help=f"{setting.help} [{setting.default}]"
+            setting.flag, metavar="TEXT", type=typed, help=f"{setting.help} [{setting.default}]"
         )
 
 
@@ -225,6 +233,9 @@ def evaluate_flags(parser: Parser) -> None:
     parser.add_argument(
         "--text", metavar="FILE", help="a text [the run's validation part, or stories]"
     )
+    for setting in (SETTINGS["separator"], SETTINGS["text_field"]):
+        about = f"{setting.help} [what the run had, or {setting.default}]"
+        parser.add_argument(setting.flag, metavar="TEXT", help=about)
     parser.add_argument("--batch-size", type=int, metavar="N", help="[16]")
     parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
 
@@ -260,6 +271,8 @@ def add_settings(parser: Parser, title: str, settings: list[Setting]) -> None:
         elif setting.kind is tuple:
             keywords |= {"nargs": 2, "metavar": ("B1", "B2")}
         else:
+            if setting.name in TEXTS:
+                keywords["type"] = typed
             keywords["metavar"] = "|".join(setting.choices) or setting.kind.__name__.upper()
         group.add_argument(setting.flag, **keywords)
 

@@ -15,6 +15,7 @@ checkpoint also notes which tokens, which settings and what kind of machine its 
 with, and a run that is resumed is held against that.
 """
 
+import os
 import re
 import shutil
 from contextlib import suppress
@@ -103,12 +104,16 @@ class RunFolder:
 
         What a killed start left is not, nor is a run of the same settings without a step.
         """
-        names = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        is_new = not os.path.lexists(self.path)
+        checks.require(
+            is_new or self.path.is_dir(), f"{self.path} is no folder: name a new one with --out"
+        )
+        names = set() if is_new else {path.name for path in self.path.iterdir()}
         others = {name for name in names if name != LOCK and not LEFT.fullmatch(name)}
         hint = f"go on with `llmlib train --resume {quoted(self.path)}`"
         hint += ", or name another folder with --out"
         if CONFIG in names:
-            free = not (others - {*NAMES} or self.has_begun() or self.traces())
+            free = not (self.has_begun() or self.traces())
             with suppress(ValueError, OSError):
                 free = free and vars(open_run(self.path).settings) == vars(self.settings)
                 others -= {*NAMES} if free else set()
@@ -140,7 +145,7 @@ class RunFolder:
         """Remove a run that has no checkpoint, and nothing else: its name is free again."""
         self.file_lock.release()
         for path in [*self.path.iterdir()] if self.path.is_dir() else []:
-            if path.name in NAMES or LEFT.fullmatch(path.name):
+            if path.name in NAMES:
                 files.remove(path)
         for folder in self.made:
             with suppress(OSError):

@@ -23,7 +23,7 @@ def new_run(data: str | None = None, out: str | None = None, **given: Any) -> "R
 
     Raises ValueError for settings that are impossible, and for a folder that is not empty.
     """
-    data, corpus, decided = locate(data), None, {}
+    data, corpus, decided = locate(data, given.get("text_field")), None, {}
     if is_prepared(data):
         about = read_about(data)
         corpus, decided = about["corpus"], {"tokenizer": about["tokenizer"]}
@@ -71,9 +71,9 @@ def resume_run(path: str | Path, **given: Any) -> "RunFolder":
     Raises ValueError for a change that would make it another run, and if the folder is in use.
     """
     checks.require("out" not in given, "give --resume or --out, not both: a run keeps its folder")
-    if "data" in given:
-        given["data"] = locate(given["data"])
     run = open_run(path)
+    if "data" in given:
+        given["data"] = locate(given["data"], given.get("text_field", run.settings.text_field))
     traces = [] if run.has_begun() else run.traces()
     best, latest = quoted(run.path / "best") + "/.", quoted(run.path / "latest")
     checks.whole_run(run.path, traces, f"cp -r {best} {latest}" if "best" in traces else "")
@@ -88,7 +88,7 @@ def resume_run(path: str | Path, **given: Any) -> "RunFolder":
     return run
 
 
-def locate(data: str | None) -> str:
+def locate(data: str | None, text_field: str | None = None) -> str:
     """Return the name of a corpus, or the absolute path of a file or folder, good from everywhere.
 
     Raises ValueError or OSError, naming the nearest corpus, for anything else.
@@ -98,5 +98,6 @@ def locate(data: str | None) -> str:
     if corpora.is_name(data):
         return data
     if not is_prepared(data):
-        next(iter(corpora.texts(data)), None)  # raises now what is wrong with its beginning
+        # raises now what is wrong with its beginning
+        next(iter(corpora.texts(data, text_field=text_field or "text")), None)
     return str(Path(data).resolve())

@@ -132,6 +132,7 @@ STORY_RECIPE = {
 CHANGEABLE = {setting.name for setting in TRAINING + RUN} - {"batch_size", "optimizer"}
 # What was decided when a folder was prepared.
 PREPARED = {setting.name for setting in DATA} - {"seed"}
+TEXTS = {"separator", "end_token", "text_field"}  # which are looked for in texts
 
 WORDS: dict[type, str] = {
     bool: "true or false",

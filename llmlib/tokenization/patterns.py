@@ -111,7 +111,6 @@ class PatternReader:
             mark = self.take()
             if self.peek() and self.peek() in "?+":  # as few as possible, or nothing given back
                 mark += self.take()
-            self.need(not self.peek() or self.peek() not in "*+?{", "two quantifiers in a row")
             return mark, {"*": (0, float("inf")), "+": (1, float("inf")), "?": (0, 1)}[mark[0]]
         if sign != "{":
             return "", (1, 1)
@@ -122,7 +121,6 @@ class PatternReader:
         self.take(len(mark) + 1)
         most = int(high) if high else float("inf") if comma else int(low)
         self.need(int(low) <= most and most and (most <= 1000 or not high), f"the bounds {mark}}}")
-        self.need(not self.peek() or self.peek() not in "*+?{", f"{mark}}}{self.peek()}")
         return mark + "}", (int(low), most)
 
     def atom(self) -> tuple[str, Widths, bool]:
@@ -205,7 +203,7 @@ class PatternReader:
             text += self.take()
         while self.peek() != "]" or first:
             self.need(self.peek() and self.peek() not in "[]", "an unescaped [ or ] in a set")
-            self.need(self.peek(2) not in ("&&", "--", "||", "~~"), f"{self.peek(2)} in a set")
+            self.need(self.peek(2) not in ("&&", "||", "~~"), f"{self.peek(2)} in a set")
             item, single = self.member()
             text, first = text + item, False
             if self.peek() == "-" and self.peek(2) != "-]":

@@ -1,6 +1,7 @@
 """The edges of the command line: streams that nobody reads, words, interrupts, what it prints."""
 
 import io
+import json
 import os
 import re
 import shlex
@@ -139,6 +140,41 @@ def test_a_prompt_is_utf_8_whatever_python_takes_the_terminal_for(capsys):
     for flag in ("--prompt", "--until"):
         line = failure(capsys, "generate", "--checkpoint", "gpt2/nano", flag, "na\udcefve")
         assert f"argument {flag}" in line and "not UTF-8" in line
+
+
+EMPTY = [
+    ("train", "t.txt", "--config"), ("train", "t.txt", "--resume"), ("train", "t.txt", "--out"),
+    ("train",), ("prepare", "t.txt", "--out"), ("prepare", "--out", "p"), ("generate",
+    "--checkpoint"), ("evaluate", "--checkpoint", "gpt2/nano", "--text"), ("tokenizer", "t.txt",
+    "--out", "k.json", "--text-field"), ("tokenizer", "t.txt", "--out", "k.json", "--separator"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", EMPTY, ids=" ".join)
+def test_an_empty_value_is_no_value_that_was_left_out(given, tmp_path, capsys, monkeypatch):
+    """A variable of a shell that is not set: the command would do something else than was meant."""
+    monkeypatch.chdir(tmp_path)
+    write_text(tmp_path).rename(tmp_path / "t.txt")
+    line = failure(capsys, *given, "")
+    name = given[-1] if given[-1].startswith("--") else "data"
+    assert line.endswith(f"argument {name}: it is empty")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.txt"]
+
+
+def test_a_name_that_a_terminal_would_obey_is_shown(capsys):
+    line = failure(capsys, "generate", "--checkpoint", "a\x1b[31mb\u202ec\u200dd")
+    assert r"there is no model at a\x1b[31mb\u202ec" in line and "c\u200dd" in line
+
+
+@pytest.mark.parametrize("flag", ["--separator", "--end-token", "--text-field"])
+def test_a_text_that_is_looked_for_is_utf_8(flag, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = write_text(tmp_path)
+    line = failure(capsys, "prepare", text, "--out", "p", flag, "na\udcefve")
+    assert f"argument {flag}: it is not UTF-8" in line
+    mangled = "naïve".encode().decode("ascii", "surrogateescape")  # as under LANG=C
+    assert llmlib("prepare", text, "--tokenizer", "char", "--out", "p", "--separator", mangled) == 0
+    assert json.loads((tmp_path / "p" / "data.json").read_text())["n_separators"] > 9
 
 
 # Interrupts. --------------------------------------------------------------------------------------

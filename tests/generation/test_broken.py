@@ -66,6 +66,26 @@ def test_one_weight_that_is_not_finite_is_an_error(way, value, name):
         WAYS[way](break_one(make(), name, value))
 
 
+def test_a_buffer_that_is_not_finite_is_an_error_and_large_weights_are_none():
+    model = make()
+    model.register_buffer("shift", torch.tensor([0.0, math.nan]))
+    with pytest.raises(ValueError, match="shift holds numbers that are nan or infinite"):
+        generate(model, IDS, 3)
+    model.shift = torch.full((2,), 3e38)  # whose sum is infinite
+    assert len(generate(model, IDS, 3)[0]) == 6
+
+
+def test_what_is_forbidden_hides_no_broken_logit():
+    def model(ids):
+        logits = torch.zeros(*ids.shape, 5)
+        logits[..., 4] = math.nan
+        return logits
+
+    for sampling in (Sampling(bad_words=((4,),)), Sampling(0, bad_words=((4,),))):
+        with pytest.raises(ValueError, match="nan or infinite"):
+            generate(model, IDS, 3, sampling)
+
+
 @pytest.mark.parametrize("format", BYTES)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize(
@@ -262,3 +282,18 @@ def test_the_last_one_inside_restores_the_modes():
             assert not model.training
         assert not model.training and not model.h[0].training
     assert model.training and model.h[0].training
+
+
+def test_a_mask_of_minus_infinity_in_a_buffer_is_no_broken_weight():
+    """As many a model of one's own keeps it; nan and +inf would reach the logits."""
+    model = make()
+    model.register_buffer("mask", torch.full((4, 4), -math.inf).triu(1))
+    model.register_buffer("seen", torch.zeros(3, dtype=torch.bool))
+    expected = generate(make(), IDS, 3)
+    torch.manual_seed(0)
+    assert len(generate(model, IDS, 3)[0]) == len(expected[0])
+    assert evaluate(model, [(IDS, IDS)]) == evaluate(make(), [(IDS, IDS)])
+    for value in (math.nan, math.inf):
+        model.mask[0, 0] = value
+        with pytest.raises(ValueError, match="mask holds numbers that are nan or infinite"):
+            generate(model, IDS, 3)

@@ -152,6 +152,10 @@ def test_a_cache_says_when_it_was_not_told_of_new_tokens(model):
     cache.grow(1, 3)
     with torch.no_grad(), pytest.raises(ValueError, match="for 3 new tokens"):
         layer(torch.randn(1, 2, 16), cache)
+    cache = KVCache(1, 2, 8)
+    cache.grow(2, 3)
+    with torch.no_grad(), pytest.raises(ValueError, match="do not fit the cache"):
+        layer(torch.randn(1, 3, 16), cache)
 
 
 def test_a_reading_that_was_cut_off_is_not_built_upon(model):
@@ -202,3 +206,20 @@ def test_a_text_from_a_prepared_cache_slides_like_another(model):
         model(prompt[:, :4], cache)
         expected = generate(model, prompt, 45, GREEDY, slide=slide)
         assert generate(model, prompt, 45, GREEDY, slide=slide, cache=cache) == expected
+
+
+def test_a_cache_that_took_padding_for_text_is_refused():
+    """It would go on with another text, without a word."""
+    model, rows = make(), [[6, 7], [1, 2, 3]]
+    padded, expected = torch.tensor([[0, 6, 7], [1, 2, 3]]), generate(make(), rows, 4, GREEDY)
+    told, untold = model.new_cache(2, 8), model.new_cache(2, 8)
+    with torch.no_grad():
+        model(padded[:, :2], told, segments=torch.tensor([[-1, 0], [0, 0]]))
+        model(padded[:, :2], untold)
+    assert generate(model, rows, 4, GREEDY, cache=told.copy()) == expected
+    for prompts, cache in ((rows, untold), (padded, told)):
+        with pytest.raises(ValueError, match=r"padding.* as padding: .*segments"):
+            generate(model, prompts, 4, GREEDY, cache=cache)
+    for other in ("cache", {}, object()):
+        with pytest.raises(TypeError, match=r"give one of model\.new_cache"):
+            generate(model, padded, 4, GREEDY, cache=other)

@@ -259,7 +259,8 @@ def difference(path, texts=TEXTS):
             allowed = {"allowed_special": "all"} if special else {"disallowed_special": ()}
             try:
                 ids = ours.encode(text, **allowed)
-            except ValueError:
+            except ValueError as error:
+                refusals[str(error)[:70]] += wanted is not None
                 continue
             if ids != wanted:
                 return f"ids of {text!r} (special tokens: {special}): {ids}, not {wanted}"
