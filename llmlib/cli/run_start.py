@@ -16,6 +16,7 @@ from llmlib.data import corpora
 from llmlib.messages import quoted
 from llmlib.tokenization.folders import KINDS
 from llmlib.tokenization.prepared import is_prepared, read_about
+from llmlib.training.checkpoint import MANIFEST
 
 
 def new_run(data: str | None = None, out: str | None = None, **given: Any) -> "RunFolder":
@@ -23,7 +24,7 @@ def new_run(data: str | None = None, out: str | None = None, **given: Any) -> "R
 
     Raises ValueError for settings that are impossible, and for a folder that is not empty.
     """
-    data, corpus, decided = locate(data), None, {}
+    data, corpus, decided = locate(data, given.get("text_field")), None, {}
     if is_prepared(data):
         about = read_about(data)
         corpus, decided = about["corpus"], {"tokenizer": about["tokenizer"]}
@@ -71,12 +72,13 @@ def resume_run(path: str | Path, **given: Any) -> "RunFolder":
     Raises ValueError for a change that would make it another run, and if the folder is in use.
     """
     checks.require("out" not in given, "give --resume or --out, not both: a run keeps its folder")
-    if "data" in given:
-        given["data"] = locate(given["data"])
     run = open_run(path)
+    if "data" in given:
+        given["data"] = locate(given["data"], run.settings.text_field)
     traces = [] if run.has_begun() else run.traces()
     best, latest = quoted(run.path / "best") + "/.", quoted(run.path / "latest")
-    checks.whole_run(run.path, traces, f"cp -r {best} {latest}" if "best" in traces else "")
+    copy = f"cp -r {best} {latest}" if (run.path / "best" / MANIFEST).is_file() else ""
+    checks.whole_run(run.path, traces, copy)
     checks.no_links(run.path / name for name in ("latest", "best"))
     for name, value in given.items():
         own = getattr(run.settings, name)
@@ -88,9 +90,10 @@ def resume_run(path: str | Path, **given: Any) -> "RunFolder":
     return run
 
 
-def locate(data: str | None) -> str:
+def locate(data: str | None, text_field: str | None = None) -> str:
     """Return the name of a corpus, or the absolute path of a file or folder, good from everywhere.
 
+    text_field: where a line of a .jsonl has its text, if not where it usually is.
     Raises ValueError or OSError, naming the nearest corpus, for anything else.
     """
     kinds = "a corpus, a text file or a prepared folder, such as `llmlib train stories`"
@@ -98,5 +101,6 @@ def locate(data: str | None) -> str:
     if corpora.is_name(data):
         return data
     if not is_prepared(data):
-        next(iter(corpora.texts(data)), None)  # raises now what is wrong with its beginning
+        options = {"text_field": text_field} if text_field else {}
+        next(iter(corpora.texts(data, **options)), None)  # raises what is wrong with it
     return str(Path(data).resolve())
