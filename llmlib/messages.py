@@ -6,6 +6,7 @@ Written by hand. Needs nothing, so that a misspelt flag is answered at once.
 import os
 import reprlib
 import shlex
+from collections.abc import Collection
 
 BRIEF = reprlib.Repr()
 BRIEF.maxstring = BRIEF.maxother = BRIEF.maxlong = 100
@@ -22,9 +23,13 @@ def shown(value: object) -> str:
     return text if len(text) <= 103 else f"{text[:97]} ..."
 
 
-def quoted(path: object) -> str:
-    """Return a path as a shell takes it, whatever is in it, and without white space to be lost."""
-    text = f"./{path}" if str(path).startswith("-") else str(path)
+def quoted(path: object, names: Collection[str] = ()) -> str:
+    """Return a path as a shell takes it; ./PATH for what would be a flag, or one of the names."""
+    return pasted(f"./{path}" if str(path).startswith("-") or str(path) in names else str(path))
+
+
+def pasted(text: str) -> str:
+    """Return a text as a shell takes it, whatever is in it, and without white space to be lost."""
     if text.isprintable() and "  " not in text:
         return shlex.quote(text)
     codes = "".join(f"\\x{byte:02x}" for byte in os.fsencode(text))

@@ -11,7 +11,7 @@ from llmlib import checks
 from llmlib.data import corpora
 from llmlib.data.division import survey
 from llmlib.data.texts import SEPARATOR, separator_of
-from llmlib.messages import quoted
+from llmlib.messages import pasted, quoted
 from llmlib.tokenization.folders import KINDS
 from llmlib.tokenization.learning import learn
 
@@ -47,5 +47,9 @@ def tokenizer_command(
     n_tokens = len(tokenizer.encode(beginning, disallowed_special=()))
     print(f"{path}: {kind} tokenizer, {tokenizer.vocab_size:,} token ids, "
           f"{len(beginning.encode()) / n_tokens:.2f} bytes per token")  # fmt: skip
-    print(f"train with it: llmlib train {quoted(data)} --tokenizer {quoted(path)}")
+    command = f"llmlib train {quoted(data)} --tokenizer {quoted(path, [*KINDS, 'gpt2'])}"
+    # =, as a text may begin with a dash
+    command += f" --separator={pasted(separator)}" * (separator != SEPARATOR)
+    command += f" --text-field={pasted(text_field)}" * (text_field != "text")
+    print(f"train with it: {command}")
     return 0
