@@ -25,11 +25,12 @@ def shown(value: object) -> str:
 
 def quoted(path: object, names: Collection[str] = ()) -> str:
     """Return a path as a shell takes it; ./PATH for what would be a flag, or one of the names."""
-    return pasted(f"./{path}" if str(path).startswith("-") or str(path) in names else str(path))
+    text = f"./{path}" if str(path).startswith("-") or str(path) in names else str(path)
+    return quoted_word(text)
 
 
-def pasted(text: str) -> str:
-    """Return a text as a shell takes it, whatever is in it, and without white space to be lost."""
+def quoted_word(text: str) -> str:
+    """Return any text as one word of a shell, and without white space to be lost."""
     if text.isprintable() and "  " not in text:
         return shlex.quote(text)
     codes = "".join(f"\\x{byte:02x}" for byte in os.fsencode(text))

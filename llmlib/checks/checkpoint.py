@@ -40,7 +40,7 @@ def manifest(path: Path, kind: str, version: int) -> dict[str, Any]:
         other = f"it was not written by llmlib: its format is not {kind!r}"
         require(content.get("format") == kind, other)
         later = f"it is of version {found!r:.100}, this llmlib reads {version}"
-        is_known = isinstance(found, int) and 1 <= found <= version
+        is_known = isinstance(found, int) and found <= version
         require(is_known, f"{later}: use the llmlib that wrote it")
         # version 1 had no hash of itself
         sealed = content.pop("sha256", None if found == 1 else "")

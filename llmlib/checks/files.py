@@ -59,13 +59,28 @@ def looks_like(path: Path) -> str:
     return ""
 
 
+OTHERS = {  # how files begin that hold JSON, if anything, in another form
+    b"\x1f\x8b": "it is compressed by gzip, unpack it",
+    b"PK\3\4": "it is a zip archive, unpack it",
+    b"\xef\xbb\xbf": "it begins with a byte-order mark, save it as UTF-8 without one",
+    b"\xff\xfe": "it is UTF-16, save it as UTF-8",
+    b"\xfe\xff": "it is UTF-16, save it as UTF-8",
+}
+
+
+def not_json(data: bytes) -> str:
+    """Return why bytes are not JSON, in words."""
+    kinds = (kind for start, kind in OTHERS.items() if data.startswith(start))
+    return f"it is not JSON in UTF-8: {next(kinds, 'it is damaged, or of another kind')}"
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file. Raises FileError, saying what is there instead."""
     with blame(path):
         data = path.read_bytes()
         try:
-            content = json.loads(data)
+            content = json.loads(data.decode())  # of bytes it would guess the encoding
         except (ValueError, RecursionError):
-            raise ValueError("it is not JSON: it is damaged, or of another kind") from None
+            raise ValueError(not_json(data)) from None
         require(isinstance(content, dict), "it is not a JSON object: it should begin with {")
         return content

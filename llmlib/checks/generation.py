@@ -148,7 +148,6 @@ def generation(
     model: Any,
     ids: Tensor,
     max_new_tokens: int,
-    stop: int | None,
     slide: int | None,
     random: Any,
 ) -> None:
@@ -156,7 +155,6 @@ def generation(
     if not callable(model):
         raise TypeError(f"the model is a {type(model).__name__}: give a GPT, or a function of ids")
     whole_number("max_new_tokens", max_new_tokens, least=0)
-    stop_id(model, stop)
     generator(random)
     context_length = getattr(getattr(model, "config", None), "context_length", None)
     whole_number("slide", slide, most=context_length, optional=True)
@@ -164,28 +162,16 @@ def generation(
     readable(model, ids, 0 if slides else max_new_tokens)
 
 
-def stop_id(model: Any, stop: Any) -> None:
-    """Raise ValueError unless a model can write a stop."""
+def stop_ids(model: Any, stop: Any) -> tuple[int, ...]:
+    """Return a stop, one id or several, as a tuple; ValueError unless a model can write each."""
     vocab_size = getattr(getattr(model, "config", None), "vocab_size", 2**31)
-    if stop is not None and (type(stop) is not int or not 0 <= stop < vocab_size):
-        raise ValueError(f"stop is {stop!r}: it must be a token id, 0 to {vocab_size - 1}, or None")
-
-
-def prepared_cache(model: Any, cache: Any, ids: Tensor, capacity: int) -> None:
-    """Raise TypeError or ValueError unless a cache can hold the beginning of ids (B, T)."""
-    if not hasattr(model, "new_cache"):
-        raise TypeError(f"a {type(model).__name__} reads no cache: leave cache at None")
-    if cache.batch_size != len(ids) or cache.length >= ids.shape[1]:
+    ids = () if stop is None else tuple(stop) if isinstance(stop, (list, tuple)) else (stop,)
+    if not all(type(i) is int and 0 <= i < vocab_size for i in ids):
         raise ValueError(
-            f"the cache holds {cache.length} tokens in each of {cache.batch_size} rows, the "
-            f"prompts are {len(ids)} rows of {ids.shape[1]}: it must have read their beginning, at "
-            "most all but the last token. One text uses it up: give each a copy, cache.copy()"
+            f"stop is {repr(stop)}: it must be a token id, 0 to {vocab_size - 1}, a list of such, "
+            "or None"
         )
-    if cache.capacity < capacity or capacity < ids.shape[1]:
-        raise ValueError(
-            f"the cache has place for {cache.capacity} tokens, {max(capacity, ids.shape[1])} are "
-            f"needed: cache.copy(capacity=…), up to the model's context_length"
-        )
+    return ids
 
 
 def readable(model: Any, ids: Tensor, max_new_tokens: int) -> None:
@@ -216,7 +202,7 @@ def beams(
     settings: Any,
     n_beams: Any,
     max_new_tokens: Any,
-    stop: Any,
+    stops: Any,
     length_penalty: Any,
     early_stopping: Any,
 ) -> None:
@@ -225,7 +211,6 @@ def beams(
     rules_only(settings)
     whole_number("max_new_tokens", max_new_tokens)
     readable(model, ids, max_new_tokens)
-    stop_id(model, stop)
     whole_number("n_beams", n_beams, most=MOST_BEAMS)
     number("length_penalty", length_penalty, lambda p: -100 <= p <= 100, "from -100 to 100")
     if not isinstance(early_stopping, bool) and early_stopping != "never":
@@ -252,7 +237,7 @@ def speculation(
     whole_number("n_draft", n_draft)
     for model in models:
         readable(model, ids, max_new_tokens)
-        stop_id(model, stop)
+        stop_ids(model, stop)
     sizes = {getattr(getattr(model, "config", None), "vocab_size", None) for model in models}
     if len(sizes - {None}) > 1:
         raise ValueError("target and draft have different vocabularies: their tokens do not match")

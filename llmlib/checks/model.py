@@ -1,6 +1,7 @@
 """The sizes of a model, and what it is given to read."""
 
 import math
+from itertools import chain
 from typing import Any
 
 import torch
@@ -110,7 +111,9 @@ def finite_weights(model: Any) -> None:
     model = getattr(model, "__self__", model)  # a bound model.forward
     if not isinstance(model, nn.Module) or getattr(model, "is_packed", False):
         return
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+    floats = ((name, t) for name, t in model.named_buffers() if t.is_floating_point())
+    buffers = ((name, t.clamp(min=0)) for name, t in floats)  # -inf is a mask that forbids
+    for name, tensor in chain(model.named_parameters(), buffers):
         if tensor.is_floating_point() and not all_finite(tensor.detach()):
             raise ValueError(
                 f"{name} holds numbers that are nan or infinite, as logits would be: the model is "
@@ -176,6 +179,32 @@ def cache_copy(cache: Any, n: int, capacity: int) -> None:
     """Raise ValueError unless n rows of a capacity can be made of each row of a cache."""
     whole_number("n", n)
     whole_number("capacity", capacity, least=max(1, cache.length))
+
+
+def prepared_cache(model: Any, cache: Any, ids: Tensor, padding: Tensor, capacity: int) -> None:
+    """Raise TypeError or ValueError unless a cache can hold the beginning of ids (B, T)."""
+    if not hasattr(model, "new_cache"):
+        raise TypeError(f"a {type(model).__name__} reads no cache: leave cache at None")
+    if not all(hasattr(cache, name) for name in ("batch_size", "length", "capacity", "rewind")):
+        raise TypeError(f"cache is a {type(cache).__name__}: give one of model.new_cache, or None")
+    if cache.batch_size != len(ids) or cache.length >= ids.shape[1]:
+        raise ValueError(
+            f"the cache holds {cache.length} tokens in each of {cache.batch_size} rows, the "
+            f"prompts are {len(ids)} rows of {ids.shape[1]}: it must have read their beginning, at "
+            "most all but the last token. One text uses it up: give each a copy, cache.copy()"
+        )
+    if cache.capacity < capacity or capacity < ids.shape[1]:
+        raise ValueError(
+            f"the cache has place for {cache.capacity} tokens, {max(capacity, ids.shape[1])} are "
+            f"needed: cache.copy(capacity=…), up to the model's context_length"
+        )
+    segments = getattr(cache, "segments", None)
+    n_told = 0 if segments is None else (segments[:, : cache.length] < 0).sum(dim=1)
+    if (n_told != padding.clamp(max=cache.length)).any():
+        raise ValueError(
+            "the cache did not read the padding before shorter prompts as padding: read it with "
+            "segments (B, T) that are -1 there"
+        )
 
 
 def no_gradient(keys: Tensor) -> None:

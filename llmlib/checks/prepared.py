@@ -85,12 +85,6 @@ def prepared_tokenizer(path: Path, about: dict, tokenizer: Any, end_of_text: int
             raise FileError(path, f"{AGAIN}{name} is {said} in data.json and {found} in it")
 
 
-def prepared_documents(path: Path, found: int, expected: int) -> None:
-    """Raise FileError unless a file holds as many documents as data.json says."""
-    if found != expected:
-        raise FileError(path, f"{AGAIN}it holds {found:,} documents, not {expected:,}")
-
-
 def windows_fit(n_tokens: int, context_length: int, batch_size: int, world: int) -> None:
     """Raise ValueError, with flags that work, if windows of a text do not fill one batch."""
     n_windows = (n_tokens - 1) // context_length

@@ -8,7 +8,6 @@ from typing import Any
 from llmlib.checks.checkpoint import is_count
 from llmlib.checks.values import require
 
-BLOCK = 30_000  # bytes of Python objects in a block of layers, beside its numbers
 DEEPEST = 10_000  # blocks; ten times the deepest that was trained (DeepNet, Wang et al. 2022)
 
 
@@ -61,7 +60,7 @@ def affordable(config: Any) -> None:
     require(layers <= DEEPEST, f"n_layers is {layers:,}: it must be at most {DEEPEST:,}")
     tables = config.vocab_size * (1 if config.tie_weights else 2) + config.context_length
     n_parameters = 12 * layers * emb_dim**2 + tables * emb_dim
-    size, memory = 4 * n_parameters + BLOCK * layers, machine_memory()
+    size, memory = 4 * n_parameters, machine_memory()
     require(
         size <= memory,
         f"a model with n_layers {layers:,}, emb_dim {emb_dim:,} and context_length "

@@ -43,16 +43,37 @@ ARCHIVES = {
     b"PK\3\4": "a zip archive, as .docx, .xlsx and .epub are: unpack it, or save it as plain text",
     b"%PDF-": "a PDF: save it as plain text",
     b"{\\rtf": "rich text: save it as plain text",
+    b"\xd0\xcf\x11\xe0": "an old Office document, as .doc and .xls are: save it as plain text",
     b"\x28\xb5\x2f\xfd": "compressed by zstd: unpack it with `unzstd`",
+    b"\x5d\0\0": "compressed in the old form of xz: unpack it with `unlzma`",
     b"7z\xbc\xaf": "a 7z archive: unpack it",
+    b"Rar!\x1a": "a rar archive: unpack it",
     b"PAR1\x15": "a Parquet table: save it as .jsonl",
+    b"\xff\xff\xff\xff": "an Arrow table: save it as .jsonl",
+    b"ARROW1\0": "an Arrow table: save it as .jsonl",
+    b"SQLite format 3\0": "an SQLite database: save its texts as .jsonl",
+    b"\x93NUMPY": "an array of NumPy, not a text",
+    b"\x80\4": "a pickle of Python, not a text",
+    b"\x89PNG": "a picture, not a text",
+    b"\xff\xd8\xff": "a picture, not a text",
+    b"\x7fELF": "a program, not a text",
 }
+TWICE = dict.fromkeys((b"\x1f\x8b", b"BZh91AY&SY", b"\xfd7zXZ"), "compressed twice: unpack it once")
 
 
-def no_archive(start: bytes) -> None:
+def no_archive(start: bytes, was_unpacked: bool = False) -> None:
     """Raise ValueError if a file begins as something that has to be unpacked or converted."""
-    for magic, what in ARCHIVES.items():
+    for magic, what in (ARCHIVES | (TWICE if was_unpacked else {})).items():
         require(not start.startswith(magic), f"it is {what}")
+    is_tar = start[257:262] == b"ustar"
+    require(not is_tar, "it is a tar archive: unpack it, and give the folder of what was in it")
+
+
+def no_json_list(path: Path, start: str) -> None:
+    """Raise FileError for JSON that is one list, not an object on each line."""
+    if start.lstrip().startswith("["):
+        why = "it is a JSON list: write an object on each line, as `jq -c '.[]'` does"
+        raise FileError(path, f"{why}, and call it .jsonl")
 
 
 @contextmanager
@@ -101,7 +122,8 @@ def text_of_line(path: Path, number: int, line: str, field: str) -> str:
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
-        raise FileError(path, f"line {number:,} is not JSON: {error.msg}") from None
+        why = f"line {number:,} is not JSON: {error.msg}. Each line has to hold a whole object"
+        raise FileError(path, why) from None
     except (ValueError, RecursionError):  # a number of 5,000 digits, or 100,000 brackets
         raise FileError(path, f"line {number:,} is not JSON that can be read") from None
     if not isinstance(record, dict):

@@ -173,7 +173,8 @@ def split_pattern(pattern: str, names: Mapping[str, str]) -> Any:
     """
     known = f"give one of {', '.join(names)}, or a regular expression"
     require(isinstance(pattern, str), f"pattern is {shown(pattern)}: {known}")
-    if not set(pattern) & set("\\[](){}|.*+?^$ "):  # a word, which would match nothing but itself
+    # a word, which would match nothing but itself
+    if not pattern or ((word := pattern.strip()) and not set(word) & set("\\[](){}|.*+?^$ ")):
         known_name("pattern", pattern, names)
     require(
         len(pattern) <= LONGEST_PATTERN, f"a pattern of {len(pattern):,} characters is too long"

@@ -1,5 +1,8 @@
 """The files and folders that hold a tokenizer."""
 
+import base64
+import codecs
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -60,8 +63,8 @@ def same_merges(found: list, given: list) -> None:
     """Raise ValueError if the order of the merges does not follow from the ids."""
     if found != given:
         raise ValueError(
-            "tiktoken takes ids for the order of the merges, and here these differ: save this "
-            "tokenizer as a tokenizer.json"
+            "tiktoken takes ids for the order of the merges, and joins any two tokens that make a "
+            "third, which is not so here: a BPETokenizer, and a tokenizer.json, can have it"
         )
 
 
@@ -93,33 +96,54 @@ def ends_documents(
 
 
 def holds_end_of_text(path: Path) -> None:
-    """Raise ValueError for a file of tiktoken, which names no special token."""
+    """Raise ValueError for a name that a tokenizer with an end of text cannot be written to."""
     require(
         path.suffix != ".tiktoken",
         f"{path}: a .tiktoken file holds no special tokens, and <|endoftext|> has to stand between "
         "documents: change --out to a name that ends in .json",
     )
+    fits = path.suffix in (".json", "")
+    require(fits, f"{path}: change --out to a name that ends in .json, or to a folder")
+
+
+OF_OTHERS = {  # files that hold a tokenizer in a form which is not read
+    "vocab.txt": "a list of WordPieces, as BERT has it, which is not supported",
+    "tekken.json": "Mistral's, which is not supported: transformers writes it as a tokenizer.json",
+    "vocab.json": "to which merges.txt belongs, and that is missing",
+    "encoder.json": "to which vocab.bpe belongs, and that is missing",
+}
+
+
+def of_others(path: Path) -> str:
+    """Return what a file is, if it looks like the tokenizer of another program, or ""."""
+    if path.suffix != ".model":
+        return "a file of tiktoken" if path.suffix == ".tiktoken" else OF_OTHERS.get(path.name, "")
+    with path.open("rb") as file:
+        if re.match(rb"[A-Za-z0-9+/]+=* [0-9]+\r?\n", file.read(200)):  # as Meta has it
+            return "a file of tiktoken: give it a name that ends in .tiktoken"
+    return "of SentencePiece, which is not supported: transformers writes it as a tokenizer.json"
 
 
 def tokenizer_place(path: Path, found: Sequence[Path]) -> Path:
     """Return the first file found in a folder, or a path that is a file.
 
-    Raises FileNotFoundError if there is neither.
+    Raises FileNotFoundError if there is neither, and FileError for a tokenizer of other programs.
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}: give the path of a tokenizer")
     other = f"{path} is a pipe or a device, not a file: save the tokenizer in a file"
     require(path.is_file() or path.is_dir(), other)
-    models = sorted(path.glob("*.model")) if path.is_dir() and not found else []
-    if models:
+    if path.is_file():
+        foreign = path.suffix == ".model" or path.name in ("vocab.txt", "tekken.json")
+        if foreign:
+            raise FileError(path, f"it is {of_others(path)}")
+    elif not found:
+        others = [file for file in sorted(path.iterdir()) if file.is_file() and of_others(file)]
         raise FileNotFoundError(
-            f"{path} holds no vocabulary but {models[0].name}, of SentencePiece, which is not "
-            "supported: transformers writes it as a tokenizer.json"
-        )
-    if path.is_dir() and not found:
-        raise FileNotFoundError(
-            f"{path} holds no vocabulary: that takes tokenizer.json, vocab.bpe with encoder.json, "
-            "or merges.txt with vocab.json"
+            f"{path} holds no vocabulary but {others[0].name}, {of_others(others[0])}"
+            if others
+            else f"{path} holds no vocabulary: that takes tokenizer.json, vocab.bpe with "
+            "encoder.json, or merges.txt with vocab.json"
         )
     return found[0] if found else path
 
@@ -165,6 +189,31 @@ def merge_lines(path: Path, symbols: Collection[str]) -> list[list[str]]:
         require(fits, f"merge {number} is {line}: merges join two tokens, with a space between")
     known_parts(pairs, {*symbols, *map("".join, pairs)})
     return pairs
+
+
+def ids_beside(merges_file: Path, ids_file: Path) -> None:
+    """Raise ValueError for merges without ids; those of a vocab.bpe, of GPT-2, follow from them."""
+    there = ids_file.exists() or merges_file.suffix == ".bpe"
+    require(there, f"{ids_file.name}, which has the ids of its tokens, is missing beside it")
+
+
+def tiktoken_ranks(path: Path) -> dict[bytes, int]:
+    """Return the tokens in a file of tiktoken, each with its rank.
+
+    Raises ValueError for a line that holds anything else, and for a token that is there twice.
+    """
+    ranks: dict[bytes, int] = {}
+    for number, line in enumerate(path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines(), 1):
+        if not line:
+            continue
+        try:
+            symbols, rank = line.split()
+            token, i = base64.b64decode(symbols, validate=True), int(rank)
+        except ValueError:
+            what = "it should be a token in base64, and its rank"
+            raise ValueError(f"line {number} is {shown(line)}: {what}") from None
+        require(token and ranks.setdefault(token, i) == i, f"line {number} repeats a token")
+    return ranks
 
 
 def looks_special(token: str) -> bool:

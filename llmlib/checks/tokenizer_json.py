@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmlib.checks.files import blame
+from llmlib.checks.files import blame, not_json
 from llmlib.checks.values import require, shown
 
 
@@ -31,7 +31,7 @@ def strict_json(path: Path) -> dict[str, Any]:
         try:
             content = json.loads(data.decode(), parse_constant=refuse)
         except (ValueError, RecursionError):
-            raise ValueError("it is not JSON: it is damaged, or of another kind") from None
+            raise ValueError(not_json(data)) from None
         require(isinstance(content, dict), "it is not a JSON object: it should begin with {")
         if rb"\ud" in data.lower():  # by itself, half a character, which no UTF-8 can write
             half = LONE.search(json.dumps(content, ensure_ascii=False))

@@ -52,6 +52,13 @@ def transformers_settings(settings: Mapping[str, Any], defaults: Mapping[str, An
         require(fits, f"{name} is {settings[name]!r:.100}, which transformers refuses")
 
 
+def end_ids(ids: list) -> list[int]:
+    """Return token ids of a configuration. Raises ValueError for what is no number of a token."""
+    for i in ids:
+        require(type(i) is int, f"eos_token_id holds {i!r:.100}: give ids of tokens")
+    return ids
+
+
 def plain_gpt2(settings: Mapping[str, Any], activations: Sequence[str]) -> None:
     """Raise ValueError for settings with which transformers computes another model than a GPT-2."""
     quantized = "its weights are quantized (quantization_config): save them as floating-point first"

@@ -239,6 +239,9 @@ def evaluate_flags(parser: Parser) -> None:
     parser.add_argument(
         "--text", metavar="FILE", help="a text [the run's validation part, or stories]"
     )
+    for setting in (SETTINGS["separator"], SETTINGS["text_field"]):
+        about = f"{setting.help} [what the run had, or {setting.default}]"
+        parser.add_argument(setting.flag, metavar="TEXT", help=about)
     parser.add_argument("--batch-size", type=int, metavar="N", help="[16]")
     parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON object")
 

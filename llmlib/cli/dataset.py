@@ -103,7 +103,6 @@ class TokenData:
         documents = self.documents("val")
         path, n = self.folder / "val_nats.npy", self.about["val"]["n_documents"]
         nats = read_array(path, np.float64, n, self.about.get("val_nats_sha256"))
-        checks.prepared_documents(self.folder / "val.npy", len(documents), n)
         ends = np.cumsum([len(ids) + 1 for ids in documents])
         n = max(1, int((ends <= max_tokens).sum()))
         return measure_documents(documents[:n], *sizes, nats[:n].tolist())

@@ -13,8 +13,9 @@ from llmlib import checks, stories
 from llmlib.cli.dataset import Measure, cut_documents, measure_documents, measure_windows
 from llmlib.cli.devices import choose_device
 from llmlib.cli.prepare import encode_documents
-from llmlib.cli.run_folder import open_run
+from llmlib.cli.run_folder import CONFIG, open_run
 from llmlib.data import corpora
+from llmlib.data.texts import SEPARATOR, separator_of
 from llmlib.evaluation.perplexity import evaluate
 from llmlib.pretrained.models import find_model, load_model
 from llmlib.tokenization.base import Tokenizer
@@ -28,15 +29,21 @@ def evaluate_command(
     batch_size: int = 16,
     as_json: bool = False,
     ignore_extra: bool = False,
+    separator: str | None = None,
+    text_field: str | None = None,
 ) -> int:
-    """Do what the command line asks for; a model that kept no text is measured on stories."""
+    """Do what the command line asks for; a model that kept no text is measured on stories.
+
+    A text is read as the run read its own, unless it is said how.
+    """
     checks.whole_number("batch_size", batch_size)
     folder = find_model(checkpoint)
     is_run = (folder / MANIFEST).is_file()
     text = text or (None if is_run else "stories")
     model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
     sizes = model.config.context_length, batch_size
-    found = measure_text(text, tokenizer, *sizes) if text else measure_run(folder.parent, *sizes)
+    texts = read_texts(text, folder.parent, separator, text_field) if text else None
+    found = measure_texts(texts, tokenizer, *sizes) if texts else measure_run(folder.parent, *sizes)
     measure, about = found
     place, reason = choose_device(device, model, measure.batches[0])
     result = evaluate(model.to(place), measure.batches)
@@ -55,11 +62,15 @@ def evaluate_command(
         "floor": measure.floor,
         "above_floor": result.loss / measure.floor - 1 if measure.floor else None,
     }
-    if as_json:  # which knows no infinity
-        print(json.dumps({k: None if v == math.inf else v for k, v in report.items()}))
-    else:
-        print_lines(report)
+    (print_json if as_json else print_lines)(report)
     return 0
+
+
+def read_texts(name: str, run: Path, separator: str | None, text_field: str | None) -> list[str]:
+    """Return the texts of a corpus or a file, read as the run read its own, if there is one."""
+    before = vars(open_run(run).settings) if (run / CONFIG).is_file() else {}
+    cut_at = separator_of(separator or before.get("separator", SEPARATOR))
+    return corpora.documents(name, cut_at, text_field or before.get("text_field", "text"))
 
 
 def measure_run(run: Path, context_length: int, batch_size: int) -> tuple[Measure, dict]:
@@ -68,14 +79,13 @@ def measure_run(run: Path, context_length: int, batch_size: int) -> tuple[Measur
     return data.measure(context_length, batch_size), data.about["val"]
 
 
-def measure_text(
-    name: str, tokenizer: Tokenizer, context_length: int, batch_size: int
+def measure_texts(
+    texts: list[str], tokenizer: Tokenizer, context_length: int, batch_size: int
 ) -> tuple[Measure, dict]:
-    """Return a corpus or a text file as batches, and what `encode_documents` says about it.
+    """Return texts as batches, and what `encode_documents` says about it.
 
     One story per line has a floor, if the world can tell all of them.
     """
-    texts = corpora.documents(name)
     lines = [line for text in texts for line in text.splitlines() if line.strip()]
     nats = list(takewhile(math.isfinite, (-stories.log_prob(line) for line in lines)))
     told = len(nats) == len(lines)
@@ -85,6 +95,11 @@ def measure_text(
     if told and max(map(len, documents)) < context_length:
         return measure_documents(documents, *sizes, nats), about
     return measure_windows(ids, *sizes), about
+
+
+def print_json(report: dict) -> None:
+    """Print a report as one JSON object, which knows no infinity."""
+    print(json.dumps({k: None if v == math.inf else v for k, v in report.items()}))
 
 
 def print_lines(report: dict) -> None:

@@ -23,7 +23,7 @@ from llmlib.generation.quantization import BYTES, quantize
 from llmlib.generation.sampling import Sampling
 from llmlib.generation.speculative import PromptLookup, speculate
 from llmlib.generation.streaming import TextStream, pieces
-from llmlib.pretrained.models import load_model
+from llmlib.pretrained.models import load_model, stop_ids
 
 
 def generate_command(
@@ -49,6 +49,8 @@ def generate_command(
     model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
     encoded, about = encode_documents(tokenizer, [prompt])
     *ids, end = encoded.tolist()  # <|endoftext|> stands behind the prompt
+    stops = stop_ids(checkpoint, end, model.config.vocab_size)
+    options = {"stop": stops, "generator": torch.Generator().manual_seed(seed)}
     if unknown := about["n_unknown"]:
         print(f"{unknown} of {len(ids)} tokens of the prompt are unknown", file=sys.stderr)
     rows = torch.tensor([[end, *ids]])  # (1, T): every text begins after <|endoftext|>
@@ -56,14 +58,12 @@ def generate_command(
     place, reason = choose_device(device, model, (readable, readable))
     print(f"device {place}: {reason}", file=sys.stderr)
     model = pack(model.to(place), weights)
-    settings = only_tokens(settings, tokenizer, model)
-    options = {"stop": end, "generator": torch.Generator().manual_seed(seed)}
-    arguments = model, rows.to(place), max_new_tokens, settings
+    arguments = model, rows.to(place), max_new_tokens, only_tokens(settings, tokenizer, model)
     texts = find_texts(*arguments, num_beams, prompt_lookup, **options)
     show = partial(print, end="", flush=True)  # each token is seen at once
     for number, tokens in enumerate(islice(texts, n)):
         show("\n" * (number > 0) + prompt)
-        for piece in pieces(tokens, TextStream(tokenizer, ids, until), end):
+        for piece in pieces(tokens, TextStream(tokenizer, ids, until), stops):
             show(piece)
         show("\n")
     return 0

@@ -6,7 +6,8 @@ the least that each story of val.npy can cost any model. `<|endoftext|>` follows
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,16 +18,17 @@ from tqdm import tqdm
 from llmlib import checks, files, stories
 from llmlib.cli.console import tell
 from llmlib.cli.settings import check_flags, settle
+from llmlib.cli.tokenizer import tell_cuts, tell_sample
 from llmlib.data import corpora
 from llmlib.data.corpora import NAMES
 from llmlib.data.division import TRAIN, VAL, Division, divide
 from llmlib.data.texts import separator_of
 from llmlib.data.token_files import ArrayWriter, write_array
-from llmlib.messages import quoted
+from llmlib.messages import quoted, quoted_word
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 from llmlib.tokenization.documents import encode_parts
 from llmlib.tokenization.folders import KINDS, kind_of, load_tokenizer
-from llmlib.tokenization.learning import learn, one_in
+from llmlib.tokenization.learning import learn
 from llmlib.tokenization.prepared import write_about
 
 PARTS = {TRAIN: "train", VAL: "val"}
@@ -59,9 +61,7 @@ def prepare(data: str, folder: str | Path, **given: object) -> dict:
     checks.number("val_fraction", settings.val_fraction, lambda x: 0 < x < 1, "between 0 and 1")
     texts, log_probs = open_texts(data, settings)
     division = divide(texts, settings.val_fraction, settings.seed, data)
-    if n_separators := getattr(texts, "n_separators", 0):
-        mark = f"{settings.separator!r:.40}"
-        tell(f"{data}: {division.n_documents:,} documents, cut at {n_separators:,} times {mark}")
+    tell_cuts(data, division.n_documents, texts, settings.separator)
     tokenizer = make_tokenizer(kind, division, texts, settings.max_vocab)
     tokenizer = ending_with(settings.end_token, tokenizer, kind)
     about: dict[str, Any] = {
@@ -71,7 +71,7 @@ def prepare(data: str, folder: str | Path, **given: object) -> dict:
         "vocab_size": tokenizer.vocab_size,
         "end_of_text": tokenizer.eot_token,
         "text_sha256": division.sha256,
-        "n_separators": n_separators,
+        "n_separators": getattr(texts, "n_separators", 0),
     }
     if settings.end_token != END_OF_TEXT:
         about["end_token"] = settings.end_token
@@ -101,19 +101,37 @@ def write_ids(
     """Write train.npy and val.npy, and return what data.json says about them."""
     dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
     about: dict[str, dict] = {name: {} for name in PARTS.values()}
+    special = tokenizer.special_tokens if len(tokenizer.special_tokens) <= 16 else ()
+    marks = Counter(dict.fromkeys([tokenizer.end_token, END_OF_TEXT, *special], 0))
     bar = tqdm(total=division.n_bytes, unit="B", unit_scale=True, disable=None, leave=False)
     with (
         ArrayWriter(folder / "train.npy", dtype) as train,
         ArrayWriter(folder / "val.npy", dtype) as val,
         bar,
     ):
-        for part, ids, counts in encode_parts(tokenizer, division.parts(texts)):
+        for part, ids, counts in encode_parts(tokenizer, counting(marks, division.parts(texts))):
             (val if part == VAL else train).append(ids)
             said = about[PARTS[part]]
             said |= {name: said.get(name, 0) + n for name, n in counts.items()}
             bar.update(counts["n_bytes"])
     about["train"]["sha256"], about["val"]["sha256"] = train.sha256, val.sha256
+    for mark, n in (+marks).items():
+        flag = quoted_word(f"--separator={mark}")
+        tell(f"{mark} stands in the documents {n:,} times, as plain text: {flag} would cut there")
     return about
+
+
+def counting(
+    marks: Counter[str], parts: Iterable[tuple[int, int, str]]
+) -> Iterator[tuple[int, int, str]]:
+    """Yield parts of documents, and count the strings in them that are tokens elsewhere."""
+    longest, last, end = max(map(len, marks)), -1, ""
+    for side, number, text in parts:
+        before = end if number == last else ""  # a string may lie across two parts
+        whole, last = before + text, number
+        marks.update({mark: whole.count(mark) - before.count(mark) for mark in marks})
+        end = whole[1 - longest :]
+        yield side, number, text
 
 
 def make_tokenizer(
@@ -121,8 +139,7 @@ def make_tokenizer(
 ) -> Tokenizer:
     """Return a tokenizer of a kind, learned from what is to train on, or that of a name or file."""
     if kind in KINDS:
-        if (n := one_in(kind, division.n_bytes)) > 1:
-            tell(f"the tokenizer learns from one piece in {n} of the text, which is long enough")
+        tell_sample(kind, division.n_bytes)
         parts = ((n, text) for side, n, text in division.parts(texts) if side == TRAIN)
         return learn(kind, parts, division.n_bytes, max_vocab)
     if not Path(kind).exists():

@@ -120,7 +120,7 @@ class RunFolder:
         hint = f"go on with `llmlib train --resume {quoted(self.path)}`"
         hint += ", or name another folder with --out"
         if CONFIG in names:
-            free = not (others - {*NAMES} or self.has_begun() or self.traces())
+            free = not (self.has_begun() or self.traces())
             with suppress(ValueError, OSError):
                 free = free and vars(open_run(self.path).settings) == vars(self.settings)
                 others -= {*NAMES} if free else set()
@@ -152,7 +152,7 @@ class RunFolder:
         """Remove a run that has no checkpoint, and nothing else: its name is free again."""
         self.file_lock.release()
         for path in [*self.path.iterdir()] if self.path.is_dir() else []:
-            if path.name in NAMES or LEFT.fullmatch(path.name):
+            if path.name in NAMES:
                 files.remove(path)
         for folder in self.made:
             with suppress(OSError):

@@ -74,7 +74,7 @@ def resume_run(path: str | Path, **given: Any) -> "RunFolder":
     checks.require("out" not in given, "give --resume or --out, not both: a run keeps its folder")
     run = open_run(path)
     if "data" in given:
-        given["data"] = locate(given["data"], run.settings.text_field)
+        given["data"] = locate(given["data"], given.get("text_field", run.settings.text_field))
     traces = [] if run.has_begun() else run.traces()
     best, latest = quoted(run.path / "best") + "/.", quoted(run.path / "latest")
     copy = f"cp -r {best} {latest}" if (run.path / "best" / MANIFEST).is_file() else ""
@@ -101,6 +101,6 @@ def locate(data: str | None, text_field: str | None = None) -> str:
     if corpora.is_name(data):
         return data
     if not is_prepared(data):
-        options = {"text_field": text_field} if text_field else {}
-        next(iter(corpora.texts(data, **options)), None)  # raises what is wrong with it
+        # raises now what is wrong with its beginning
+        next(iter(corpora.texts(data, text_field=text_field or "text")), None)
     return str(Path(data).resolve())

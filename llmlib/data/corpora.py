@@ -116,7 +116,9 @@ def load(name: str | Path) -> str:
     return "\n\n".join(documents(name))
 
 
-def documents(name: str | Path, separator: str | None = SEPARATOR) -> list[str]:
+def documents(
+    name: str | Path, separator: str | None = SEPARATOR, text_field: str = "text"
+) -> list[str]:
     """Return the texts of a corpus (articles, stories, topics), or those in a file or folder.
 
     A file is a single text, unless a separator stands in it: see `llmlib.data.texts`, also for what
@@ -126,7 +128,7 @@ def documents(name: str | Path, separator: str | None = SEPARATOR) -> list[str]:
     text. Raises OSError (FileNotFoundError, DownloadError, ...) for a file that cannot be read or
     downloaded.
     """
-    grouped = groupby(texts(name, separator), key=itemgetter(0))
+    grouped = groupby(texts(name, separator, text_field), key=itemgetter(0))
     found = ["".join(piece for _, piece in pieces) for _, pieces in grouped]
     found = [text for text in found if text.strip()]
     checks.some_text(name, 1, len(found))

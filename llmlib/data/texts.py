@@ -3,7 +3,7 @@
 Written by hand.
 
     any file          UTF-8, or UTF-16 or UTF-32 with a byte-order mark
-    .jsonl, .ndjson   a JSON object on each line, its text in a field
+    .jsonl, .ndjson   a JSON object on each line, its text in a field; so has .json, as C4 does
     a folder          all files in it and below it, sorted by name
 
 Each of them may be compressed by gzip, bzip2 or xz. A file is a document, and so is each line of
@@ -41,10 +41,13 @@ BYTE_ORDER_MARKS = {
 
 
 def separator_of(given: str) -> str | None:
-    r"""Return a separator that the command line spells with \n, \t, \f; None for "none"."""
-    for written, meant in {"\\n": "\n", "\\t": "\t", "\\f": "\f"}.items():
+    r"""Return a separator that the command line spells with \n, \r, \t, \f; None for "none".
+
+    Its lines end with "\n", as those of every text that was read.
+    """
+    for written, meant in {"\\n": "\n", "\\r": "\r", "\\t": "\t", "\\f": "\f"}.items():
         given = given.replace(written, meant)
-    return None if given == "none" else given
+    return None if given == "none" else given.replace("\r\n", "\n").replace("\r", "\n")
 
 
 class Texts:
@@ -80,16 +83,19 @@ class Texts:
         """Yield the texts of a file, each in blocks: one, or that of each line of a .jsonl."""
         packed = {".gz", ".bz2", ".xz"}
         suffix = next((s for s in reversed(path.suffixes) if s.lower() not in packed), "")
-        if suffix.lower() not in (".jsonl", ".ndjson"):
-            yield read_blocks(path)
+        blocks = read_blocks(path)
+        if suffix.lower() not in (".jsonl", ".ndjson", ".json"):
+            yield blocks
             return
-        for number, line in enumerate(lines(read_blocks(path)), 1):
+        first = next(blocks)
+        checks.no_json_list(path, first)
+        for number, line in enumerate(lines(chain([first], blocks)), 1):
             if line.strip():
                 yield [checks.text_of_line(path, number, line, self.text_field)]
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """Yield the files in a folder and below it, sorted, without hidden ones and empty ones.
+    """Yield the files in a folder and below it, sorted, without hidden ones.
 
     While it looks for them: a whole disk is refused at its first file that is no text. Raises
     OSError for a folder that cannot be read, rather than leave out what is in it.
@@ -100,7 +106,7 @@ def files_in(folder: Path) -> Iterator[Path]:
         if path.is_dir() and (path == folder or not path.is_symlink()):
             shown = (below for below in path.iterdir() if not below.name.startswith("."))
             waiting += sorted(shown, reverse=True)
-        elif path.is_file() and path.stat().st_size:
+        elif path.is_file():
             yield path
 
 
@@ -113,8 +119,11 @@ def read_blocks(path: Path) -> Iterator[str]:
     has_returns = False  # without them, the text would be copied for nothing
     with open(path, "rb") as raw, checks.readable_text(path), unpacked(raw) as file:
         block = file.read(BLOCK + 3)  # at least a whole byte-order mark
+        checks.no_archive(block[:512], was_unpacked=file is not raw)
         decoder = decoder_for(block)
-        text = decode(path, decoder, block, 0).removeprefix("\ufeff")
+        text = decode(path, decoder, block, 0)
+        if block.startswith(codecs.BOM_UTF8):  # the other encodings take their own marks away
+            text = text.removeprefix("\ufeff")
         n_bytes = len(block)
         while True:
             has_returns = has_returns or "\r" in text
@@ -131,7 +140,7 @@ def read_blocks(path: Path) -> Iterator[str]:
 
 def unpacked(raw: IO[bytes]) -> Any:
     """Return a file that decompresses an opened one, or that one itself."""
-    start = raw.read(16)
+    start = raw.read(512)
     raw.seek(0)
     checks.no_archive(start)
     opener = next((opener for magic, opener in PACKED.items() if re.match(magic, start)), None)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from llmlib import checks
 from llmlib.generation.constraints import rules_of
-from llmlib.generation.generate import Prompts, TextReader, constrain, place_prompts
+from llmlib.generation.generate import Prompts, Stop, TextReader, constrain, place_prompts
 from llmlib.generation.sampling import AS_LEARNED, Sampling
 
 
@@ -35,9 +35,14 @@ class Search:
     """The search for one prompt: its beams, and the n best texts that are finished."""
 
     def __init__(
-        self, n: int, longest: int, stop: int | None, length_penalty: float, early_stopping: Any
+        self,
+        n: int,
+        longest: int,
+        stops: tuple[int, ...],
+        length_penalty: float,
+        early_stopping: Any,
     ):
-        self.n, self.longest, self.stop = n, longest, stop
+        self.n, self.longest, self.stops = n, longest, stops
         self.length_penalty, self.early_stopping = length_penalty, early_stopping
         self.beams: list[Beam] = [Beam([], 0.0)]
         self.finished: list[Beam] = []
@@ -45,14 +50,15 @@ class Search:
     def advance(self, log_probs: Tensor) -> list[int]:
         """Make each beam longer by its log-probabilities (n, V); return which beam each was."""
         totals = log_probs + log_probs.new_tensor([b.log_prob for b in self.beams])[:, None]
-        best = totals.flatten().topk(min(totals.numel(), 2 * self.n))  # at most half of them stop
+        n_best = self.n * max(2, 1 + len(self.stops))  # at most all but n of them stop
+        best = totals.flatten().topk(min(totals.numel(), n_best))
         origins, beams, finished = [], [], []
         for rank, (total, place) in enumerate(zip(best.values.tolist(), best.indices.tolist())):
             origin, token = divmod(place, totals.shape[1])
             beam = Beam([*self.beams[origin].ids, token], total)
             if total == -math.inf:
                 continue  # forbidden
-            if token == self.stop or len(beam.ids) == self.longest:
+            if token in self.stops or len(beam.ids) == self.longest:
                 finished += [beam] * (rank < self.n)  # the rest only fills the places of those
             elif len(beams) < self.n:
                 beams.append(beam)
@@ -85,7 +91,7 @@ def beam_searches(
     prompts: Prompts,
     max_new_tokens: int,
     n_beams: int,
-    stop: int | None = None,
+    stop: Stop = None,
     *,
     length_penalty: float = 0.0,
     early_stopping: bool | str = False,
@@ -100,10 +106,10 @@ def beam_searches(
     better. sampling: of its settings the rules count: penalty, min_new_tokens, bad_words, n-grams.
     Raises TypeError and ValueError as `stream` does.
     """
-    ids, padding = place_prompts(model, prompts)
-    settings = n_beams, max_new_tokens, stop, length_penalty, early_stopping
+    (ids, padding), stops = place_prompts(model, prompts), checks.stop_ids(model, stop)
+    settings = n_beams, max_new_tokens, stops, length_penalty, early_stopping
     checks.beams(model, ids, sampling, *settings)
-    rules = rules_of(sampling, stop, ids.shape[1])
+    rules = rules_of(sampling, stops, ids.shape[1])
     reader = TextReader(model, ids, padding, max_new_tokens)
     searches = going = [Search(*settings) for _ in ids]
     while going:

@@ -22,18 +22,19 @@ from llmlib.generation.sampling import Sampling, penalize
 Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def rules_of(sampling: Sampling, stop: int | None, n_prompt: int) -> list[Rule]:
+def rules_of(sampling: Sampling, stops: Sequence[int], n_prompt: int) -> list[Rule]:
     """Return the rules of some settings, for texts that begin with n_prompt columns of prompts."""
     rules: list[Rule] = []
     if sampling.repetition_penalty != 1:
         rules.append(partial(penalize_repeats, sampling.repetition_penalty))
     if sampling.no_repeat_ngram_size is not None:
         rules.append(partial(no_ngram_twice, sampling.no_repeat_ngram_size))
-    words = [word for word in sampling.bad_words if word != (stop,)]  # the end stays possible
+    ends = [(stop,) for stop in stops]
+    words = [word for word in sampling.bad_words if word not in ends]  # an end stays possible
     if words:
         rules.append(BadWords(words))
-    if stop is not None and sampling.min_new_tokens:
-        rules.append(partial(no_early_stop, stop, n_prompt + sampling.min_new_tokens))
+    if stops and sampling.min_new_tokens:
+        rules.append(partial(no_early_stop, stops, n_prompt + sampling.min_new_tokens))
     return rules
 
 
@@ -66,12 +67,14 @@ def no_ngram_twice(n: int, logits: Tensor, ids: Tensor, padding: Tensor) -> Tens
     return logits.masked_fill(forbidden, -math.inf)
 
 
-def no_early_stop(stop: int, length: int, logits: Tensor, ids: Tensor, padding: Tensor) -> Tensor:
-    """Forbid `stop` in texts that are shorter than `length`, padding included."""
+def no_early_stop(
+    stops: Sequence[int], length: int, logits: Tensor, ids: Tensor, padding: Tensor
+) -> Tensor:
+    """Forbid `stops` in texts that are shorter than `length`, padding included."""
     if ids.shape[1] >= length:
         return logits
-    checks.has_logit("stop", stop, logits)
-    return logits.index_fill(1, torch.tensor([stop], device=logits.device), -math.inf)
+    checks.has_logit("stop", max(stops), logits)
+    return logits.index_fill(1, torch.tensor(stops, device=logits.device), -math.inf)
 
 
 class BadWords:
@@ -107,7 +110,9 @@ def unused_ids(tokenizer: Any, vocab_size: int) -> tuple[tuple[int], ...]:
 
     A model may have more of them than its tokenizer: a vocabulary rounded up, or tokens deleted.
     """
-    known = min(vocab_size, getattr(tokenizer, "vocab_size", vocab_size))
+    # the vocab_size of transformers' tokenizers leaves out the tokens that were added
+    size = max(getattr(tokenizer, "vocab_size", vocab_size), getattr(tokenizer, "__len__", int)())
+    known = min(vocab_size, size)
     holes = () if decodes(tokenizer, range(known)) else range(known)
     unused = [i for i in holes if not decodes(tokenizer, [i])]
     return tuple((i,) for i in [*unused, *range(known, vocab_size)])

@@ -21,6 +21,7 @@ from llmlib.generation.sampling import AS_LEARNED, Sampling, draw, row_generator
 from llmlib.model.modes import evaluating
 
 Prompts = Tensor | Sequence[Sequence[int]]  # ids (B, T), or lists of unequal length
+Stop = int | Sequence[int] | None  # the id that ends a text, or several
 
 
 class TextReader:
@@ -48,7 +49,7 @@ class TextReader:
         self.start = max(0, ids.shape[1] - self.capacity)  # tokens before it are forgotten
         self.cache = cache
         if cache is not None:
-            checks.prepared_cache(model, cache, ids, self.capacity)
+            checks.prepared_cache(model, cache, ids, padding, self.capacity)
         elif hasattr(model, "new_cache"):
             self.cache = model.new_cache(len(ids), self.capacity)
 
@@ -132,13 +133,14 @@ def next_tokens(
     ids: Tensor,
     max_new_tokens: int,
     sampling: Sampling,
-    stop: int | None,
+    stops: tuple[int, ...],
     generators: Sequence[torch.Generator],
     finished: Callable[[int, int], bool] | None = None,
 ) -> Iterator[Tensor]:
     """Run the loop of `stream`, whose arguments these are, checked and padded."""
-    n_rows, rules = len(ids), rules_of(sampling, stop, ids.shape[1])
+    n_rows, rules = len(ids), rules_of(sampling, stops, ids.shape[1])
     active = torch.arange(n_rows, device=ids.device)  # the rows that are not finished
+    last = ids.new_tensor(stops)  # what ends a row
     for _ in range(max_new_tokens):
         logits = constrain(reader.logits(ids)[:, -1], ids, reader.padding, rules)
         checks.some_choice(logits, rules)
@@ -148,15 +150,15 @@ def next_tokens(
         else:
             own = [generators[row] for row in active.tolist()]
             chosen = draw(sampling.probabilities(logits), own)
-        tokens = ids.new_full((n_rows,), -1 if stop is None else stop)
+        tokens = ids.new_full((n_rows,), stops[0] if stops else -1)
         tokens[active] = chosen = chosen.to(ids.dtype)
         yield tokens
         ids = torch.cat([ids, chosen[:, None]], dim=1)  # (B, T) -> (B, T + 1)
-        going = chosen != (-1 if stop is None else stop)
+        going = (chosen[:, None] != last).all(dim=1)
         if finished is not None:
             ends = map(finished, active.tolist(), chosen.tolist())
             going &= ~torch.tensor(list(ends), device=ids.device)
-        if (stop is not None or finished is not None) and not going.all():
+        if (stops or finished is not None) and not going.all():
             rows = going.nonzero()[:, 0]
             if len(rows) == 0:
                 return
@@ -181,7 +183,7 @@ def stream(
     max_new_tokens: int,
     sampling: Sampling = AS_LEARNED,
     *,
-    stop: int | None = None,
+    stop: Stop = None,
     generator: torch.Generator | None = None,
     slide: int | None = None,
     cache: Any = None,
@@ -190,24 +192,26 @@ def stream(
     """Continue prompts and yield the new tokens (B,) one step at a time, as they are chosen.
 
     model: a model of the protocol, or any callable that maps ids (B, T) to logits (B, T, V). ids:
-    (B, T), or a list of prompts of unequal length. stop: the id after which a row is finished; a
-    finished row repeats it, and the last row to finish ends the stream. generator: gives each row a
-    generator of its own, so that a row's text does not depend on how many there are. slide: when
-    the context is full, drop this many of the oldest tokens and re-encode the rest. A plain
-    callable re-encodes at every token and slides by one if it has a `config.context_length`. cache:
-    one that has read the beginning of the prompts, but not their last token; the texts go on in it.
+    (B, T), or a list of prompts of unequal length. stop: the id after which a row is finished, or
+    several; a finished row repeats the first, and the last row to finish ends the stream.
+    generator: gives each row a generator of its own, so that a row's text does not depend on how
+    many there are. slide: when the context is full, drop this many of the oldest tokens and
+    re-encode the rest. A plain callable re-encodes at every token and slides by one if it has a
+    `config.context_length`. cache: one that has read the beginning of the prompts, but not their
+    last token; the texts go on in it.
     finished: asked for each row and its new token whether that ends it, besides `stop`.
     Raises TypeError and ValueError at once, also if the context would not suffice without `slide`;
     ValueError where logits are nan or infinite.
     """
     ids, padding = place_prompts(model, ids)
     checks.settings_of(model, sampling)
-    checks.generation(model, ids, max_new_tokens, stop, slide, generator)
+    checks.generation(model, ids, max_new_tokens, slide, generator)
+    stops = checks.stop_ids(model, stop)
     generators = row_generators(len(ids), generator)
     if max_new_tokens == 0:
         return iter(())
     reader = TextReader(model, ids, padding, max_new_tokens, slide or 1, cache)
-    return next_tokens(reader, ids, max_new_tokens, sampling, stop, generators, finished)
+    return next_tokens(reader, ids, max_new_tokens, sampling, stops, generators, finished)
 
 
 def generate(
@@ -216,7 +220,7 @@ def generate(
     max_new_tokens: int,
     sampling: Sampling = AS_LEARNED,
     *,
-    stop: int | None = None,
+    stop: Stop = None,
     **options: Any,
 ) -> list[list[int]]:
     """Continue prompts: return, for each, its ids and the new ones, up to and with `stop`.
@@ -225,10 +229,10 @@ def generate(
     """
     tokens = stream(model, ids, max_new_tokens, sampling, stop=stop, **options)
     steps = [step.tolist() for step in tokens]
-    prompts, padding = pad_left(ids)
+    (prompts, padding), stops = pad_left(ids), checks.stop_ids(model, stop)
     texts = []
     for row, (prompt, n) in enumerate(zip(prompts.tolist(), padding.tolist(), strict=True)):
         new = [step[row] for step in steps]
-        new = new[: new.index(stop) + 1] if stop in new else new
-        texts.append(prompt[n:] + new)
+        end = next((at for at, token in enumerate(new, 1) if token in stops), len(new))
+        texts.append(prompt[n:] + new[:end])
     return texts

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from llmlib import checks
 from llmlib.generation.constraints import Rule, rules_of
-from llmlib.generation.generate import Prompts, TextReader, constrain, place_prompts
+from llmlib.generation.generate import Prompts, Stop, TextReader, constrain, place_prompts
 from llmlib.generation.sampling import AS_LEARNED, Sampling, draw, row_generators
 
 
@@ -84,7 +84,7 @@ def speculate(
     sampling: Sampling = AS_LEARNED,
     *,
     n_draft: int = 4,
-    stop: int | None = None,
+    stop: Stop = None,
     generator: torch.Generator | None = None,
 ) -> Iterator[list[int]]:
     """Continue ids (1, T) as the target would, and yield the tokens of each of its readings.
@@ -97,12 +97,13 @@ def speculate(
     ids, padding = place_prompts(target, ids)
     checks.settings_of(target, sampling)
     checks.speculation((target, draft), ids, max_new_tokens, stop, n_draft, generator)
-    rules = rules_of(sampling, stop, ids.shape[1])
+    stops = checks.stop_ids(target, stop)
+    rules = rules_of(sampling, stops, ids.shape[1])
     reader = TextReader(target, ids, padding, max_new_tokens)
     if not isinstance(draft, PromptLookup):
         draft = TextReader(draft, ids, padding, max_new_tokens)
     (own,) = row_generators(1, generator)
-    return rounds(reader, draft, ids, max_new_tokens, sampling, rules, n_draft, stop, own)
+    return rounds(reader, draft, ids, max_new_tokens, sampling, rules, n_draft, stops, own)
 
 
 def rounds(
@@ -113,7 +114,7 @@ def rounds(
     sampling: Sampling,
     rules: Sequence[Rule],
     n_draft: int,
-    stop: int | None,
+    stops: tuple[int, ...],
     generator: torch.Generator,
 ) -> Iterator[list[int]]:
     """Run the loop of `speculate` until `left` tokens are written."""
@@ -129,8 +130,8 @@ def rounds(
         p = probabilities(target, text, len(drafted) + 1, sampling, rules)  # in one reading
         certain = F.one_hot(drafted.long(), p.shape[1])  # what was looked up was not drawn
         new = accept(p, torch.cat(q) if q else certain.to(p), drafted.tolist(), generator)
-        if stop in new:
-            yield new[: new.index(stop) + 1]
+        if ends := [at for at, token in enumerate(new, 1) if token in stops]:
+            yield new[: ends[0]]
             return
         yield new
         ids = torch.cat([ids, ids.new_tensor([new])], dim=1)

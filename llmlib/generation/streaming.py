@@ -13,7 +13,7 @@ from torch import Tensor
 
 from llmlib import checks
 from llmlib.generation.constraints import only_tokens
-from llmlib.generation.generate import stream
+from llmlib.generation.generate import Stop, stream
 from llmlib.generation.sampling import AS_LEARNED, Sampling
 from llmlib.tokenization.interface import common_length, settled
 
@@ -92,24 +92,27 @@ def stream_text(
     *,
     end_of_text: int | None = None,
     stops: Sequence[str] = (),
+    stop: Stop = None,
     **options: Any,
 ) -> Iterator[str]:
     """Continue a text and yield pieces of the new one as soon as they are certain.
 
     tokenizer: has encode(text) -> ids and decode(ids) -> text. end_of_text: the id that stands
-    before each text and ends it. stops: strings that end it too. options: as for `stream`.
+    before each text, and ends it unless `stop` names others. stops: strings that end it too.
+    options: as for `stream`.
     """
     text = TextStream(tokenizer, tokenizer.encode(prompt), stops)
     ids = [*text.ids] if end_of_text is None else [end_of_text, *text.ids]
     settings = only_tokens(sampling, tokenizer, model)
-    tokens = stream(model, [ids], max_new_tokens, settings, stop=end_of_text, **options)
-    return pieces(tokens, text, end_of_text)
+    ends = checks.stop_ids(model, end_of_text if stop is None else stop)
+    tokens = stream(model, [ids], max_new_tokens, settings, stop=ends, **options)
+    return pieces(tokens, text, ends)
 
 
-def pieces(tokens: Iterator[Tensor | int], text: TextStream, end: int | None) -> Iterator[str]:
+def pieces(tokens: Iterator[Tensor | int], text: TextStream, ends: Sequence[int]) -> Iterator[str]:
     """Yield what a TextStream makes of tokens, until it or they stop."""
     for token in map(int, tokens):
-        if token != end and (piece := text.add(token)):
+        if token not in ends and (piece := text.add(token)):
             yield piece
         if text.stopped:
             return

@@ -109,7 +109,8 @@ def find_folder(name: str | Path) -> Path:
 def holds_gpt2(folder: Path) -> bool:
     """Tell whether a folder has the file by which one of the two layouts is known."""
     names = ("hparams.json", "model.safetensors", "model.safetensors.index.json")
-    return any((folder / name).is_file() for name in names)
+    is_adapted = (folder / "adapter_config.json").is_file()  # peft would change what is there
+    return not is_adapted and any((folder / name).is_file() for name in names)
 
 
 def available_or_nano() -> Path:

@@ -23,6 +23,7 @@ from llmlib.tokenization.bpe import ByteTokenizer
 from llmlib.tokenization.formats import gpt2_files
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+GENERATION = "generation_config.json"
 FIELDS = {  # of a GPTConfig: what config.json calls them
     "vocab_size": "vocab_size",
     "context_length": "n_positions",
@@ -80,6 +81,16 @@ def read_config(path: Path) -> GPTConfig:
         return GPTConfig(**{field: settings[name] for field, name in FIELDS.items()})
 
 
+def end_ids(folder: Path) -> list[int]:
+    """Return the ids at which transformers ends a text of a model; none if its files do not say."""
+    path = next((folder / n for n in (GENERATION, CONFIG) if (folder / n).is_file()), None)
+    if path is None:
+        return []
+    ends = checks.read_json(path).get("eos_token_id")
+    with checks.blame(path):
+        return checks.end_ids(ends if isinstance(ends, list) else [ends] * (ends is not None))
+
+
 def weight_files(folder: Path) -> list[Path]:
     """Return the files that hold the weights: one, or those that an index names.
 
@@ -125,11 +136,12 @@ class HuggingFaceWeights:
             return
         if table is None:
             self.tensors["wte.weight"] = self.tensors.pop("lm_head.weight")
-        elif head.shape == table.shape == expected:  # else the sizes are refused, and nothing read
-            if torch.equal(self.read("lm_head.weight"), self.read("wte.weight")):
-                del self.tensors["lm_head.weight"]
-            else:
-                self.config = replace(self.config, tie_weights=False)
+        elif head.shape == table.shape == expected and torch.equal(  # else the sizes are refused
+            self.read("lm_head.weight"), self.read("wte.weight")
+        ):
+            del self.tensors["lm_head.weight"]
+        else:
+            self.config = replace(self.config, tie_weights=False)
 
     def open(self, path: Path) -> safe_open:
         """Map a file. Raises FileError if it is damaged or of another kind."""
@@ -161,7 +173,7 @@ def model_texts(config: GPTConfig, eos_token_id: int | None) -> dict[str, str]:
     settings = {**kind, **DEFAULTS, **sizes, **old, **rates, **ends}
     return {
         CONFIG: json.dumps(settings, indent=2) + "\n",
-        "generation_config.json": json.dumps(ends, indent=2) + "\n",
+        GENERATION: json.dumps(ends, indent=2) + "\n",
     }
 
 

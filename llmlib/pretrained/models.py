@@ -9,6 +9,7 @@ wins over a folder that is called the same; `./NAME` is the folder. Left out, fo
 import sys
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 from llmlib import checks
@@ -16,6 +17,7 @@ from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.pretrained import gpt2
 from llmlib.pretrained.gpt2_files import OPENAI, find_folder, holds_gpt2
+from llmlib.pretrained.huggingface import end_ids
 from llmlib.pretrained.layout import clean_name
 from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.folders import load_tokenizer
@@ -76,7 +78,7 @@ def find_model(name_or_path: str | Path) -> Path:
         place = find_folder(name_or_path)
         if path.is_dir() and not path.samefile(place):
             note = f"{path}: the model in {place}; ./{path} is the folder here"
-            print(note, file=sys.stderr)
+            say_once(note)
         return place
     if (folder := model_folder(path)) is not None:
         return folder
@@ -91,12 +93,27 @@ def find_model(name_or_path: str | Path) -> Path:
     raise FileNotFoundError(f"there is no model at {path}: {instead or wanted}")
 
 
+@cache
+def say_once(note: str) -> None:
+    """Print a line to stderr, however often a command asks for its model."""
+    print(note, file=sys.stderr)
+
+
 def model_folder(path: Path) -> Path | None:
     """Return a path if it holds a model, or the checkpoint of the run there, or None."""
     if holds_gpt2(path):
         return path
     places = (path, path / "best", path / "latest")
     return next((folder for folder in places if (folder / MANIFEST).is_file()), None)
+
+
+def stop_ids(name_or_path: str | Path, end: int, vocab_size: int) -> list[int]:
+    """Return the ids that end a text: those that a model's files name, as in transformers, or end.
+
+    end: that of its tokenizer. Ids outside the vocabulary are never written.
+    """
+    named = end_ids(find_model(name_or_path))
+    return [i for i in named if 0 <= i < vocab_size] or [end]
 
 
 def load_gpt2_tokenizer(folder: Path, name: str | Path) -> Tokenizer:

@@ -152,7 +152,7 @@ class BPETokenizer(ByteTokenizer):
     def is_plain(self) -> bool:
         """Whether this is byte-level BPE and nothing else, with a pattern that others know."""
         more = self.added or self.add_prefix_space
-        return self.pattern in PATTERNS and self._whole is self._ids and not more
+        return self.pattern in PATTERNS and not more
 
     def _encode_piece(self, piece: str, **chance: Any) -> list[int]:
         return self._encode_data(piece.encode(), **chance)

@@ -7,6 +7,7 @@ Built in notebook 09. What is left out: Hugging Face's tokenizer.json, which is 
 """
 
 import base64
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from pathlib import Path
 from llmlib import checks, files
 from llmlib.tokenization.added_tokens import AddedToken
 from llmlib.tokenization.base import END_OF_TEXT
-from llmlib.tokenization.gpt2 import gpt2_byte_symbols
+from llmlib.tokenization.gpt2 import GPT2_SHA256, gpt2_byte_symbols
 
 SYMBOLS = gpt2_byte_symbols()
 BYTE_OF = {symbol: byte for byte, symbol in SYMBOLS.items()}
@@ -76,7 +77,7 @@ def read_symbols(
     """Return the vocabulary that is written so."""
     tokens = {as_bytes(token): i for token, i in ids.items() if token not in special}
     pairs = [(as_bytes(first), as_bytes(second)) for first, second in merges]
-    return Vocabulary(tokens, pairs, special)
+    return Vocabulary(tokens, pairs, special, whole_tokens=False)
 
 
 def ids_file(path: Path) -> Path:
@@ -93,6 +94,8 @@ def gpt2_files(vocabulary: Vocabulary) -> tuple[str, str]:
     another one.
     """
     checks.gpt2_pattern(vocabulary.pattern, vocabulary.add_prefix_space)
+    if vocabulary.whole_tokens:  # which their readers do not know of
+        merges_by_ids(vocabulary)
     ids, merges = write_symbols(vocabulary)
     return json.dumps(ids), "\n".join(["#version: 0.2", *merges, ""])
 
@@ -133,10 +136,21 @@ def merges_of(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
     return merges
 
 
+def merges_by_ids(vocabulary: Vocabulary) -> None:
+    """Raise ValueError unless the merges are those that tiktoken finds by the ids."""
+    found = vocabulary.merges
+    lines = [f"{as_symbols(first)} {as_symbols(second)}" for first, second in found]
+    text = "\n".join(["#version: 0.2", *lines, ""])
+    is_gpt2 = hashlib.sha256(text.encode()).hexdigest() == GPT2_SHA256
+    # to find them again takes seconds: those of GPT-2 are known
+    if not (is_gpt2 and vocabulary.tokens == vocabulary_of(found)):
+        checks.same_merges(merges_of(vocabulary.tokens), found)
+
+
 def write_tiktoken(path: Path, vocabulary: Vocabulary) -> None:
     """Write tokens and ranks as tiktoken's `load_tiktoken_bpe` reads them: no special tokens."""
     checks.no_prefix_space(vocabulary.add_prefix_space, "tiktoken's file")
-    checks.same_merges(merges_of(vocabulary.tokens), vocabulary.merges)
+    merges_by_ids(vocabulary)
     ranks = vocabulary.tokens
     tokens = sorted(ranks, key=ranks.__getitem__)
     lines = [f"{base64.b64encode(token).decode()} {ranks[token]}\n" for token in tokens]
@@ -148,7 +162,6 @@ def read_tiktoken(path: Path, special_ids: Collection[int] = ()) -> Vocabulary:
 
     special_ids: those of special tokens, which the file does not name either, and leaves free.
     """
-    pairs = [line.split(" ") for line in path.read_text(encoding="ascii").split("\n") if line]
-    ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in pairs}
+    ranks = checks.tiktoken_ranks(path)
     checks.ids_without_holes([*ranks.values()], special_ids)
     return Vocabulary(ranks, merges_of(ranks))

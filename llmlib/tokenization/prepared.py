@@ -45,7 +45,9 @@ def read_about(folder: str | Path) -> dict:
     checks.require(
         version in (1, VERSION), f"{path} is of version {version}: prepare the text again"
     )
-    checks.prepared_about(path, about, hash_of(about), ["gpt2", *KINDS])
+    with checks.blame(path):
+        found = hash_of(about)
+    checks.prepared_about(path, about, found, ["gpt2", *KINDS])
     return about
 
 

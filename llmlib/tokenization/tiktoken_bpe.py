@@ -80,6 +80,7 @@ class TiktokenTokenizer(ByteTokenizer):
         with checks.tokenizer_file(formats.ids_file(path), "a vocabulary in order"):
             checks.only_special(found.added_tokens or found.add_prefix_space)
             checks.merge_order(found, formats.vocabulary_of(found.merges), path.name)
+            formats.merges_by_ids(found)
         encoding = tiktoken.Encoding(
             path.parent.name,
             pat_str=PATTERNS.get(found.pattern, found.pattern),
@@ -105,7 +106,7 @@ def fastest(tokenizer: Tokenizer) -> Tokenizer:
         return tokenizer
     found = tokenizer.vocabulary()
     try:
-        checks.same_merges(formats.merges_of(found.tokens), found.merges)
+        formats.merges_by_ids(found)
     except ValueError:
         return tokenizer
     pattern = PATTERNS[found.pattern]

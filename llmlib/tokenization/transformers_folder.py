@@ -29,6 +29,7 @@ def from_merges(merges_file: Path, ids_file: Path) -> dict[str, Any]:
     """
     beside = settings_of(merges_file.parent)
     checks.splits_as_gpt2(beside.get("tokenizer_class"), GPT2_CLASSES)
+    checks.ids_beside(merges_file, ids_file)
     pairs = checks.merge_lines(merges_file, BYTE_OF)
     derived = map(as_symbols, vocabulary_of([(as_bytes(a), as_bytes(b)) for a, b in pairs]))
     vocab = checks.strict_json(ids_file) if ids_file.exists() else dict(zip(derived, count()))

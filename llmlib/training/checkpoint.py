@@ -141,7 +141,7 @@ def read_parts(folder: Path) -> tuple[dict, list[dict[str, torch.Tensor]]]:
         try:
             entries = manifest["files"]
             return manifest, [read_tensors(folder, entries[n]) for n in ("weights", "training")]
-        except (OSError, RuntimeError, ValueError):
+        except (RuntimeError, ValueError):
             before, manifest = manifest, read_manifest(folder)
             if manifest == before:
                 raise

@@ -34,7 +34,7 @@ class TrainConfig:
 
     def __post_init__(self):
         checks.train_config(self)
-        object.__setattr__(self, "betas", tuple(self.betas))  # JSON knows lists only
+        object.__setattr__(self, "betas", tuple(map(float, self.betas)))  # of JSON: lists, ints
 
     def warmup(self) -> int:
         """Return the steps of the warm-up: a tenth of a run that warmup_steps would fill."""

@@ -214,6 +214,7 @@ class Trainer:
         can be read again for each epoch: a DataLoader, or a list. Run again with the same loader,
         training continues where it was. Raises as `Position.batches` and `take_step` do.
         """
+        checks.finite_weights(self.model)  # also those that the first batches will not read
         batches = self.position.batches(loader)
         was_training = self.model.training  # left as it was, also if the caller leaves the loop
         try:

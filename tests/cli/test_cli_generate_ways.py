@@ -1,15 +1,20 @@
 """`llmlib generate`: rules, beams, looked-up drafts, stops, and ids that no token has."""
 
+import json
+import shutil
+
+import numpy as np
 import pytest
 import torch
 from cli_helpers import failure, llmlib
 from safetensors.torch import load_file, save_file
 
+from llmlib.checks import read_json
 from llmlib.files import home
 from llmlib.generation.beam import beam_search
 from llmlib.generation.generate import generate
 from llmlib.generation.sampling import Sampling
-from llmlib.pretrained.gpt2 import load_pretrained
+from llmlib.pretrained.gpt2 import load_pretrained, save_pretrained
 from llmlib.tokenization.folders import load_tokenizer
 
 NANO = ["--checkpoint", "gpt2/nano", "--device", "cpu", "--prompt", "Mia was"]
@@ -85,10 +90,6 @@ def test_what_cannot_work_is_refused_in_one_line(flags, says, capsys):
 
 def test_ids_that_no_token_has_are_never_written(nano, tmp_path, capsys):
     model, _, _ = nano
-    import shutil
-
-    from llmlib.pretrained.gpt2 import save_pretrained
-
     vocab_size = model.config.vocab_size
     folder = tmp_path / "padded"
     save_pretrained(model, folder)
@@ -107,3 +108,36 @@ def test_ids_that_no_token_has_are_never_written(nano, tmp_path, capsys):
         heat = [] if "--num-beams" in ways else ["--temperature", 9]
         arguments = ["--checkpoint", folder, "--device", "cpu", "--max-new-tokens", 80]
         assert llmlib("generate", *arguments, *heat, *ways) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ways", [[], ["--prompt-lookup", 3], ["--num-beams", 1]], ids=str)
+def test_a_text_ends_where_the_models_files_say(nano, tmp_path, capsys, ways):
+    """As transformers: at any id of generation_config.json, else of config.json."""
+    model, tokenizer, ids = nano
+    save_pretrained(model, tmp_path, tokenizer)
+    (free,) = generate(model, ids, 40, Sampling(temperature=0))
+    ends = [free[20], free[12], 10**6]
+    flags = ["--checkpoint", tmp_path, "--device", "cpu", "--prompt", "Mia was", *ways]
+    flags += ["--max-new-tokens", 40, *([] if "--num-beams" in ways else ["--temperature", 0])]
+    config = tmp_path / "config.json"
+    for change, says in (
+        (lambda: (tmp_path / "generation_config.json").unlink(), tokenizer.eot_token),
+        (lambda: config.write_text(json.dumps(read_json(config) | {"eos_token_id": ends})), ends),
+        (lambda: write_ends(tmp_path, ends[:1]), ends[:1]),
+        (lambda: write_ends(tmp_path, ends), ends),
+        (lambda: write_ends(tmp_path, ends[0]), ends[:1]),
+        (lambda: write_ends(tmp_path, 10**6), tokenizer.eot_token),
+        (lambda: write_ends(tmp_path, None), tokenizer.eot_token),
+    ):
+        change()
+        assert llmlib("generate", *flags) == 0
+        known = [i for i in np.atleast_1d(says).tolist() if i < 512]
+        (text,) = generate(model, ids, 40, Sampling(temperature=0), stop=known)
+        text = text[1:-1] if text[-1] in known else text[1:]
+        assert capsys.readouterr().out == tokenizer.decode(text) + "\n"
+    write_ends(tmp_path, ["."])
+    assert "generation_config.json: eos_token_id holds '.'" in failure(capsys, "generate", *flags)
+
+
+def write_ends(folder, ends):
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))

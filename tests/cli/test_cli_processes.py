@@ -14,6 +14,7 @@ import torch.distributed as dist
 from cli_helpers import TINY, assert_equal_weights, llmlib, metrics, weights, write_text
 from torch.nn.parallel import DistributedDataParallel
 
+from llmlib import checks
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.prepare import prepare
 from llmlib.cli.processes import Processes
@@ -160,6 +161,25 @@ def test_a_mistake_ends_all_processes_with_one_line_each(folder):
     assert "is not empty: name a new folder with --out" in errors
     assert "llmlib/cli" not in errors, "a traceback of ours"
     assert (folder / "mine" / "notes.txt").read_text() == "mine"
+
+
+def test_only_the_writer_removes_what_a_refused_start_has_made(folder, monkeypatch):
+    def fail(*_):
+        raise ValueError("no")
+
+    monkeypatch.setattr("llmlib.cli.train.make_trainer", fail)
+    monkeypatch.setattr(Processes, "is_writer", False)
+    assert llmlib("train", folder / "text.txt", *TINY, "--out", folder / "refused") == 2
+    assert (folder / "refused" / "config.yaml").is_file()
+
+
+def test_the_advice_about_a_short_text_can_be_shared():
+    for n_tokens, advice in (
+        (5 * 8 + 1, "--batch-size 4,"),
+        (9, "--context-length 4 --batch-size 2,"),
+    ):
+        with pytest.raises(ValueError, match=advice):
+            checks.windows_fit(n_tokens, context_length=8, batch_size=8, world=2)
 
 
 def test_rows_that_cannot_be_shared_equally_are_refused(folder):

@@ -4,13 +4,16 @@ import gzip
 import json
 import re
 import shlex
+import shutil
 
 import pytest
 from cli_helpers import TINY, failure, llmlib, write_text
 
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.prepare import prepare
+from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.folders import KINDS, load_tokenizer
+from llmlib.tokenization.prepared import is_prepared
 
 MARKED = "A cat sat. The end.<|endoftext|>\n" * 200
 
@@ -32,7 +35,7 @@ def test_documents_that_a_file_separates_end_with_the_end_token(tmp_path, capsys
 
 
 def test_another_separator_is_a_flag(tmp_path, capsys):
-    (tmp_path / "t.txt").write_text("one <|endoftext|> two\n\n\nthree\n\n\nfour four\n")
+    (tmp_path / "t.txt").write_text("one none <|endoftext|> two\n\n\nthree\n\n\nfour none four\n")
     flags = ["--tokenizer", "char", "--val-fraction", 0.3]
     run = ["prepare", tmp_path / "t.txt", *flags]
     assert llmlib(*run, "--separator", r"\n\n\n", "--out", tmp_path / "p") == 0
@@ -43,6 +46,45 @@ def test_another_separator_is_a_flag(tmp_path, capsys):
     assert len(data.documents("train")) == len(data.documents("val")) == 1
 
 
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        (r"\r\n=\r\n", "3 documents, cut at 2 times"),  # as its lines end
+        ("\r\n=\r\n", "3 documents, cut at 2 times"),
+        ("==", "it does not hold the separator '==', so nothing is cut there"),
+        ("none", None),
+    ],
+)
+def test_a_separator_is_found_or_it_is_said_that_it_is_not(tmp_path, capsys, flag, says):
+    (tmp_path / "t.txt").write_bytes(b"one <|endoftext|> one\r\n=\r\ntwo\r\n=\r\nthree three")
+    run = ["prepare", tmp_path / "t.txt", "--tokenizer", "char", f"--separator={flag}"]
+    assert llmlib(*run, "--out", tmp_path / "p") == 0
+    out = capsys.readouterr().out
+    assert says in out if says else "cut at" not in out and "nothing is cut" not in out
+    assert "<|endoftext|> stands in the documents 1 times, as plain text: '--separator" in out
+
+
+def test_end_tokens_that_stand_in_a_text_as_plain_text_are_said(tmp_path, capsys):
+    """T2 with another tokenizer: its own end of text separates the file, and was spelled."""
+    own = BPETokenizer.train(MARKED, 270, special_tokens=["<s>", "</s>"])
+    own.save(tmp_path / "my.json")
+    (tmp_path / "t.txt").write_text(MARKED.replace("<|endoftext|>", "</s>"))
+    run = [
+        "prepare",
+        tmp_path / "t.txt",
+        "--tokenizer",
+        tmp_path / "my.json",
+        "--end-token",
+        "</s>",
+    ]
+    assert llmlib(*run, "--out", tmp_path / "p") == 0
+    said = "</s> stands in the documents 200 times, as plain text: '--separator=</s>' would cut"
+    assert said in capsys.readouterr().out
+    assert llmlib(*run, "--separator=</s>", "--out", tmp_path / "q") == 0
+    out = capsys.readouterr().out
+    assert "as plain text" not in out and "200 documents, cut at 200 times '</s>'" in out
+
+
 @pytest.mark.slow
 def test_a_tokenizer_learns_no_separator_and_evaluation_ends_documents(tmp_path, capsys):
     (tmp_path / "t.txt").write_text(MARKED)
@@ -50,6 +92,9 @@ def test_a_tokenizer_learns_no_separator_and_evaluation_ends_documents(tmp_path,
     assert llmlib("tokenizer", tmp_path / "t.txt", "--vocab-size", 290, "--out", out) == 0
     learned = [token for token, i in load_tokenizer(out)._ids.items() if i > 255]
     assert learned and not any(b"|" in token for token in learned)
+    char = ["--kind", "char", "--out", tmp_path / "char.json"]
+    assert llmlib("tokenizer", tmp_path / "t.txt", *char) == 0
+    assert "|" not in json.loads((tmp_path / "char.json").read_text())["tokens"]
     assert llmlib("prepare", tmp_path / "t.txt", "--tokenizer", out, "--out", tmp_path / "p") == 0
     run = ["train", tmp_path / "p", *TINY[2:], "--max-steps", 1, "--out", tmp_path / "run"]
     assert llmlib(*run) == 0
@@ -59,6 +104,24 @@ def test_a_tokenizer_learns_no_separator_and_evaluation_ends_documents(tmp_path,
     found = json.loads(capsys.readouterr().out)
     tokenizer = load_tokenizer(out)
     assert found["n_tokens"] == 200 * (len(tokenizer.encode("A cat sat. The end.")) + 1)
+
+
+@pytest.mark.slow
+def test_a_run_is_evaluated_on_texts_that_are_read_as_its_own_was(tmp_path, capsys):
+    lines = [json.dumps({"story": f"a tale ==== no {n}", "other": "x"}) for n in range(400)]
+    (tmp_path / "s.jsonl").write_text("\n".join(lines))
+    reading = ["--text-field", "story", "--separator", "===="]
+    run = ["train", tmp_path / "s.jsonl", *TINY, "--max-steps", 1]
+    assert llmlib(*run, *reading, "--out", tmp_path / "run") == 0
+    evaluate = ["evaluate", "--checkpoint", tmp_path / "run", "--device", "cpu", "--json"]
+    counts = []
+    for flags in ([], reading, ["--separator", "none"], ["--text-field", "other"]):
+        capsys.readouterr()
+        assert llmlib(*evaluate, "--text", tmp_path / "s.jsonl", *flags) == 0
+        counts.append(json.loads(capsys.readouterr().out)["n_tokens"])
+    assert counts[0] == counts[1] > counts[3]
+    # nothing is cut: the mark itself is there, and one end token less for each text
+    assert counts[2] == counts[0] + 400 * 3
 
 
 def test_all_forms_of_a_text_prepare_alike(tmp_path):
@@ -98,6 +161,8 @@ def test_names_win_and_say_so_and_a_path_is_a_path(tmp_path, monkeypatch, capsys
     assert llmlib("prepare", "./stories", "--tokenizer", "char", "--out", "p") == 0
     assert llmlib("train", "p", *TINY[2:], "--max-steps", 1, "--out", "c") == 0
     assert "optimizer: adamw" in (tmp_path / "c" / "config.yaml").read_text(), "no story recipe"
+    shutil.move("p", "wiki")
+    assert is_prepared("./wiki") and not is_prepared("wiki")
 
 
 @pytest.mark.slow

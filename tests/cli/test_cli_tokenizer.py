@@ -1,12 +1,15 @@
 """`llmlib tokenizer`: one of each kind is learned, written, and read again; mistakes are named."""
 
 import json
+import shlex
 
 import pytest
 import tokenizers as hf
 
+from llmlib.__main__ import main
 from llmlib.cli.prepare import encode_documents, open_tokenizer, prepare
 from llmlib.cli.tokenizer import tokenizer_command
+from llmlib.tokenization import learning
 from llmlib.tokenization.base import END_OF_TEXT
 from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.folders import KINDS, kind_of
@@ -54,6 +57,9 @@ def test_a_bpe_is_written_in_the_format_its_name_asks_for(tmp_path, text_file, n
         ({"kind": "char", "pattern": "gpt4"}, "has no pattern"),
         ({"kind": "word", "out": "a.tiktoken"}, "written to a .json file"),
         ({"out": "a.tiktoken"}, "holds no special tokens"),
+        ({"out": "a.txt"}, "change --out to a name that ends in .json, or to a folder"),
+        ({"pattern": "gpt2 "}, "there is no pattern 'gpt2 ': did you mean 'gpt2'"),
+        ({"pattern": r"\w+|\W"}, "would read the pattern"),
         ({"pattern": "gpt4", "out": "folder"}, "cannot say how a text is split"),
         ({"out": "none/there.json"}, "is not a folder"),
         ({"out": "text.txt"}, "exists"),
@@ -65,6 +71,40 @@ def test_a_mistake_is_named_and_leaves_no_file(tmp_path, text_file, change, word
     with pytest.raises(ValueError, match=words):
         tokenizer_command(text_file, **change | {"out": str(tmp_path / change["out"])})
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_the_file_cannot_hold_is_said_before_anything_is_learned(tmp_path, monkeypatch):
+    monkeypatch.setattr("llmlib.cli.tokenizer.survey", None)  # not even the text is read
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    for change in (
+        {"out": "a.txt"},
+        {"out": "folder", "pattern": "gpt4"},
+        {"pattern": "[[:alpha:]]"},
+    ):
+        settings = {"out": "my.json"} | change
+        with pytest.raises(ValueError, match=r"--out|split|pattern"):
+            tokenizer_command(str(text), **settings | {"out": str(tmp_path / settings["out"])})
+
+
+def test_the_command_that_is_printed_reads_the_text_in_the_same_way(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [json.dumps({"story": f"tale {n} ==== tale {n}"}) for n in range(40)]
+    (tmp_path / "s.jsonl").write_text("\n".join(lines))
+    flags = {"text_field": "story", "separator": "===="}
+    tokenizer_command("s.jsonl", "my.json", vocab_size=280, **flags)
+    said = capsys.readouterr().out
+    assert "s.jsonl: 80 documents, cut at 40 times '===='" in said
+    command = said.splitlines()[-1].removeprefix("train with it: llmlib train ")
+    data, *given = shlex.split(command)
+    assert given == ["--tokenizer", "my.json", "--separator=====", "--text-field=story"]
+    assert main(["prepare", data, *given, "--out", "prepared"]) == 0
+
+
+def test_learning_from_a_part_of_the_text_is_said(text_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(learning.ENOUGH, "bpe", 500)
+    tokenizer_command(text_file, str(tmp_path / "my.json"), vocab_size=280)
+    assert "the tokenizer learns from one piece in 2 of the text" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"tokenizer": "GPT"}', '{"tokenizer": []}'])
@@ -88,7 +128,9 @@ def test_an_option_names_the_token_that_ends_a_document(tmp_path, text_file):
     ours = BPETokenizer.train(TEXT, 270, special_tokens=special)
     ours.save(tmp_path / "llama.json")
     settings = {"tokenizer": str(tmp_path / "llama.json")}
-    with pytest.raises(ValueError, match=r"has no <\|endoftext\|>.*--end-token.*<\|end_of_text\|>"):
+    with pytest.raises(
+        ValueError, match=r"has no '?<\|endoftext\|>.*--end-token.*<\|end_of_text\|>"
+    ):
         prepare(text_file, tmp_path / "prepared", **settings)
     about = prepare(text_file, tmp_path / "prepared", end_token=special[1], **settings)
     assert about["end_of_text"] == ours.special_tokens[special[1]] == 269

@@ -53,10 +53,14 @@ def test_a_flipped_bit_in_a_token_file_is_noticed(copy, file, place):
         read_all(path.parent)
 
 
-def test_equal_bytes_of_another_type_are_noticed(copy):
+def test_equal_bytes_of_another_type_or_shape_are_noticed(copy):
     path = copy / "text" / "train.npy"
-    path.write_bytes(path.read_bytes().replace(b"'<u2'", b"'>u2'"))
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"'<u2'", b"'>u2'"))
     with pytest.raises(ValueError, match="it holds >u2, not uint16"):
+        read_all(copy / "text")
+    path.write_bytes(whole.replace(b",), }  ", b",1), } "))
+    with pytest.raises(ValueError, match="numbers, not "):
         read_all(copy / "text")
 
 
@@ -93,6 +97,19 @@ def test_what_is_wrong_in_data_json_is_noticed_even_if_it_is_sealed_again(prepar
             read_all(copy / "text")
 
 
+@pytest.mark.parametrize("name", ["n_documents", "n_tokens", "n_bytes", "n_unknown", "sha256"])
+@pytest.mark.parametrize("value", [-1, True, 2.0, [], None])
+def test_a_count_that_is_none_is_noticed_where_no_hash_tells(copy, name, value):
+    path = copy / "text" / "data.json"
+    part = json.loads(path.read_text())["val"] | {name: value}
+    change(path, version=1, val=part)
+    with pytest.raises(ValueError, match=r"data\.json: it is damaged.* (of val is|is no text)"):
+        read_about(path.parent)
+    change(path, val=part | {name: 1 if name != "sha256" else ""}, rows="stories")
+    with pytest.raises(ValueError, match="rows is 'stories'"):
+        read_about(path.parent)
+
+
 def test_a_folder_of_version_1_is_read_and_held_against_its_tokenizer(copy):
     path = copy / "text" / "data.json"
     unknown = dict.fromkeys(["sha256", "tokenizer_sha256", "text_sha256", "n_separators"], ...)
@@ -119,6 +136,16 @@ def test_another_tokenizer_of_the_same_size_is_noticed(copy):
 def test_a_data_json_of_anything_else_is_one_line(copy, capsys, content):
     (copy / "text" / "data.json").write_bytes(content)
     assert "data.json" in failure(capsys, "train", copy / "text", *TINY[2:], "--out", copy / "run")
+
+
+def test_a_data_json_of_any_depth_is_refused(tmp_path):
+    """Also of the one depth that can be read, and is too deep to be written for its hash."""
+    for depth in range(300, 1000):
+        lists = "[" * depth + "]" * depth
+        content = f'{{"format": "llmlib data", "version": 2, "more": {lists}}}'
+        (tmp_path / "data.json").write_text(content)
+        with pytest.raises(ValueError, match=r"data\.json: it is"):
+            read_about(tmp_path)
 
 
 @pytest.mark.slow
@@ -190,12 +217,14 @@ def test_a_file_that_ends_too_soon_is_no_success(tmp_path, capsys):
     """A limit of the size of files, as FAT has one: the kernel writes less, and says so once."""
     resource = pytest.importorskip("resource")
     text, before = write_text(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    short = tmp_path / "short.txt"  # whose tokens wait in memory until the end
+    short.write_text(text.read_text(encoding="utf-8")[:900], encoding="utf-8")
     try:
-        for limit in (5120, 700, 100):
+        for limit, given in ((5120, text), (700, text), (100, text), (700, short)):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-            line = failure(capsys, "prepare", text, "--tokenizer", "char", "--out", tmp_path / "p")
+            line = failure(capsys, "prepare", given, "--tokenizer", "char", "--out", tmp_path / "p")
             assert "p." in line and ".npy" in line and "File too large" in line
-            assert list(tmp_path.iterdir()) == [text]
+            assert {path.name for path in tmp_path.iterdir()} == {"text.txt", "short.txt"}
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 

@@ -24,6 +24,7 @@ from cli_helpers import (
 from llmlib import checks
 from llmlib.cli import callbacks, train
 from llmlib.cli.run_folder import RunFolder, open_run
+from llmlib.cli.run_notes import machine, machine_changes
 from llmlib.training import checkpoint as checkpoints
 
 NOBODY = 4194305  # no process has that number: the largest one is 4194304
@@ -45,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("no_curves")
         "latest best metrics.jsonl samples.txt",
     ],
 )
-def test_a_run_without_its_latest_checkpoint_is_never_begun_anew(run, capsys, gone):
+def test_a_run_without_its_latest_checkpoint_is_never_begun_anew(base, run, capsys, gone):
     (run / "loss.png").write_bytes(b"the curves")
     for name in gone.split():
         files = run / name
@@ -54,10 +55,8 @@ def test_a_run_without_its_latest_checkpoint_is_never_begun_anew(run, capsys, go
     line = failure(capsys, "train", "--resume", run, "--max-steps", 8)
     assert "/latest holds no checkpoint" in line and everything(run) == before
     assert "cp -r" not in line or (run / "best" / "checkpoint.json").is_file()
-    settings = yaml.safe_load((run / "config.yaml").read_text())
-    flags = [*TINY, *OFTEN, "--max-steps", settings["max_steps"]]
-    assert "holds a run already" in failure(capsys, "train", settings["data"], *flags, "--out", run)
-    assert everything(run) == before
+    again = ["train", base / "text.txt", *TINY, *OFTEN, "--out", run]
+    assert "holds a run already" in failure(capsys, *again) and everything(run) == before
 
 
 @pytest.mark.parametrize("lost", ["latest", "latest/checkpoint.json"])
@@ -75,14 +74,17 @@ def test_the_advice_to_go_on_from_the_best_checkpoint_works_as_printed(
 def test_the_best_checkpoint_is_not_replaced_by_a_worse_one(run, monkeypatch):
     """Whatever has become of the metrics: its own note counts."""
     best = everything(run / "best")
+    (run / "best" / f"weights.{NOBODY}.part").touch()  # which no save would remove
     (run / "metrics.jsonl").unlink()
     monkeypatch.setattr(callbacks, "evaluate", lambda *_: type("E", (), {"loss": 9.0}))
     assert resume(run) == 0 and everything(run / "best") == best
 
 
-def test_a_best_checkpoint_that_is_gone_is_found_again(run):
+def test_a_best_checkpoint_that_is_gone_is_found_again(run, monkeypatch):
+    """Even where the metrics tell of a better one."""
     shutil.rmtree(run / "best")
-    assert resume(run) == 0 and checkpoints.load_checkpoint(run / "best").step > 4
+    monkeypatch.setattr(callbacks, "evaluate", lambda *_: type("E", (), {"loss": 9.0}))
+    assert resume(run) == 0 and checkpoints.load_checkpoint(run / "best").step == 6
 
 
 def test_a_growing_file_that_cannot_be_written_is_said_before_a_step(run, capsys):
@@ -132,6 +134,7 @@ def test_what_a_link_points_to_is_left_alone(run, tmp_path, name):
     before = target.read_bytes()
     (run / name).symlink_to(target)
     assert resume(run) == 0 and target.read_bytes() == before
+    assert not (run / ".lock").is_symlink(), "such a link could not be locked"
     assert [entry["step"] for entry in metrics(run)] == list(range(1, 9))
 
 
@@ -153,6 +156,10 @@ def test_a_copy_of_a_run_that_shares_its_files_stays_as_it_is(base, run, tmp_pat
 # A start that failed ------------------------------------------------------------------------------
 
 
+def test_a_run_is_no_folder_of_texts(run, capsys):
+    assert "go on with it by --resume" in failure(capsys, "train", run)
+
+
 def test_what_a_start_left_that_was_killed_does_not_block_the_name(base, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
@@ -172,22 +179,36 @@ def test_a_run_without_a_step_goes_on_by_the_same_command_or_with_other_settings
             patch.setattr(train, "GPT", killed)
             assert train_on(base, run) == 9
         assert (run / "config.yaml").is_file() and not (run / "latest").exists()
+        (run / "metrics.jsonl").touch()  # as right before the first checkpoint
+        (run / "notes.txt").touch()
+        assert train_on(base, run) == 2, "it holds something else, too"
+        (run / "notes.txt").unlink()
+        assert train_on(base, run, "--emb-dim", 8) == 2, "it has other settings"
         if again == "--out":
             assert train_on(base, run) == 0
+            shutil.rmtree(run / "best")
+            for name in ("metrics.jsonl", "samples.txt"):
+                (run / name).unlink()
+            assert train_on(base, run) == 2, "there is a checkpoint still"
         else:
+            refused = ["--seed", 5], ["--tokenizer", "word"], [base / "prepared"]  # of its data
+            for flags in (*refused, ["--device", "cuda:7"]):
+                assert llmlib("train", "--resume", run, *flags) == 2
             assert llmlib("train", "--resume", run, "--emb-dim", 8, "--batch-size", 2) == 0
             assert yaml.safe_load((run / "config.yaml").read_text())["emb_dim"] == 8
         assert llmlib("train", "--resume", run, "--emb-dim", 12) == 2, "now there are steps"
 
 
-def test_a_handwritten_config_beside_a_prepared_folder_is_no_start_that_was_killed(base, tmp_path):
+def test_a_handwritten_config_beside_a_prepared_folder_is_no_start_that_was_killed(
+    base, tmp_path, capsys
+):
     folder = tmp_path / "run"
     shutil.copytree(base / "prepared", folder / "data")
     (folder / "config.yaml").write_text("max_steps: 3\nn_layers: 1\n")
     before = everything(folder)
-    assert (
-        llmlib("train", folder / "data", "--config", folder / "config.yaml", "--out", folder) == 2
-    )
+    flags = ["--config", folder / "config.yaml", "--out", folder]
+    assert "holds a run already" in failure(capsys, "train", folder / "data", *flags)
+    assert not (folder / ".lock").exists()
     assert everything(folder) == before
 
 
@@ -243,8 +264,12 @@ def test_a_resume_that_is_refused_changes_nothing(run, capsys):
     for flags in (["--device", "cuda:7"], ["--emb-dim", 8], ["--learning-rate", -1]):
         failure(capsys, "train", "--resume", run, "--max-steps", 9, *flags)
         assert everything(run) == before
-    (run / "config.yaml").write_text("# mine\n" + (run / "config.yaml").read_text())
-    assert llmlib("train", "--resume", run) == 0
+    assert llmlib("train", "--resume", run, "--max-steps", 3) == 0, "all steps are taken"
+    config = (run / "config.yaml").read_text()
+    assert config == before["config.yaml"].decode()
+    config = config.replace("max_steps: 4", "max_steps: 5")
+    (run / "config.yaml").write_text("# mine\n" + config)
+    assert llmlib("train", "--resume", run) == 0 and len(metrics(run)) == 5
     assert (run / "config.yaml").read_text().startswith("# mine"), "comments stay"
 
 
@@ -253,14 +278,23 @@ def test_a_resume_that_is_refused_changes_nothing(run, capsys):
     [
         (["--n-layers", 1_000_000], "--n-layers is 1,000,000: it must be at most 10,000"),
         (["--emb-dim", 2 * 10**6], "GB, and this machine has"),
-        (["--emb-dim", 10**5, "--context-length", 2**31 - 1], "GB, and this machine has"),
+        (["--emb-dim", 64, "--context-length", 2**31 - 1], "GB, and this machine has"),
+        (["--final-fraction", 5], "--final-fraction"),
     ],
 )
-def test_a_model_that_no_memory_holds_is_refused_before_there_is_a_folder(
-    base, tmp_path, capsys, flags, expected
+def test_a_model_that_no_memory_holds_is_refused_before_a_text_is_prepared(
+    base, tmp_path, capsys, monkeypatch, flags, expected
 ):
+    monkeypatch.setattr(RunFolder, "prepare_data", lambda *_: pytest.fail("it was prepared"))
     arguments = [base / "text.txt", *TINY, *OFTEN, *flags, "--out", tmp_path / "run"]
     assert expected in failure(capsys, "train", *arguments) and not (tmp_path / "run").exists()
+
+
+def test_the_size_of_a_model_is_asked_again_with_its_vocabulary(base, tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(checks, "affordable", lambda config: sizes.append(config.vocab_size))
+    assert train_on(base, tmp_path / "run", "--max-steps", 1) == 0
+    assert sizes == [3, len(weights(tmp_path / "run")["wte.weight"])]
 
 
 @pytest.mark.parametrize(
@@ -397,6 +431,16 @@ def test_another_number_of_threads_is_said(run, capsys):
     assert f"threads {before} → {before + 1}\n" in capsys.readouterr().out
     assert llmlib("train", "--resume", run, "--max-steps", 9) == 0
     assert f"threads {before + 1} → {before}" in capsys.readouterr().out
+
+
+def test_all_that_the_last_bits_depend_on_is_compared():
+    model = torch.nn.Linear(1, 1)
+    noted = machine(model)
+    assert noted.keys() == {"device", "instructions", "threads", "processes", "torch"}
+    assert machine_changes(model, {"machine": noted}) == []
+    for name in noted:
+        (line,) = machine_changes(model, {"machine": noted | {name: "other"}})
+        assert line.endswith(f": {name} other → {noted[name]}")
 
 
 def test_steps_and_sizes_that_cannot_be_are_refused_even_with_the_right_hash(run, capsys):

@@ -30,6 +30,7 @@ from llmlib.training import checkpoint as checkpoints
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("error:Glyph")
 @pytest.mark.parametrize("name", ["a$\\y$b", "x^$_{$", os.fsdecode(b"\xff\xfe"), "a\nb", "名前"])
 def test_curves_of_a_run_of_any_name(base, tmp_path, capfd, name):
     assert train_on(base, tmp_path / name, "--max-steps", 1, "--eval-every", 1) == 0
@@ -61,7 +62,7 @@ def test_samples_that_fail_are_a_warning(base, run, capsys, monkeypatch, error):
 
 
 @pytest.mark.usefixtures("no_curves")
-def test_an_error_of_memory_in_what_decorates_stays_one(run, monkeypatch):
+def test_an_error_of_memory_in_what_decorates_stays_one(base, run, tmp_path, monkeypatch):
     def fail(*_):
         raise MemoryError
 
@@ -71,6 +72,8 @@ def test_an_error_of_memory_in_what_decorates_stays_one(run, monkeypatch):
     with pytest.raises(KeyboardInterrupt), callbacks.Decoration("drawing"):
         raise KeyboardInterrupt
     assert resume(run) == 2 and checkpoints.load_checkpoint(run / "latest").step == 6
+    assert train_on(base, tmp_path / "new") == 2
+    assert checkpoints.load_checkpoint(tmp_path / "new" / "latest").step == 2, "no refused start"
 
 
 def fail_at(number, function):
@@ -121,6 +124,7 @@ def test_a_last_look_that_was_cut_off_is_made_up_for_without_a_step(base, run, m
     capsys.readouterr()
     assert resume(run) == 0 and losses(run) == losses(base / "whole")
     assert capsys.readouterr().err == ""
+    assert "report" not in checkpoints.read_manifest(run / "latest")["notes"], "it is done"
     assert (run / "samples.txt").read_bytes() == (base / "whole" / "samples.txt").read_bytes()
 
 

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import settings_fuzz
 import yaml
 from cli_helpers import failure
 
@@ -144,3 +145,10 @@ def test_every_number_has_a_range_and_every_refusal_names_the_flag(tmp_path, cap
                 assert line.startswith(f"llmlib: {setting.flag} is '{value[:40]}"), line
                 assert "it must be a" in line and len(line) < 300
     assert [path.name for path in tmp_path.iterdir()] == ["t.txt"]
+
+
+@pytest.mark.slow
+def test_damaged_files_say_what_they_show_or_are_refused():
+    """10,000 of them: python tests/cli/settings_fuzz.py 10000."""
+    counts, faults = settings_fuzz.run(1500)
+    assert faults == [] and counts["same"] > 300, counts

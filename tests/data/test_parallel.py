@@ -1,5 +1,6 @@
 """Many processes, one result: in order, with every error, and nothing left behind."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -39,6 +40,10 @@ def own_number(_):
 
 def answer_much(n):
     return bytes(n)
+
+
+def is_frozen(_):
+    return gc.get_freeze_count() > 0
 
 
 def nested(n):
@@ -104,6 +109,10 @@ def test_leaving_early_ends_the_processes():
         assert next(results) == 0
         assert len(children()) == 2
     assert not children()
+
+
+def test_what_a_process_shares_with_the_first_is_never_collected():
+    assert all(parallel_map(is_frozen, range(2), 2))
 
 
 def test_inside_of_a_process_the_work_is_done_there():

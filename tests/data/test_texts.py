@@ -2,17 +2,20 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import os
 import random
 import re
+import tarfile
 import tracemalloc
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 
 import pytest
+import text_fuzz
 
 from llmlib import checks
 from llmlib.data import corpora, texts
@@ -50,6 +53,20 @@ def test_any_encoding_with_a_mark_and_any_packing_reads_alike(
     assert documents(path) == [SPOKEN]
 
 
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_one_byte_order_mark_is_taken_away_and_no_second_one(tmp_path, encoding):
+    path = tmp_path / "file.txt"
+    path.write_bytes(("\ufeff" * (encoding == "utf-8") + "\ufeffa").encode(encoding))
+    assert documents(path) == ["\ufeffa"]
+
+
+@pytest.mark.slow
+def test_texts_with_damaged_bytes_are_read_as_python_reads_them_or_refused():
+    """10,000 of them: python tests/data/text_fuzz.py 10000."""
+    counts, faults = text_fuzz.run(1500)
+    assert faults == [] and counts["same"] > 500, counts
+
+
 @pytest.mark.parametrize("mark", ["be", "le"])
 @pytest.mark.parametrize("bits", [16, 32])
 def test_both_byte_orders_are_read(tmp_path, mark, bits):
@@ -62,6 +79,10 @@ def test_packing_is_known_by_the_content_and_not_by_the_name(tmp_path):
     (tmp_path / "plain.gz").write_bytes(b"BZh is a text, too")
     assert documents(tmp_path / "packed.txt") == ["a text in two"]
     assert documents(tmp_path / "plain.gz") == ["BZh is a text, too"]
+    for pack in PACKERS.values():
+        (tmp_path / "nothing").write_bytes(pack(b""))
+        with pytest.raises(ValueError, match="nothing is empty"):
+            documents(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("packed", [".gz", ".bz2", ".xz"])
@@ -120,6 +141,60 @@ def test_the_first_wrong_byte_is_named_whatever_the_blocks(tmp_path, monkeypatch
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def tar(content):
+    """Return a tar archive with one file."""
+    with io.BytesIO() as out:
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            about = tarfile.TarInfo("story.txt")
+            about.size = len(content)
+            archive.addfile(about, io.BytesIO(content))
+        return out.getvalue()
+
+
+@pytest.mark.parametrize("packed", PACKERS)
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (tar(b"once upon a time"), "a tar archive: unpack it, and give the folder"),
+        (b"PK\3\4" + bytes(40), "a zip archive"),
+        (b"\x28\xb5\x2f\xfd" + bytes(40), "zstd"),
+        (b"\x89PNG\r\n\x1a\n", "a picture"),
+        (b"\x93NUMPY\1\0", "an array of NumPy"),
+        (b"SQLite format 3\0", "an SQLite database"),
+        (b"\xd0\xcf\x11\xe0\xa1", "an old Office document"),
+        (lzma.compress(b"abc", format=lzma.FORMAT_ALONE), "the old form of xz"),
+    ],
+)
+def test_what_has_to_be_unpacked_or_is_no_text_is_called_by_its_name(
+    tmp_path, packed, content, says
+):
+    path = tmp_path / f"file{packed}"
+    path.write_bytes(PACKERS[packed](content))
+    with pytest.raises(ValueError, match=f"file.*: it is .*{says}"):
+        documents(path)
+    path.write_bytes(gzip.compress(PACKERS[packed](b"twice") if packed else b"once"))
+    if packed:
+        with pytest.raises(ValueError, match="compressed twice"):
+            documents(path)
+
+
+def test_a_json_file_is_read_by_lines_as_c4_has_it_or_refused(tmp_path):
+    lines = b'{"text": "one", "url": "a"}\n{"text": "two", "url": "b"}\n'
+    (tmp_path / "c4.json.gz").write_bytes(gzip.compress(lines))
+    (tmp_path / "c4.JSON").write_bytes(lines)
+    assert documents(tmp_path / "c4.json.gz") == documents(tmp_path / "c4.JSON") == ["one", "two"]
+    for content, says in (
+        ('[{"text": "one"}, {"text": "two"}]', "it is a JSON list: write an object on each line"),
+        ('\n [\n{"text": "one"}]', "it is a JSON list"),
+        ('{\n "text": "one"\n}', "line 1 is not JSON.*Each line has to hold a whole object"),
+        ("plain text", "line 1 is not JSON"),
+    ):
+        for name in ("a.json", "a.jsonl"):
+            (tmp_path / name).write_text(content)
+            with pytest.raises(ValueError, match=f"{name}: {says}"):
+                documents(tmp_path / name)
+
+
 def test_a_pipe_and_a_device_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", "/dev/zero", "/dev/null"):
@@ -148,20 +223,25 @@ def test_a_folder_gives_its_files_in_order(tmp_path):
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git" / "config").write_bytes(b"\xff")
     (tmp_path / ".DS_Store").write_bytes(b"\0\0")
-    (tmp_path / "c.txt").write_text("three")
+    (tmp_path / "c.txt").write_text("three<|endoftext|>\n")
     (tmp_path / "b" / "z.gz").write_bytes(gzip.compress(b"two"))
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "and a half<|endoftext|>more"}')
     (tmp_path / "empty.txt").write_text("")
     assert documents(tmp_path) == ["one", "and a half", "more", "two", "three"]
+    found = Texts(tmp_path)
+    assert list(found) and found.n_separators == 2, "of all files"
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
     with pytest.raises(ValueError, match=r"picture\.png"):
         documents(tmp_path)
 
 
-def test_a_link_in_a_folder_does_not_lead_in_circles(tmp_path):
+def test_links_and_pipes_in_a_folder_do_not_lead_in_circles_or_nowhere(tmp_path):
     (tmp_path / "a").write_text("one")
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "z").symlink_to(tmp_path / "a")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
     assert documents(tmp_path) == ["one", "one"]
 
 
@@ -208,6 +288,8 @@ def test_a_jsonl_gives_the_text_of_each_line(tmp_path):
     assert documents(path) == ["a\u2028b\r\nc", "\x85 d\0", "\ufffd"]
     path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows[:1]))
     assert documents(path) == ["a\u2028b\r\nc"]
+    (tmp_path / "T.JSONL.GZ").write_bytes(gzip.compress(path.read_bytes()))
+    assert documents(tmp_path / "T.JSONL.GZ") == documents(path)
 
 
 def test_a_name_wins_and_says_so(tmp_path, monkeypatch, capsys):

@@ -262,3 +262,18 @@ def test_the_last_one_inside_restores_the_modes():
             assert not model.training
         assert not model.training and not model.h[0].training
     assert model.training and model.h[0].training
+
+
+def test_a_mask_of_minus_infinity_in_a_buffer_is_no_broken_weight():
+    """As many a model of one's own keeps it; nan and +inf would reach the logits."""
+    model = make()
+    model.register_buffer("mask", torch.full((4, 4), -math.inf).triu(1))
+    model.register_buffer("seen", torch.zeros(3, dtype=torch.bool))
+    expected = generate(make(), IDS, 3)
+    torch.manual_seed(0)
+    assert len(generate(model, IDS, 3)[0]) == len(expected[0])
+    assert evaluate(model, [(IDS, IDS)]) == evaluate(make(), [(IDS, IDS)])
+    for value in (math.nan, math.inf):
+        model.mask[0, 0] = value
+        with pytest.raises(ValueError, match="mask holds numbers that are nan or infinite"):
+            generate(model, IDS, 3)

@@ -202,3 +202,20 @@ def test_a_text_from_a_prepared_cache_slides_like_another(model):
         model(prompt[:, :4], cache)
         expected = generate(model, prompt, 45, GREEDY, slide=slide)
         assert generate(model, prompt, 45, GREEDY, slide=slide, cache=cache) == expected
+
+
+def test_a_cache_that_took_padding_for_text_is_refused():
+    """It would go on with another text, without a word."""
+    model, rows = make(), [[6, 7], [1, 2, 3]]
+    padded, expected = torch.tensor([[0, 6, 7], [1, 2, 3]]), generate(make(), rows, 4, GREEDY)
+    told, untold = model.new_cache(2, 8), model.new_cache(2, 8)
+    with torch.no_grad():
+        model(padded[:, :2], told, segments=torch.tensor([[-1, 0], [0, 0]]))
+        model(padded[:, :2], untold)
+    assert generate(model, rows, 4, GREEDY, cache=told.copy()) == expected
+    for prompts, cache in ((rows, untold), (padded, told)):
+        with pytest.raises(ValueError, match=r"padding.* as padding: .*segments"):
+            generate(model, prompts, 4, GREEDY, cache=cache)
+    for other in ("cache", {}, object()):
+        with pytest.raises(TypeError, match=r"give one of model\.new_cache"):
+            generate(model, padded, 4, GREEDY, cache=other)

@@ -17,6 +17,7 @@ from llmlib.generation.sampling import Sampling
 from llmlib.generation.speculative import PromptLookup, speculate
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
+from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.words import CharTokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -76,8 +77,9 @@ def their_texts(other, prompts, n_new, stop=None, **settings):
     n = settings.get("num_return_sequences", 1)
     texts = []
     for number, row in enumerate(rows[:, longest:].tolist()):
-        row = row[: row.index(stop) + 1] if stop in row else row
-        texts.append(prompts[number // n] + row)
+        stops = stop if isinstance(stop, list) else [stop]
+        end = next((at for at, token in enumerate(row, 1) if token in stops), len(row))
+        texts.append(prompts[number // n] + row[:end])
     return texts
 
 
@@ -118,7 +120,7 @@ def test_each_rule_is_that_of_transformers(n_rows, n_tokens, n, penalty, seed, d
         ),
     ]:
         ours = logits
-        for rule in rules_of(sampling, 2, n_prompt):
+        for rule in rules_of(sampling, [2], n_prompt):
             ours = rule(ours, ids, torch.zeros(n_rows, dtype=torch.int64))
         torch.testing.assert_close(ours, processor(ids, logits.clone()), rtol=0, atol=0)
 
@@ -133,7 +135,7 @@ SOME = [
 def test_greedy_text_with_rules_is_that_of_transformers(pair, rule):
     other, ours = pair
     prompts = [[1, 2, 3, 1, 2], [9, 8, 7, 6, 5], [1, 0, 1, 0, 1]]
-    for stop in (None, 11):
+    for stop in (None, 11, [11, 4, 20]):
         sampling = Sampling(temperature=0, **RULES[rule])
         expected = their_texts(other, prompts, 20, stop, **to_theirs(RULES[rule]))
         assert generate(ours, prompts, 20, sampling, stop=stop) == expected
@@ -226,6 +228,17 @@ def test_ids_that_no_token_has_are_found():
     assert unused_ids(tokenizer, 5) == ()
 
 
+def test_tokens_that_were_added_to_a_tokenizer_of_transformers_are_written(tmp_path):
+    from transformers import PreTrainedTokenizerFast
+
+    BPETokenizer.train("hello", 260).save(tmp_path / "tokenizer.json")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
+    n = len(tokenizer)
+    tokenizer.add_tokens(["<|im_end|>"])
+    assert tokenizer.vocab_size == n
+    assert unused_ids(tokenizer, n + 3) == ((n + 1,), (n + 2,))
+
+
 def test_ids_that_no_token_has_are_never_written():
     tokenizer = Holes.from_text("abcdef")
     torch.manual_seed(0)
@@ -303,6 +316,32 @@ def test_beams_with_a_penalty_for_length_are_those_of_transformers(pair):
     found = beam_searches(ours, prompts, 9, 3, 11, sampling=Sampling(min_new_tokens=2), **settings)
     assert [p + beam.ids for p, beams in zip(prompts, found) for beam in beams] == expected
     assert len({len(text) for text in expected}) > 1
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_several_ids_end_beams_as_in_transformers(pair, n):
+    """With k of them, (1 + k) n candidates leave n that go on."""
+    other, ours = pair
+    prompts, stop = [[1, 2, 3, 1], [9, 8], [4]], [11, 13, 21, 7, 1]
+    settings = {"num_beams": max(2, n), "num_return_sequences": n, "min_new_tokens": 2}
+    settings |= {"length_penalty": 1.0, "bad_words_ids": [[4], [8]]}
+    expected = their_texts(other, prompts, 12, stop, **settings)
+    rules = Sampling(min_new_tokens=2, bad_words=((4,), (8,)))
+    found = beam_searches(ours, prompts, 12, max(2, n), stop, length_penalty=1.0, sampling=rules)
+    assert [p + b.ids for p, beams in zip(prompts, found) for b in beams[:n]] == expected
+    assert {text[-1] for text in expected} & {*stop}
+
+
+def test_several_ids_end_drafted_and_streamed_texts_alike(pair):
+    _, ours = pair
+    prompt = [[1, 2, 1, 2]]
+    (free,) = generate(ours, prompt, 28, GREEDY)
+    stop = [free[15], free[9]]
+    (plain,) = generate(ours, prompt, 28, GREEDY, stop=stop)
+    assert plain == free[: min(map(free[4:].index, stop)) + 5]
+    for draft in (PromptLookup(), ours):
+        parts = list(speculate(ours, draft, prompt, 28, GREEDY, stop=stop))
+        assert [*itertools.chain(*parts)] == plain[4:]
 
 
 def test_a_prompt_gets_the_beams_that_it_gets_alone():

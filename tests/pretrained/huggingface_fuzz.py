@@ -2,6 +2,7 @@
 
     python tests/pretrained/huggingface_fuzz.py 10000
 
+Half of the folders have other settings or tensors, half have damaged bytes in one of the two files.
 A verdict is "same logits" or "refused". Allowed is also that we refuse what transformers fills with
 random numbers or drops without a word: missing and left-over tensors, numbers that are no floats or
 not finite, and another kind of model by its name.
@@ -12,10 +13,12 @@ import random
 import sys
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from bundle_fuzz import change_bytes
+from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
@@ -108,13 +111,31 @@ def ours(folder):
         return None, str(error).removeprefix(str(folder))
 
 
-def compare(rng, config, tensors):
+def damaged(folder, rng):
+    """Change bytes of a file; return the settings and tensors that are left, if any can be read."""
+    path = folder / rng.choice(["config.json", "model.safetensors"])
+    data = path.read_bytes()
+    length = 8 + int.from_bytes(data[:8], "little")  # of the header: most of what can go wrong
+    if path.suffix == ".safetensors" and rng.random() < 0.8:
+        path.write_bytes(change_bytes(rng, data[:length]) + data[length:])
+    else:
+        path.write_bytes(change_bytes(rng, data))
+    settings, weights = {}, {}
+    with suppress(Exception):
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        weights = load_file(folder / "model.safetensors")
+    return settings if isinstance(settings, dict) else {}, weights
+
+
+def compare(rng, config, tensors, damage):
     """Return the verdict on one folder; one that begins with "FAULT" should not be."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         settings, weights = changed_config(dict(config), rng), changed_tensors(tensors, rng)
         (folder / "config.json").write_text(json.dumps(settings))
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        if damage:
+            settings, weights = damaged(folder, rng)
         expected, made_up = theirs(folder)
         found, reason = ours(folder)
     differing = [f"{k}={settings.get(k, ...)}" for k in KEYS if settings.get(k) != config.get(k)]
@@ -145,8 +166,8 @@ def run(n, seed=0):
     rng, counts, faults = random.Random(seed), Counter(), []
     config = {k: v for k, v in CONFIG.items() if k not in ("dtype", "transformers_version")}
     config = json.loads(json.dumps(config))
-    for _ in range(n):
-        verdict = compare(rng, config, TENSORS)
+    for number in range(n):
+        verdict = compare(rng, config, TENSORS, damage=number % 2)
         counts[" ".join(verdict.split()[:2])] += 1
         faults += [verdict] if verdict.startswith("FAULT") else []
     return counts, faults

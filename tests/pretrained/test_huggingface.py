@@ -116,6 +116,16 @@ def test_tensors_that_are_left_over_are_named_unless_ignored(folder, kind):
     assert_same(folder, ignore_extra=True)
 
 
+@pytest.mark.parametrize("rows", [19, 24])
+@pytest.mark.parametrize("ignore", [False, True])
+def test_a_head_of_another_size_is_no_leftover(folder, rows, ignore):
+    """The model predicts with it: `ignore_extra` must not put the table in its place."""
+    change_tensors(folder, lambda t: {**t, "lm_head.weight": torch.ones(rows, 8)})
+    says = rf"'lm_head\.weight': it has the shape \({rows}, 8\), where the model has \(20, 8\)"
+    with pytest.raises(FileError, match=says):
+        load_pretrained(folder, ignore_extra=ignore)
+
+
 def test_masks_that_older_libraries_wrote_pass(folder):
     masks = {f"transformer.h.{n}.attn.bias": torch.ones(1, 1, 8, 8).bool() for n in range(2)}
     masks["transformer.h.0.attn.masked_bias"] = torch.tensor(-1e4)
@@ -268,6 +278,16 @@ def test_what_computes_the_same_gpt2_loads(folder, change):
     if "torch_dtype" not in change:
         assert_same(folder)
     assert_same(folder, theirs)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_configuration_is_in_utf_8(folder, encoding):
+    path = folder / "config.json"
+    path.write_text(path.read_text(), encoding=encoding)
+    with pytest.raises(OSError, match="not a valid JSON"):
+        GPT2LMHeadModel.from_pretrained(folder)
+    with pytest.raises(FileError, match=r"config\.json: it is not JSON in UTF-8"):
+        load_pretrained(folder)
 
 
 @pytest.mark.parametrize("change", OTHER, ids=str)
@@ -447,6 +467,19 @@ def test_an_embedding_that_was_enlarged_loads(tmp_path):
     model, tokenizer = load_model(tmp_path)
     assert model.config.vocab_size == 515 and tokenizer.vocab_size == 512
     torch.testing.assert_close(logits_of(model), logits_of(theirs.eval()), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_configuration_in_another_encoding_is_refused_as_by_transformers(tmp_path, encoding):
+    GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1)).save_pretrained(
+        tmp_path
+    )
+    text = (tmp_path / "config.json").read_text(encoding="utf-8")
+    (tmp_path / "config.json").write_bytes(text.encode(encoding))
+    with pytest.raises(OSError, match="not a valid JSON"):
+        GPT2LMHeadModel.from_pretrained(tmp_path)
+    with pytest.raises(FileError, match="not JSON in UTF-8"):
+        load_pretrained(tmp_path)
 
 
 @pytest.mark.slow

@@ -149,6 +149,7 @@ def test_a_model_that_is_not_here_says_how_to_get_it(course):
 def test_a_name_wins_over_a_folder_and_says_so(course, run, capsys):
     shutil.copytree(run[0], "gpt2-124M")
     assert load_model("gpt2-124M")[1].vocab_size == 50257
+    assert find_model("gpt2-124M")  # a second time, as the commands do
     (line,) = capsys.readouterr().err.splitlines()
     assert "124M" in line and "./gpt2-124M" in line
     assert same_weights(load_model("./gpt2-124M")[0], run[1]["best"])
@@ -176,6 +177,14 @@ def test_what_is_not_a_model_is_refused_with_a_hint(run, tmp_path):
         with pytest.raises(FileNotFoundError) as caught:
             load_model(path)
         assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_weights_beside_an_adapter_are_not_those_that_peft_would_load(tmp_path):
+    save_pretrained(random_gpt(20, 0), tmp_path, eos_token_id=0)
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "some/base"}')
+    for load in (load_model, load_pretrained):
+        with pytest.raises(FileNotFoundError, match="it is a peft adapter for 'some/base'"):
+            load(tmp_path)
 
 
 def test_a_checkpoint_outside_a_run_has_no_tokenizer(run, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import tiktoken
 from llmlib.cli.prepare import encode_documents, prepare
 from llmlib.data import corpora
 from llmlib.data.parallel import parallel_map
-from llmlib.tokenization import documents
+from llmlib.tokenization import documents, learning
 from llmlib.tokenization.bpe_trainer import PATTERNS
 from llmlib.tokenization.documents import DocumentEncoder, batches_of, encode_parts
 from llmlib.tokenization.engines import CLASSES, SETTLED, rust_classes, split_alike
@@ -107,12 +108,26 @@ BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True, "tri
 MARKED = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
 FLAGS = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized", "special"], False)
 QWEN = SPLIT | {"pattern": {"Regex": r"\p{N}| ?[^\s\p{N}]+|\s+(?!\S)|\s+"}}
+PLAIN = BYTES | {"use_regex": False}
+GPT2 = SPLIT | {"pattern": {"Regex": PATTERNS["gpt2"]}}
+
+
+def after_digits(*steps):
+    digits = {"type": "Digits", "individual_digits": True}
+    return {"type": "Sequence", "pretokenizers": [digits, *steps]}
+
+
 VARIANTS = {  # of a tokenizer.json: what changes, and whether a text may be cut for it
     "bytes": ({}, True),
     "nfc": ({"normalizer": {"type": "NFC"}}, True),
-    "digits": ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-        {"type": "Digits", "individual_digits": True}, BYTES]}}, True),
+    "digits": ({"pre_tokenizer": after_digits(BYTES)}, True),
     "prefix": ({"pre_tokenizer": BYTES | {"add_prefix_space": True}}, False),
+    "digits and": ({"pre_tokenizer": after_digits(BYTES | {"add_prefix_space": True})}, False),
+    "digits and an unknown pattern": ({"pre_tokenizer": after_digits(QWEN, PLAIN)}, False),
+    "digits and a pattern": ({"pre_tokenizer": after_digits(GPT2, PLAIN)}, True),
+    "what is between": ({"pre_tokenizer": after_digits(GPT2 | {"invert": True}, PLAIN)}, False),
+    "joined": ({"pre_tokenizer": after_digits(
+        GPT2 | {"behavior": "MergedWithPrevious"}, PLAIN)}, False),
     "no regex": ({"pre_tokenizer": BYTES | {"use_regex": False}}, False),
     "lowercase": ({"normalizer": {"type": "Lowercase"}}, False),
     "unknown pattern": ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
@@ -156,11 +171,21 @@ def test_batches_are_full_though_the_parts_alternate(tokenizers, monkeypatch):
     parts = [(n % 2, n, "some words") for n in range(1000)]
     batches = list(batches_of(parts, tokenizers["char"]))
     assert len(batches) == 10 and {part for part, _ in batches} == {0, 1}
+    batches = batches_of([(0, 0, "some words " * 1000)], tokenizers["char"])
+    assert max(len(text) for _, pieces in batches for text, _ in pieces) < 2000, "in pieces"
 
 
 def test_no_document_and_an_empty_one_are_encoded(tokenizers):
     ids, counts = encode_documents(tokenizers["gpt2"], [""])
     assert ids.tolist() == [50256] and counts["n_documents"] == 1 and counts["n_bytes"] == 0
+
+
+def test_of_a_long_text_pieces_that_are_evenly_spread_are_learned_from(monkeypatch):
+    taught = SimpleNamespace(from_text=lambda pieces, *_, **__: [*pieces])
+    monkeypatch.setattr(learning, "KINDS", dict.fromkeys(["bpe", "char"], taught))
+    texts = [(n, f"text {n}") for n in range(10)]
+    assert learning.learn("bpe", texts, 400_000_000) == ["text 0", "\ntext 4", "\ntext 8"]
+    assert len(learning.learn("char", texts, 400_000_000)) == 10, "it has to see all"
 
 
 def test_a_tokenizer_learns_from_what_it_would_learn_of_the_whole_text(tmp_path, monkeypatch):

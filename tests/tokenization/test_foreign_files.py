@@ -24,6 +24,7 @@ from llmlib.tokenization.bpe_trainer import splitter
 from llmlib.tokenization.folders import load_tokenizer
 from llmlib.tokenization.patterns import from_oniguruma, is_portable
 from llmlib.tokenization.pipeline import PipelineTokenizer
+from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer
 
 TEXT = "a cat sat on the mat, and the cat's hat is flat. def f(x):\n    return 12345\n" * 9
 END = "<|endoftext|>"
@@ -557,6 +558,43 @@ def test_a_lost_line_of_tiktoken_leaves_no_hole(small, tmp_path):
     assert BPETokenizer.load(path, special_tokens={END: 270}).eot_token == 270
 
 
+@pytest.mark.parametrize("names", [("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")])
+def test_merges_that_tiktoken_would_not_make_are_not_left_to_it(tmp_path, names):
+    """Ids are in the order of the merges, and yet tiktoken would join ab and c to abc."""
+    own = BPETokenizer([(b"a", b"b"), (b"b", b"c"), (b"a", b"bc")], whole_tokens=False)
+    own.save(tmp_path)
+    for old, new in zip(("encoder.json", "vocab.bpe"), names):
+        (tmp_path / old).rename(tmp_path / new)
+    theirs = hf.Tokenizer(hf.models.BPE.from_file(*(str(tmp_path / name) for name in names)))
+    for tokenizer in (load_tokenizer(tmp_path), BPETokenizer.load(tmp_path)):
+        assert tokenizer.encode("abcxabc") == theirs.encode("abcxabc").ids
+    with pytest.raises(FileError, match="joins any two tokens that make a third"):
+        TiktokenTokenizer.load(tmp_path)
+    with pytest.raises(ValueError, match="joins any two"):  # a whole word would be one token there
+        BPETokenizer(own.merges).save(tmp_path / "other")
+
+
+def test_a_file_of_tiktoken_is_read_line_by_line_as_there(small, tmp_path):
+    path = tmp_path / "a.tiktoken"
+    small.save(path)
+    whole = path.read_bytes()
+    for same in (
+        b"\xef\xbb\xbf" + whole,
+        whole.replace(b"\n", b" \r\n"),
+        whole.replace(b" ", b"\t"),
+        whole.replace(b"\n", b"\n\n"),
+    ):
+        path.write_bytes(same)
+        assert BPETokenizer.load(path).merges == small.merges
+    for wrong, line in ((b"#v\n" + whole, 1), (whole + b"YQ 279\n", 280), (whole + b" 279", 280)):
+        path.write_bytes(wrong)
+        with pytest.raises(FileError, match=f"line {line} is .*a token in base64, and its rank"):
+            load_tokenizer(path)
+    path.write_bytes(whole + whole.splitlines()[-1].split()[0] + b" 279\n")
+    with pytest.raises(FileError, match="line 280 repeats a token"):
+        load_tokenizer(path)
+
+
 @pytest.mark.parametrize("wrong", [10**12, 300_000_000, -84, 84.0, "x", None, True, 65])
 def test_an_id_is_a_whole_number_and_hardly_more_than_there_are_tokens(small, tmp_path, wrong):
     small.save(tmp_path / "tokenizer.json")
@@ -699,6 +737,27 @@ def test_the_file_of_the_ids_stands_for_both(small, tmp_path):
     (tmp_path / "other" / "spiece.model").write_bytes(b"\n\x0e")
     with pytest.raises(FileNotFoundError, match=r"holds no vocabulary but spiece\.model, of Sent"):
         load_tokenizer(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("tokenizer.model", b"\n\x0e\n\x05<unk>", "of SentencePiece, which is not supported"),
+        ("tokenizer.model", b"IQ== 0\nIg== 1\n", "a file of tiktoken: give it a name that ends in"),
+        ("vocab.txt", b"[PAD]\n[UNK]\n##a\n", "a list of WordPieces, as BERT has it"),
+        ("tekken.json", b'{"config": {}, "vocab": []}', "Mistral's, which is not supported"),
+        ("vocab.json", b'{"a": 0}', "to which merges.txt belongs|lacks 'model'"),
+        ("merges.txt", b"a b\n", "vocab.json, which has the ids of its tokens, is missing"),
+        ("tokenizer.json", b"\xef\xbb\xbf{}", "begins with a byte-order mark"),
+        ("tokenizer.json", b"\xff\xfe{\0}\0", "it is UTF-16"),
+        ("tokenizer.json", b"\x1f\x8b\x08", "it is compressed by gzip"),
+    ],
+)
+def test_a_tokenizer_in_another_form_is_called_by_its_name(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    for place in (tmp_path, tmp_path / name):
+        with pytest.raises((FileError, FileNotFoundError), match=words):
+            load_tokenizer(place)
 
 
 def test_thirty_files_found_at_random_are_read_alike_or_refused(tmp_path):

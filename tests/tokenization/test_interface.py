@@ -433,7 +433,6 @@ def test_tiktoken_is_left_out_where_it_would_give_other_ids():
         BPETokenizer(crossed),
         BPETokenizer([(b"a", b"b"), (b"c", b"d")], vocabulary=swapped),
         BPETokenizer([(b"a", b"b")], pattern=r"[a-z]+|\s|\S"),
-        BPETokenizer([(b"a", b"b")], whole_tokens=False),
         MAKERS["unigram"](),
     ):
         assert fastest(other) is other

@@ -121,13 +121,20 @@ def test_a_checkpoint_is_read_while_another_one_is_saved(tmp_path):
     assert not failures, "weights and manifest are of two checkpoints"
 
 
-def test_a_save_between_the_manifest_and_its_files_is_noticed(saved, monkeypatch):  # noqa: F811
+@pytest.mark.parametrize("error", [None, RuntimeError("unable to open file")])  # of torch
+def test_a_save_between_the_manifest_and_its_files_is_noticed(
+    saved,  # noqa: F811
+    monkeypatch,
+    error,
+):
     read, calls = module.read_tensors, []
 
     def read_late(folder, entry):
         calls.append(entry)
         if len(calls) == 1:
             save_checkpoint(saved, make_model(seed=9), notes={"corpus": "newer"})
+            if error:
+                raise error
         return read(folder, entry)
 
     monkeypatch.setattr(module, "read_tensors", read_late)
@@ -207,7 +214,7 @@ def test_a_folder_whose_name_is_not_utf_8_can_be_read_again(tmp_path):
     assert torch.equal(load_checkpoint(folder).weights["wte.weight"], make_model().wte.weight)
 
 
-def test_a_writer_that_is_gone_is_told_from_one_that_is_at_work(tmp_path):
+def test_a_writer_that_is_gone_is_told_from_one_that_is_at_work(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     for number in (NOBODY, 10**30, os.getppid(), 0):
         (tmp_path / f"x.json.{number}.part").mkdir()
@@ -215,3 +222,9 @@ def test_a_writer_that_is_gone_is_told_from_one_that_is_at_work(tmp_path):
     files.write_text(path, "{}")
     left = {part.name for part in tmp_path.glob("*.part")}
     assert left == {f"x.json.{os.getppid()}.part", "x.json.0.part"}
+
+    def deny(*_):
+        raise PermissionError  # as for a process of somebody else
+
+    monkeypatch.setattr(os, "kill", deny)
+    assert files.is_running(NOBODY)

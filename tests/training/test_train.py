@@ -390,6 +390,8 @@ def test_impossible_settings_are_refused(wrong, message):
 def test_settings_are_frozen_and_a_misspelt_one_is_an_error():
     config = TrainConfig(10, betas=[0.8, 0.9])
     assert config.betas == (0.8, 0.9)
+    betas = TrainConfig(10, betas=(0, 0.9)).betas  # torch takes no int beside a float
+    assert betas == (0, 0.9) and all(type(beta) is float for beta in betas)
     with pytest.raises(AttributeError):
         config.max_steps = 11
     with pytest.raises(TypeError, match="learnign_rate"):
@@ -461,6 +463,15 @@ def test_divergence_stops_before_it_spoils_the_weights():
     assert all(p.grad is None for p in model.parameters())
     hook.remove()
     assert math.isfinite(next(trainer.run(make_loader())).loss)
+
+
+def test_a_broken_weight_that_no_batch_reads_is_named_before_the_first_step():
+    model = make_model()
+    trainer = Trainer(model, TrainConfig(3))
+    model.wpe.weight.data[-1, 2] = math.nan  # of a position that the texts do not reach
+    with pytest.raises(ValueError, match=r"wpe\.weight holds numbers that are nan"):
+        next(trainer.run(make_loader()))
+    assert trainer.step == 0
 
 
 def test_states_that_do_not_fit_are_refused_and_change_nothing():
