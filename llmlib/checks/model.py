@@ -199,8 +199,9 @@ def prepared_cache(model: Any, cache: Any, ids: Tensor, padding: Tensor, capacit
             f"needed: cache.copy(capacity=…), up to the model's context_length"
         )
     segments = getattr(cache, "segments", None)
-    n_told = 0 if segments is None else (segments[:, : cache.length] < 0).sum(dim=1)
-    if (n_told != padding.clamp(max=cache.length)).any():
+    none = padding * 0
+    n_read = none if segments is None else (segments[:, : cache.length] < 0).sum(dim=1)
+    if (n_read != padding.clamp(max=cache.length)).any():
         raise ValueError(
             "the cache did not read the padding before shorter prompts as padding: read it with "
             "segments (B, T) that are -1 there"
