@@ -72,6 +72,8 @@ def test_yaml_says_what_a_person_means(tmp_path, content, expected):
         ("seed: !!int '010'", "aliases and tags are left out"),
         ("seed: !!python/object:os.system x", "aliases and tags are left out"),
         ("seed: !" + "x" * 50_000 + "!y 3", "undefined tag handle"),
+        ("tokenizer: ''", "tokenizer is '': it must be a text"),
+        ("init_std: -1", "init_std is -1: it must be a number of at least 0"),
         ("<<: {seed: 3}", "no setting '<<'"),
         ("? [1, 2]\n: 3", "unhashable key"),
         (BOMB, "aliases and tags are left out"),
