@@ -24,7 +24,6 @@ def decided_by_base(data: str, given: dict[str, Any]) -> dict[str, Any]:
     """
     source = given["from"]
     model, tokenizer = load_model(source, ignore_extra=bool(given.get("ignore_extra")))
-    checks.ends_documents(tokenizer.special_tokens, source, tokenizer.end_token)
     if is_prepared(data):
         theirs, kind = load_prepared_tokenizer(data), read_about(data)["tokenizer"]
         vocabularies = [t.token_byte_values() for t in (tokenizer, theirs)]

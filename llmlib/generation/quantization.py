@@ -119,10 +119,10 @@ def column_scales(weight: Tensor) -> Tensor | None:
     That is the mean of its sizes, where each row is divided by its own mean, and once more, since
     that may be ruled by a column that stands out (Sinkhorn and Knopp 1967).
     """
-    size, columns = weight.abs().clamp(min=1e-30), weight.new_ones(weight.shape[1])
-    for _ in range(2):
-        rows = (size / columns).mean(dim=1, keepdim=True)
-        columns = (size / rows).mean(dim=0)
+    size, columns = weight.abs(), weight.new_ones(weight.shape[1])
+    for _ in range(2):  # a row of zeros says nothing about the columns
+        rows = (size / columns).mean(dim=1, keepdim=True).clamp(min=1e-30)
+        columns = (size / rows).mean(dim=0).clamp(min=1e-30)
     return columns if columns.amax() > 4 * columns.amin() else None
 
 

@@ -172,7 +172,7 @@ class WordPieceTokenizer(VocabularyTokenizer):
         """Return the beginning of `decode(ids)` that stays, whatever ids follow."""
         pieces = [self.tokens[i] for i in checks.known_ids(ids, self.vocab_size)]
         words = " ".join(pieces).replace(f" {INSIDE}", "").split()
-        is_mark = words and WORD.fullmatch(words[-1]) and len(words[-1]) == 1
+        is_mark = words and len(words[-1]) == 1
         return join_words(words[:-1] if is_mark else words)
 
     def spelling(self, token: int) -> bytes:

@@ -122,16 +122,24 @@ def test_a_published_model_without_a_text_is_measured_on_stories(work, capsys):
     assert report["text"] == "stories" and report["above_floor"] < 0.05
 
 
-def test_a_text_may_end_with_another_token_that_the_folder_names(work, capsys):
+@pytest.mark.parametrize("form", ['"</s>"', '{"content": "</s>", "__type": "AddedToken"}'])
+def test_a_text_may_end_with_another_token_that_the_folder_names(work, form):
     content = (work / "hf/tokenizer.json").read_text().replace("<|endoftext|>", "</s>")
     (work / "hf/tokenizer.json").write_text(content)
-    config = (work / "hf/tokenizer_config.json").read_text().replace("<|endoftext|>", "</s>")
+    config = (work / "hf/tokenizer_config.json").read_text().replace('"<|endoftext|>"', form)
     (work / "hf/tokenizer_config.json").write_text(config)
     commands = (["evaluate", "--text", "note.txt"], ["generate", "--max-new-tokens", "3"])
     for command in commands:
         assert main([*command, "--checkpoint", "hf"]) == 0
     assert train("note.txt", "--from", "hf", "--out", "a") == 0
     assert load_model("a")[1].eot_token == 511
+
+
+def test_a_model_whose_texts_have_no_end_begins_no_run(work, capsys):
+    BPETokenizer.train(TEXT, 300).save("hf/tokenizer.json")
+    (work / "hf/tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    assert train("note.txt", "--from", "hf", "--out", "a") == 2
+    assert "has no '<|endoftext|>'" in capsys.readouterr().err and not (work / "a").exists()
 
 
 def test_a_tokenizer_without_an_end_of_text_is_refused_in_words():

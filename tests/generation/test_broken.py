@@ -66,6 +66,26 @@ def test_one_weight_that_is_not_finite_is_an_error(way, value, name):
         WAYS[way](break_one(make(), name, value))
 
 
+def test_a_buffer_that_is_not_finite_is_an_error_and_large_weights_are_none():
+    model = make()
+    model.register_buffer("shift", torch.tensor([0.0, math.nan]))
+    with pytest.raises(ValueError, match="shift holds numbers that are nan or infinite"):
+        generate(model, IDS, 3)
+    model.shift = torch.full((2,), 3e38)  # whose sum is infinite
+    assert len(generate(model, IDS, 3)[0]) == 6
+
+
+def test_what_is_forbidden_hides_no_broken_logit():
+    def model(ids):
+        logits = torch.zeros(*ids.shape, 5)
+        logits[..., 4] = math.nan
+        return logits
+
+    for sampling in (Sampling(bad_words=((4,),)), Sampling(0, bad_words=((4,),))):
+        with pytest.raises(ValueError, match="nan or infinite"):
+            generate(model, IDS, 3, sampling)
+
+
 @pytest.mark.parametrize("format", BYTES)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize(

@@ -152,6 +152,10 @@ def test_a_cache_says_when_it_was_not_told_of_new_tokens(model):
     cache.grow(1, 3)
     with torch.no_grad(), pytest.raises(ValueError, match="for 3 new tokens"):
         layer(torch.randn(1, 2, 16), cache)
+    cache = KVCache(1, 2, 8)
+    cache.grow(2, 3)
+    with torch.no_grad(), pytest.raises(ValueError, match="do not fit the cache"):
+        layer(torch.randn(1, 3, 16), cache)
 
 
 def test_a_reading_that_was_cut_off_is_not_built_upon(model):

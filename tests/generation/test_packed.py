@@ -1,12 +1,14 @@
 """Packed weights: of a model in any precision, with outlying channels, copied, pickled."""
 
 import copy
+import math
 import pickle
 import warnings
 
 import pytest
 import torch
 
+from llmlib import checks
 from llmlib.evaluation.perplexity import evaluate
 from llmlib.files import home
 from llmlib.generation import quantization
@@ -133,11 +135,24 @@ def test_what_int8_cannot_hold_is_said_with_what_was_measured(shift):
 def test_a_column_of_zeros_is_no_trouble():
     weight = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
     weight[:, 3] = 0
+    weight[2] = 0
     x = torch.randn(2, 16, generator=torch.Generator().manual_seed(1))
     x[:, 3] = 1e6
     for rows in (x, x[:1]):
         off = PackedLinear(weight, None, "int8")(rows) - rows @ weight.T
         assert off.norm() < 0.05 * (rows @ weight.T).norm()
+
+
+def test_columns_are_scaled_only_where_one_stands_out():
+    weight = torch.ones(4, 8)
+    assert quantization.column_scales(weight) is None
+    weight[:, 2] = 5
+    assert quantization.column_scales(weight) is not None
+
+
+def test_a_change_that_is_no_number_is_said():
+    with pytest.warns(UserWarning, match="nan nats per token"):
+        checks.small_change(math.nan)
 
 
 # --- copies

@@ -1,7 +1,9 @@
 """Hugging Face's folders: what computes a GPT-2 loads with equal logits, all else is refused."""
 
+import copy
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,9 @@ from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.pretrained.gpt2 import load_pretrained, save_openai, save_pretrained
 from llmlib.pretrained.models import load_model
+from llmlib.pretrained.onnx import save_onnx
 from llmlib.pretrained.tensor_bundle import TensorBundle, write_bundle
+from llmlib.tokenization.added_tokens import AddedToken
 from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.folders import load_tokenizer
 
@@ -116,6 +120,18 @@ def test_tensors_that_are_left_over_are_named_unless_ignored(folder, kind):
     assert_same(folder, ignore_extra=True)
 
 
+def test_blocks_that_no_layer_needs_are_left_over(folder):
+    more = {"transformer.h.2.ln_1.weight": torch.ones(8)}
+    change_tensors(folder, lambda t: t | more)
+    with pytest.raises(FileError, match="it has 3 blocks, where the model has 2"):
+        load_pretrained(folder)
+    assert_same(folder, ignore_extra=True)
+    change_config(folder, n_layer=200_000)  # refused before such a model is built
+    for ignore_extra in (False, True):
+        with pytest.raises(FileError, match="it has 3 blocks, where the model has 200000"):
+            load_pretrained(folder, ignore_extra=ignore_extra)
+
+
 @pytest.mark.parametrize("rows", [19, 24])
 @pytest.mark.parametrize("ignore", [False, True])
 def test_a_head_of_another_size_is_no_leftover(folder, rows, ignore):
@@ -146,12 +162,16 @@ def test_openais_files_may_hold_what_training_left_and_nothing_else(tmp_path):
             load_pretrained(nano, ignore_extra=True)
 
 
-@pytest.mark.parametrize("around", ["_orig_mod.", "module.", "module._orig_mod.", "inside"])
+AROUND = ["_orig_mod.", "module.", "module._orig_mod.", "_fsdp_wrapped_module.", "inside"]
+
+
+@pytest.mark.parametrize("around", AROUND)
 def test_what_was_around_the_model_is_not_part_of_the_names(folder, around):
     theirs = GPT2LMHeadModel.from_pretrained(folder).eval()
 
     def wrap(name):
-        return name.replace(".h.0.", ".h.0._orig_mod.") if around == "inside" else around + name
+        inside = name.replace(".h.0.", ".h.0._checkpoint_wrapped_module.")
+        return inside if around == "inside" else around + name
 
     change_tensors(folder, lambda t: {wrap(name): tensor for name, tensor in t.items()})
     assert_same(folder, theirs)
@@ -170,6 +190,15 @@ def test_a_wrapped_model_is_saved_under_clean_names(tmp_path):
     save_pretrained(torch.nn.DataParallel(compiled), tmp_path, eos_token_id=0)
     assert "transformer.h.0.ln_1.weight" in load_file(tmp_path / "model.safetensors")
     torch.testing.assert_close(logits_of(load_pretrained(tmp_path)), logits_of(model))
+    model.h[0] = copy.copy(compiled)  # a block by itself
+    model.h[0]._orig_mod = GPT(model.config).h[0]
+    save_pretrained(model, tmp_path, eos_token_id=0)
+    assert "transformer.h.0.ln_1.weight" in load_file(tmp_path / "model.safetensors")
+    nano = torch.nn.DataParallel(load_pretrained(NANO))
+    save_openai(nano, tmp_path / "openai", load_tokenizer(NANO))
+    torch.testing.assert_close(
+        logits_of(load_pretrained(tmp_path / "openai")), logits_of(nano.module)
+    )
 
 
 # Numbers that are none. ---------------------------------------------------------------------------
@@ -194,7 +223,8 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, layout, bad):
         else:
             name = f"transformer.{scaled[layout]}"
             change_tensors(tmp_path, lambda t: {**t, name: t[name].double() * 10})
-    with pytest.raises(FileError, match=r"h\.?2.*mlp.*not finite"):
+    with warnings.catch_warnings(), pytest.raises(FileError, match=r"h\.?2.*mlp.*not finite"):
+        warnings.simplefilter("error")
         load_pretrained(tmp_path)
 
 
@@ -283,6 +313,7 @@ OTHER = [
     {"scale_attn_by_inverse_layer_idx": True},
     {"n_inner": 16},
     {"is_causal": False},
+    {"is_causal": 1},
     {"model_type": "llama"},
     {"quantization_config": {"quant_method": "gptq", "bits": 4}},
     {"tie_word_embeddings": False},
@@ -297,6 +328,10 @@ OTHER = [
     {"eos_token_id": "</s>"},
     {"dtype": "int8"},
     {"per_layer_config": {"0": {"n_head": 4}}},
+    {"layer_types": ["sliding_attention", "sliding_attention"]},
+    {"sliding_window": 2},
+    {"transformers_weights": "other.safetensors"},
+    {"summary_type": 5},
 ]
 
 
@@ -409,7 +444,7 @@ def test_a_header_that_would_fill_memory_is_refused(folder, size):
     path.write_bytes(size.to_bytes(8, "little") + b"{")
     with path.open("r+b") as file:
         file.truncate(size + 10)  # takes no space
-    with pytest.raises(FileError, match="header"):
+    with pytest.raises(FileError, match=r"its header has [\d,]+ bytes, and may have 16,777,216"):
         load_pretrained(folder)
 
 
@@ -426,7 +461,7 @@ def test_a_run_whose_sizes_are_absurd_is_refused_before_it_is_built(tmp_path):
     for name, value in (("n_layers", 200_000), ("context_length", 50_000_000)):
         changed = content | {"model": content["model"] | {name: value}}
         checkpoint.write_manifest(tmp_path / "best", changed)
-        with pytest.raises(ValueError, match="sizes"):
+        with pytest.raises(ValueError, match="its sizes are not those of the saved weights"):
             load_model(tmp_path)
     with torch.no_grad():
         model.ln_f.bias[3] = torch.nan  # which an older llmlib has saved
@@ -457,6 +492,22 @@ def test_a_bpe_of_our_own_goes_out_and_comes_back(tmp_path, pattern):
         assert theirs(text).input_ids == ids == ours.encode(text, allowed_special="all")
         assert theirs.decode(ids) == text
     assert theirs.eos_token_id == theirs.bos_token_id == tokenizer.special_tokens["<|endoftext|>"]
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert settings["clean_up_tokenization_spaces"] is False  # which transformers 4 takes for true
+
+
+def test_files_that_cannot_say_all_of_a_tokenizer_are_not_written(tmp_path):
+    end = AddedToken("<|endoftext|>", 258), AddedToken("  ", 257, special=False)
+    own = BPETokenizer([(b"a", b"b")], {"<|endoftext|>": 258}, added_tokens=end)
+    save_pretrained(GPT(GPTConfig(259, 8, emb_dim=8, n_heads=2, n_layers=1)), tmp_path, own)
+    assert not (tmp_path / "merges.txt").exists()
+    assert load_model(tmp_path)[1].encode("ab  ") == [256, 257]
+
+
+def test_what_is_no_language_model_is_not_written_as_onnx(tmp_path):
+    with pytest.raises(TypeError, match="the model is a Linear: give one that has"):
+        save_onnx(torch.nn.Linear(2, 2), tmp_path / "model.onnx")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_other_programs_are_told_where_a_text_ends(tmp_path):
@@ -518,4 +569,4 @@ def test_changed_folders_are_read_as_transformers_reads_them_or_refused():
 
     counts, faults = run(300, seed=1)
     assert not faults, faults[:3]
-    assert counts["same"] > 50 and counts["both refuse"] > 50
+    assert counts["same"] > 40 and counts["both refuse"] > 50

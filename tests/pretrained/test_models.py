@@ -18,7 +18,12 @@ from llmlib.tokenization.prepared import write_about
 from llmlib.tokenization.unigram import UnigramTokenizer
 from llmlib.tokenization.wordpiece import WordPieceTokenizer
 from llmlib.tokenization.words import CharTokenizer, WordTokenizer
-from llmlib.training.checkpoint import read_manifest, save_checkpoint, write_manifest
+from llmlib.training.checkpoint import (
+    read_manifest,
+    save_checkpoint,
+    write_manifest,
+    write_tensors,
+)
 
 NANO = home() / "gpt2" / "nano"
 TEXT = "Once upon a time there was a wise king. He had a red hat. " * 5
@@ -113,6 +118,20 @@ def test_folders_of_gpt2_in_both_layouts(tmp_path):
         assert tokenizer.encode("Once upon a time") == encoding.encode("Once upon a time")
 
 
+def test_weights_of_a_run_may_have_been_wrapped_and_have_to_be_floats(run):
+    folder, models = run
+    weights = models["best"].state_dict()
+    content = read_manifest(folder / "best")
+    for name, change in (("_orig_mod.", torch.clone), ("", torch.Tensor.int)):
+        changed = {name + key: change(tensor) for key, tensor in weights.items()}
+        content["files"]["weights"] = write_tensors(folder / "best", "weights", changed)
+        write_manifest(folder / "best", content)
+        if name:
+            assert same_weights(load_model(folder)[0], models["best"])
+    with pytest.raises(FileError, match=r"numbers are torch\.int32, and should be floats"):
+        load_model(folder)
+
+
 # By name. -----------------------------------------------------------------------------------------
 
 
@@ -177,6 +196,33 @@ def test_what_is_not_a_model_is_refused_with_a_hint(run, tmp_path):
         with pytest.raises(FileNotFoundError) as caught:
             load_model(path)
         assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("adapter_config.json", "it is a peft adapter for 'gpt2'.*merge_and_unload"),
+        ("model.gguf", r"it is a \.gguf, which is not read yet"),
+        ("config.yaml", "the run has no checkpoint yet: train it with .*--resume"),
+        ("pytorch_model.bin", "is pickled or of another library"),
+    ],
+)
+def test_what_lies_there_in_place_of_a_model_is_named(tmp_path, file, said):
+    (tmp_path / file).write_text('{"base_model_name_or_path": "gpt2"}')
+    for load in (load_model, load_pretrained):
+        with pytest.raises(FileNotFoundError, match=said):
+            load(tmp_path)
+    if file != "config.yaml":  # any text may be called so
+        with pytest.raises(FileNotFoundError, match=said):
+            load_model(tmp_path / file)
+
+
+def test_a_file_of_a_model_names_its_folder(run):
+    for file in (NANO / "hparams.json", run[0] / "best" / "checkpoint.json"):
+        with pytest.raises(
+            FileNotFoundError, match=f"file of a model: give its folder, {file.parent}"
+        ):
+            load_model(file)
 
 
 def test_weights_beside_an_adapter_are_not_those_that_peft_would_load(tmp_path):

@@ -106,3 +106,8 @@ def test_special_tokens_are_not_learned_from(text):
     tokenizer = train_characters(f"ab{END_OF_TEXT}ab{END_OF_TEXT}", 300)
     assert tokenizer.content["model"]["merges"] == [["a", "b"]]
     assert tokenizer.encode(END_OF_TEXT, allowed_special="all") == [tokenizer.eot_token]
+
+
+def test_nothing_is_merged_across_a_character_that_is_no_token():
+    tokenizer = train_characters(["a狐b"] * 9 + ["ba"] * 4, 300, max_characters=2)
+    assert tokenizer.content["model"]["merges"][0] == ["b", "a"]

@@ -181,6 +181,30 @@ FEATURES = {
         )
     },
     "two splits": {"pre_tokenizer": steps(split(r"\p{N}{1,3}"), split(QWEN), LEVEL)},
+    "Command-R": {
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": steps(
+            {"type": "Digits", "individual_digits": True}, LEVEL | {"use_regex": True}
+        ),
+    },
+    "Falcon, which splits bytes": {
+        "pre_tokenizer": steps(
+            {"type": "Punctuation", "behavior": "Contiguous"},
+            LEVEL | {"use_regex": True},
+            {"type": "Digits", "individual_digits": False},
+            split("[0-9][0-9][0-9]"),
+        )
+    },
+    "DeepSeek Coder": {
+        "pre_tokenizer": steps(
+            split("[\\r\\n]"),
+            split(r"\s?\p{L}+"),
+            split(r"\s?\p{P}+"),
+            split("[一-龥ࠀ-一가-퟿]+"),
+            {"type": "Digits", "individual_digits": True},
+            LEVEL,
+        )
+    },
     "a pattern with gaps": {"pre_tokenizer": steps(split(r"\p{L}+"), LEVEL)},
     "a pattern with groups": {"pre_tokenizer": steps(split(r"(\p{L})+|(\s)"), LEVEL)},
     "word characters": {"pre_tokenizer": steps(split(r"\w+|[^\w\s]+"), LEVEL)},
@@ -221,6 +245,23 @@ def test_what_a_tokenizer_json_asks_for_is_done(small, path, feature):
     assert load_tokenizer(path.with_name("again.json")).encode("A  cat, 12") == ours.encode(
         "A  cat, 12"
     )
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_places_of_tokens_are_hugging_faces_or_refused(small, path, feature):
+    write(path, small, **FEATURES[feature])
+    ours, theirs = load_tokenizer(path), hf.Tokenizer.from_file(str(path))
+    exact = 0
+    for text in TEXTS:
+        wanted = theirs.encode(text, add_special_tokens=False)
+        try:
+            found = ours.encode_with_offsets(text, allowed_special="all")
+        except ValueError as error:
+            assert "before it cuts it" in str(error)
+            continue
+        assert found == (wanted.ids, wanted.offsets)
+        exact += 1
+    assert exact
 
 
 @pytest.mark.parametrize("unknown", ["bytes", "fused", "one by one", "dropped", "some bytes"])
@@ -679,6 +720,13 @@ def test_a_class_that_transformers_builds_anew_has_to_agree(small, path):
     write(path, small, pre_tokenizer=steps(split(QWEN), LEVEL))
     config = path.with_name("tokenizer_config.json")
     config.write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+    with pytest.raises(FileError, match="names GPT2Tokenizer, for which transformers splits"):
+        load_tokenizer(path.parent)
+    # StarCoder names that class, too, and transformers reads its tokenizer.json as it is
+    beside = path.with_name("config.json")
+    beside.write_text('{"model_type": "gpt_bigcode"}')
+    assert load_tokenizer(path.parent).encode("a 12345") == load_tokenizer(path).encode("a 12345")
+    beside.write_text('{"model_type": "llama"}')
     with pytest.raises(FileError, match="names GPT2Tokenizer, for which transformers splits"):
         load_tokenizer(path.parent)
     config.write_text('{"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>"}')

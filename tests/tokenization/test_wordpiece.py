@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 import tokenizers as hf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmlib.data import corpora
@@ -202,6 +202,7 @@ SCRIPTS = [
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from(SCRIPTS), max_size=25).map("".join))
+@example("\ufffd a\ufffd \xad Z\u200b9 \ue000")
 def test_hugging_face_cuts_scripts_and_control_characters_the_same_way(text):
     tokenizer = ONE.setdefault("it", WordPieceTokenizer.train(["".join(SCRIPTS), "thing"], 300))
     ids = tokenizer.encode(text, disallowed_special=())

@@ -236,6 +236,25 @@ def test_a_weight_of_zero_changes_nothing_and_is_logged():
     assert all(r.aux["gate"] > 0 for r in reports) and others[0].aux == {}
 
 
+def test_an_added_loss_that_counts_nothing_is_0():
+    class Idle(Toy):
+        def features(self, ids, cache=None, *, segments=None, aux=None):
+            if aux is not None:
+                aux["idle"] = torch.zeros(()), 0
+            return super().features(ids, cache, segments=segments)
+
+    (report,) = train(Idle(), [pack(DOCUMENTS[:3], 30)], TrainConfig(1, warmup_steps=0))
+    assert report.aux == {"idle": 0.0} and report.loss > 0
+
+
+def test_a_model_that_is_compiled_in_place_adds_its_loss_too():
+    model, batches = Toy(), [pack(DOCUMENTS[:3], 30)]
+    model._compiled_call_impl = model._call_impl  # what model.compile() sets, without compiling
+    (report,) = train(model, batches, TrainConfig(1, warmup_steps=0))
+    (plain,) = train(Toy(), batches, TrainConfig(1, warmup_steps=0))
+    assert report.aux["gate"] == pytest.approx(plain.aux["gate"])
+
+
 def test_a_weight_pulls_the_added_loss_down():
     means = {}
     for weight in (0.0, 1.0):
