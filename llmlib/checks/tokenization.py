@@ -153,6 +153,15 @@ def decoded(data: bytes, errors: str) -> str:
         raise UnicodeDecodeError("utf-8", data, error.start, error.end, reason) from None
 
 
+def spelled(same: bool) -> None:
+    """Raise ValueError if the places of tokens in a text are not known."""
+    require(
+        same,
+        "this tokenizer changes a text before it cuts it, so that its tokens have no places in it: "
+        "use encode, or encode_with_offsets of the package tokenizers",
+    )
+
+
 def not_one_text(words: object) -> None:
     """Raise TypeError for a single string where several are meant."""
     if isinstance(words, (str, bytes)):

@@ -5,7 +5,7 @@ and the merges; ids come back through a decoder. A byte-level BPE that splits by
 none of that, and is read as a `BPETokenizer`. Left out: dropout, post-processors, truncation.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from llmlib import checks
 from llmlib.tokenization import huggingface, storage
 from llmlib.tokenization.added_tokens import AddedTokens
 from llmlib.tokenization.base import Tokenizer
-from llmlib.tokenization.decoders import BYTE, make_decoder
-from llmlib.tokenization.interface import whole_characters
+from llmlib.tokenization.decoders import BYTE, bytes_of, make_decoder
+from llmlib.tokenization.interface import Span, whole_characters
 from llmlib.tokenization.merging import LONG, PieceIds, merge_long, merge_short
 from llmlib.tokenization.normalizers import make_normalizer
 from llmlib.tokenization.pre_tokenizers import make_pre_tokenizer
@@ -105,6 +105,30 @@ class PipelineTokenizer(Tokenizer):
         """Cut a text at its added tokens; what lies between is normalized."""
         found = self.added.split(text, self.special_tokens, allowed_special, disallowed_special)
         return [(part, number) for part, number, _ in found]
+
+    def encode_with_offsets(
+        self,
+        text: str,
+        allowed_special: Collection[str] | str = (),
+        disallowed_special: Collection[str] | str = "all",
+    ) -> tuple[list[int], list[Span]]:
+        """Return the ids of a text and their places: see `Interface.encode_with_offsets`.
+
+        Raises ValueError for a text whose tokens do not spell it, so that no place in it is theirs.
+        """
+        special, text = (allowed_special, disallowed_special), whole_characters(text)
+        checks.spelled("".join(part for part, _ in self.parts(text, *special)) == text)
+        return Tokenizer.encode_with_offsets(self, text, *special)
+
+    def words(self, text: str) -> Iterator[tuple[int, str, list[int]]]:
+        """Yield a text as one stretch: see `Interface.words`."""
+        ids = self.encode_between(text, True)
+        checks.spelled(b"".join(map(self.spelling, ids)) == text.encode())
+        yield 0, text, ids
+
+    def spelling(self, token: int) -> bytes:
+        """Return the bytes of one token within a word, if they are written with GPT-2's symbols."""
+        return bytes_of(self.tokens[token])
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """Return the text of token ids.

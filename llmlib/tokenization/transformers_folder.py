@@ -16,6 +16,10 @@ from llmlib.tokenization.huggingface import FLAGS, number_added, split_pattern
 
 NAMED = [f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")]
 GPT2_CLASSES = ("GPT2Tokenizer", "GPT2TokenizerFast")
+# Models whose tokenizer.json transformers 5 reads as it is, whatever class stands beside: of its
+# TOKENIZER_MAPPING_NAMES those that are TokenizersBackend. StarCoder is a gpt_bigcode.
+AS_IT_IS = {"gpt_bigcode", "granite", "granitemoe", "granitemoehybrid", "granitemoeshared"}
+AS_IT_IS |= {"flex_olmo", "mistral", "nemotron", "olmo2", "olmo3", "olmo_hybrid", "stablelm"}
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
 BYTE_LEVEL |= {"use_regex": True}
 
@@ -52,6 +56,7 @@ def complete(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
     beside, before = settings_of(folder), content["added_tokens"]
     is_gpt2 = beside.get("tokenizer_class") in GPT2_CLASSES
+    is_gpt2 = is_gpt2 and beside["model_type"] not in AS_IT_IS
     if is_gpt2:  # transformers rebuilds this class from its vocabulary alone
         checks.class_agrees(beside["tokenizer_class"], splits_as_gpt2(content, beside))
         before = [] if "added_tokens_decoder" in beside else before
@@ -83,10 +88,8 @@ def settings_of(folder: Path) -> dict[str, Any]:
     if "added_tokens_decoder" not in settings:  # as older versions of transformers wrote it
         settings |= read.get(files[1], {})
         settings["added_tokens.json"] = read.get(files[2], {})
-    if (
-        settings.get("tokenizer_class") is None
-        and read.get(files[3], {}).get("model_type") == "gpt2"
-    ):
+    settings["model_type"] = str(read.get(files[3], {}).get("model_type"))
+    if settings.get("tokenizer_class") is None and settings["model_type"] == "gpt2":
         settings["tokenizer_class"] = "GPT2Tokenizer"
     return settings
 

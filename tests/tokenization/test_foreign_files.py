@@ -223,6 +223,23 @@ def test_what_a_tokenizer_json_asks_for_is_done(small, path, feature):
     )
 
 
+@pytest.mark.parametrize("feature", FEATURES)
+def test_places_of_tokens_are_hugging_faces_or_refused(small, path, feature):
+    write(path, small, **FEATURES[feature])
+    ours, theirs = load_tokenizer(path), hf.Tokenizer.from_file(str(path))
+    exact = 0
+    for text in TEXTS:
+        wanted = theirs.encode(text, add_special_tokens=False)
+        try:
+            found = ours.encode_with_offsets(text, allowed_special="all")
+        except ValueError as error:
+            assert "before it cuts it" in str(error)
+            continue
+        assert found == (wanted.ids, wanted.offsets)
+        exact += 1
+    assert exact
+
+
 @pytest.mark.parametrize("unknown", ["bytes", "fused", "one by one", "dropped", "some bytes"])
 @pytest.mark.parametrize("prepend", ["always", "first", "never"])
 def test_a_vocabulary_of_characters_is_read_as_llama_2_has_it(path, unknown, prepend):
@@ -679,6 +696,13 @@ def test_a_class_that_transformers_builds_anew_has_to_agree(small, path):
     write(path, small, pre_tokenizer=steps(split(QWEN), LEVEL))
     config = path.with_name("tokenizer_config.json")
     config.write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+    with pytest.raises(FileError, match="names GPT2Tokenizer, for which transformers splits"):
+        load_tokenizer(path.parent)
+    # StarCoder names that class, too, and transformers reads its tokenizer.json as it is
+    beside = path.with_name("config.json")
+    beside.write_text('{"model_type": "gpt_bigcode"}')
+    assert load_tokenizer(path.parent).encode("a 12345") == load_tokenizer(path).encode("a 12345")
+    beside.write_text('{"model_type": "llama"}')
     with pytest.raises(FileError, match="names GPT2Tokenizer, for which transformers splits"):
         load_tokenizer(path.parent)
     config.write_text('{"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>"}')
