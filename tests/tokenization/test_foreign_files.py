@@ -181,6 +181,30 @@ FEATURES = {
         )
     },
     "two splits": {"pre_tokenizer": steps(split(r"\p{N}{1,3}"), split(QWEN), LEVEL)},
+    "Command-R": {
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": steps(
+            {"type": "Digits", "individual_digits": True}, LEVEL | {"use_regex": True}
+        ),
+    },
+    "Falcon, which splits bytes": {
+        "pre_tokenizer": steps(
+            {"type": "Punctuation", "behavior": "Contiguous"},
+            LEVEL | {"use_regex": True},
+            {"type": "Digits", "individual_digits": False},
+            split("[0-9][0-9][0-9]"),
+        )
+    },
+    "DeepSeek Coder": {
+        "pre_tokenizer": steps(
+            split("[\\r\\n]"),
+            split(r"\s?\p{L}+"),
+            split(r"\s?\p{P}+"),
+            split("[一-龥ࠀ-一가-퟿]+"),
+            {"type": "Digits", "individual_digits": True},
+            LEVEL,
+        )
+    },
     "a pattern with gaps": {"pre_tokenizer": steps(split(r"\p{L}+"), LEVEL)},
     "a pattern with groups": {"pre_tokenizer": steps(split(r"(\p{L})+|(\s)"), LEVEL)},
     "word characters": {"pre_tokenizer": steps(split(r"\w+|[^\w\s]+"), LEVEL)},
