@@ -161,6 +161,12 @@ def test_an_empty_value_is_no_value_that_was_left_out(given, tmp_path, capsys, m
     assert [path.name for path in tmp_path.iterdir()] == ["t.txt"]
 
 
+def test_two_dashes_are_no_value(capsys):
+    for flag in ("--prompt", "--checkpoint"):
+        line = failure(capsys, "generate", "--checkpoint", "gpt2/nano", f"{flag}=--")
+        assert "'--'" in line or "model at --" in line  # Python 3.13 reads it as it is
+
+
 def test_a_name_that_a_terminal_would_obey_is_shown(capsys):
     line = failure(capsys, "generate", "--checkpoint", "a\x1b[31mb\u202ec\u200dd")
     assert r"there is no model at a\x1b[31mb\u202ec" in line and "c\u200dd" in line
@@ -194,7 +200,7 @@ def test_an_interrupt_while_it_imports_ends_quietly(module):
         "sys.exit(main())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 130 and done.stderr in ("", "llmlib: stopped\n") and not done.stdout
+    assert done.returncode == 130 and done.stderr == "llmlib: stopped\n" and not done.stdout
 
 
 @pytest.mark.slow
@@ -206,6 +212,7 @@ def test_ctrl_c_while_torch_is_imported_ends_quietly(seconds):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode in (130, 0, -2), err  # 0: it was faster; -2: Python had not begun
+    assert process.returncode != 130 or err.endswith("llmlib: stopped\n")
     assert "Traceback" not in out + err or process.returncode == -2
 
 
@@ -216,6 +223,30 @@ def printed_commands(text):
     """The commands that a text shows, each as the arguments that a shell makes of it."""
     found = re.findall(r"(?:: |`)(llmlib (?:train|generate|evaluate) [^\n`]*)", text)
     return [shlex.split(command)[1:] for command in found]
+
+
+def test_a_printed_command_means_what_was_made(tmp_path, capsys, monkeypatch):
+    """Not what has the same name; and it goes on with the flags that made it."""
+    monkeypatch.chdir(tmp_path)
+    lines = [{"body": text} for text in write_text(tmp_path).read_text("utf-8").split("\n\n")]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    flags = ["--text-field", "body", "--separator=---"]
+    assert llmlib("prepare", "t.jsonl", "--tokenizer", "char", "--out", "wiki", *flags) == 0
+    assert "llmlib train ./wiki\n" in capsys.readouterr().out
+    assert llmlib("tokenizer", "t.jsonl", "--vocab-size", 300, "--out", "./gpt2", *flags) == 0
+    (command,) = printed_commands(capsys.readouterr().out)
+    assert command[2:] == ["--tokenizer", "./gpt2", "--separator=---", "--text-field=body"]
+    few = [*TINY[2:], "--max-steps", 2, "--eval-every", 2]
+    assert llmlib(*command, *few, "--out", "gpt2-124M") == 0
+    (command,) = printed_commands(capsys.readouterr().out)
+    assert llmlib(*command, "--max-new-tokens", 2) == 0
+
+
+def test_a_command_in_an_error_is_whole_and_unchanged():
+    path = f"my n_heads/{'x' * 200}/{'y' * 200}/'"
+    command = f"`llmlib train --resume {quoted(path)}`"
+    line = arguments.one_line(ValueError(f"n_heads is {path}: {command}, n_heads"), "train")
+    assert line.startswith("--n-heads is") and line.endswith(f"{command}, --n-heads")
 
 
 @pytest.mark.slow
