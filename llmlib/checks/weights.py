@@ -30,6 +30,7 @@ UNUSED: dict[str, tuple[type, ...]] = {
     "summary_use_proj": (bool,),
     "summary_proj_to_labels": (bool,),
     "summary_first_dropout": (float, int),
+    "is_causal": (bool,),  # and true: see plain_gpt2
 }
 
 

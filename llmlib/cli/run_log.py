@@ -64,7 +64,7 @@ def cut(path: Path, size: int) -> None:
 def read_metrics(folder: Path) -> list[dict]:
     """Return the entries of a run's metrics.jsonl, without damaged lines."""
     path = folder / METRICS
-    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
     return [entry for entry in map(read_entry, lines) if entry]
 
 

@@ -21,7 +21,7 @@ from cli_helpers import (
     weights,
 )
 
-from llmlib.cli import callbacks, console
+from llmlib.cli import callbacks, console, run_log
 from llmlib.cli.processes import StopRequest
 from llmlib.cli.run_folder import open_run
 from llmlib.training import checkpoint as checkpoints
@@ -159,7 +159,15 @@ def test_a_real_run_whose_output_goes_to_a_full_disk(run):
 @pytest.mark.usefixtures("no_curves")
 @pytest.mark.parametrize(
     "damage",
-    [b"\0\0", b"\xff\xfe", b"[" * 100_000, b'{"step": "x", "loss": 1}', b"[]", b"3", b"{}"],
+    [
+        b"\0\0",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"step": "x", "loss": 1}',
+        b"[]",
+        b"3",
+        b'{"loss": 1}',
+    ],
 )
 def test_a_damaged_line_of_the_metrics_is_passed_over_and_the_file_is_named(run, capsys, damage):
     path = run / "metrics.jsonl"
@@ -171,6 +179,27 @@ def test_a_damaged_line_of_the_metrics_is_passed_over_and_the_file_is_named(run,
     assert resume(run) == 0
     assert f"{path}: 1 of 4 steps are missing or damaged" in capsys.readouterr().err
     assert [entry["step"] for entry in open_run(run).metrics()] == list(range(2, 9))
+
+
+@pytest.mark.usefixtures("no_curves")
+def test_half_a_line_spoils_no_other_one(run):
+    path = run / "metrics.jsonl"
+    path.write_bytes(b" " + path.read_bytes())  # so that the size that was noted cuts a line
+    assert resume(run) == 0
+    assert [entry["step"] for entry in open_run(run).metrics()] == [1, 2, 3, 5, 6, 7, 8]
+
+
+def test_what_does_not_fit_on_the_disk_is_not_begun(tmp_path):
+    resource, path = pytest.importorskip("resource"), tmp_path / "samples.txt"
+    run_log.append(path, "x" * 90)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"samples\.txt could not be written"):
+            run_log.append(path, "y" * 50)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_text() == "x" * 90
 
 
 def test_a_reader_of_a_live_run_passes_over_the_half_of_a_line(run):
@@ -216,7 +245,7 @@ def split(command):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_curves")
-@pytest.mark.parametrize("name", ["it's a $HOME", "-x", "a  b\n'c'", os.fsdecode(b"\xff")])
+@pytest.mark.parametrize("name", ["it's a $HOME", "-x", "a  b", "a\n'c'", os.fsdecode(b"\xff")])
 def test_printed_commands_work_as_printed(base, tmp_path, capsys, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     assert llmlib("train", base / "text.txt", *TINY, *OFTEN, f"--out={name}") == 0

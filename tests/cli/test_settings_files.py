@@ -71,6 +71,7 @@ def test_yaml_says_what_a_person_means(tmp_path, content, expected):
         ("max_steps: 3\n---\nmax_steps: 4", "a single document"),
         ("seed: !!int '010'", "aliases and tags are left out"),
         ("seed: !!python/object:os.system x", "aliases and tags are left out"),
+        ("seed: !" + "x" * 50_000 + "!y 3", "undefined tag handle"),
         ("<<: {seed: 3}", "no setting '<<'"),
         ("? [1, 2]\n: 3", "unhashable key"),
         (BOMB, "aliases and tags are left out"),
@@ -138,7 +139,9 @@ def test_every_number_has_a_range_and_every_refusal_names_the_flag(tmp_path, cap
     (tmp_path / "t.txt").write_text("Once upon a time. " * 99)
     for setting in SETTINGS.values():
         if setting.kind in (int, float):
-            odd = ["x", "nan", "inf", "", "1e999", "9" * 100_000, "0x1", "1:30"]
+            line = failure(capsys, "train", "t.txt", f"{setting.flag}=")
+            assert line.endswith(f"argument {setting.flag}: it is empty"), line
+            odd = ["x", "nan", "inf", "1e999", "9" * 100_000, "0x1", "1:30"]
             odd += ["9" * 20, "-1", "1.5"] if setting.kind is int else []
             for value in odd:
                 line = failure(capsys, "train", "t.txt", f"{setting.flag}={value}")

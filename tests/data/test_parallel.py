@@ -42,6 +42,10 @@ def answer_much(n):
     return bytes(n)
 
 
+def nap(seconds):
+    time.sleep(seconds)
+
+
 def is_frozen(_):
     return gc.get_freeze_count() > 0
 
@@ -113,6 +117,16 @@ def test_leaving_early_ends_the_processes():
 
 def test_what_a_process_shares_with_the_first_is_never_collected():
     assert all(parallel_map(is_frozen, range(2), 2))
+
+
+def test_processes_end_at_once_though_the_first_one_ignores_signals():
+    before, begin = signal.signal(signal.SIGTERM, signal.SIG_IGN), time.monotonic()
+    try:
+        with closing(parallel_map(nap, [0, 20, 20], 2)) as results:
+            next(results)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not children() and time.monotonic() - begin < 10
 
 
 def test_inside_of_a_process_the_work_is_done_there():

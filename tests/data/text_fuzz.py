@@ -50,7 +50,9 @@ def damaged(rng, data):
 def of_python(name, data):
     """The documents that Python reads, without the line breaks at their ends, or None."""
     try:
-        data = next((f for magic, f in OPENERS.items() if data.startswith(magic)), bytes)(data)
+        packed = len(data) > 9  # "BZh9" alone is a text
+        magic = next((magic for magic in OPENERS if packed and data.startswith(magic)), None)
+        data = OPENERS[magic](data) if magic else data
         encoding = next(e for mark, e in MARKS.items() if data.startswith(mark))
         text = data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
         if "\0" in text:

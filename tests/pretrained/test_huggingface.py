@@ -284,6 +284,7 @@ OTHER = [
     {"scale_attn_by_inverse_layer_idx": True},
     {"n_inner": 16},
     {"is_causal": False},
+    {"is_causal": 1},
     {"model_type": "llama"},
     {"quantization_config": {"quant_method": "gptq", "bits": 4}},
     {"tie_word_embeddings": False},
