@@ -17,7 +17,7 @@ def whole_run(folder: Path, traces: list[str], copy: str) -> None:
     copy: the command that puts the best one in its place.
     """
     lost = f"{folder}/latest holds no checkpoint, although {' and '.join(traces)} tell of steps"
-    advice = f"to go on from the best one: {copy}" if copy else "put it back, or start a new run"
+    advice = f"to go on from the best one: `{copy}`" if copy else "put it back, or start a new run"
     require(not traces, f"{lost}; nothing was changed. {advice[0].upper()}{advice[1:]}")
 
 

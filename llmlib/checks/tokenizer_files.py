@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from llmlib.checks.files import FileError, looks_like
-from llmlib.checks.values import require, shown
+from llmlib.checks.values import require
+from llmlib.messages import quoted, shown
 
 
 @contextmanager
@@ -33,7 +34,8 @@ def gpt2_vocabulary(path: Path, found: str, expected: str) -> None:
     """Raise ValueError for a vocab.bpe whose SHA-256 is not that of OpenAI's file."""
     if found != expected:
         raise ValueError(
-            f"{path} is not GPT-2's vocabulary: restore it with `git checkout gpt2/vocab.bpe`"
+            f"{path} is not GPT-2's vocabulary: restore it with `git -C {quoted(path.parent)} "
+            f"checkout {path.name}`"
         )
 
 
@@ -88,8 +90,8 @@ def ends_documents(
     others = f"name one of its own with --end-token: {shown([*special])}, or " if special else ""
     require(
         end_token in special,
-        f"{source} has no {shown(end_token)}, which has to stand between documents: {others}learn "
-        "a tokenizer with `llmlib tokenizer`",
+        f"{source} has no {end_token}, which has to stand between documents: {others}learn a "
+        "tokenizer with `llmlib tokenizer`",
     )
 
 

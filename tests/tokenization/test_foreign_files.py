@@ -116,7 +116,7 @@ def test_spaces_that_two_tokens_want_go_to_the_first_as_in_hugging_face(small, p
 def test_added_tokens_that_are_not_special_are_found_in_any_text(small, path):
     small.save(path)
     theirs = hf.Tokenizer.from_file(str(path))
-    theirs.add_tokens(["    "])
+    theirs.add_tokens(["    ", "def f"])
     theirs.save(str(path))
     ours, text = load_tokenizer(path), "def f():\n    return 1\n" * 4000
     assert "    " not in ours.special_tokens
@@ -181,6 +181,30 @@ FEATURES = {
         )
     },
     "two splits": {"pre_tokenizer": steps(split(r"\p{N}{1,3}"), split(QWEN), LEVEL)},
+    "Command-R": {
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": steps(
+            {"type": "Digits", "individual_digits": True}, LEVEL | {"use_regex": True}
+        ),
+    },
+    "Falcon, which splits bytes": {
+        "pre_tokenizer": steps(
+            {"type": "Punctuation", "behavior": "Contiguous"},
+            LEVEL | {"use_regex": True},
+            {"type": "Digits", "individual_digits": False},
+            split("[0-9][0-9][0-9]"),
+        )
+    },
+    "DeepSeek Coder": {
+        "pre_tokenizer": steps(
+            split("[\\r\\n]"),
+            split(r"\s?\p{L}+"),
+            split(r"\s?\p{P}+"),
+            split("[一-龥ࠀ-一가-퟿]+"),
+            {"type": "Digits", "individual_digits": True},
+            LEVEL,
+        )
+    },
     "a pattern with gaps": {"pre_tokenizer": steps(split(r"\p{L}+"), LEVEL)},
     "a pattern with groups": {"pre_tokenizer": steps(split(r"(\p{L})+|(\s)"), LEVEL)},
     "word characters": {"pre_tokenizer": steps(split(r"\w+|[^\w\s]+"), LEVEL)},
@@ -431,6 +455,9 @@ def test_a_pattern_without_end_is_stopped(small, path, monkeypatch):
     assert ours.encode("aab") == [ours.token_to_id(token) for token in "aab"]
     with pytest.raises(ValueError, match="takes time without end"):
         ours.encode("a" * 60 + "b")
+    write(path, small, pre_tokenizer=steps(split(r"(?:a|aa)+$", "Removed"), LEVEL))
+    with pytest.raises(ValueError, match="takes time without end"):
+        load_tokenizer(path).encode("a" * 60 + "b")
     endless = {"type": "Replace", "pattern": {"Regex": "(?:a|aa)+$"}, "content": "x"}
     write(path, small, normalizer=endless)
     with pytest.raises(ValueError, match="takes time without end"):
