@@ -600,6 +600,10 @@ def test_a_lost_line_of_tiktoken_leaves_no_hole(small, tmp_path):
     with pytest.raises(FileError, match=r"no token has the id 270.*special_tokens="):
         load_tokenizer(path)
     assert BPETokenizer.load(path, special_tokens={END: 270}).eot_token == 270
+    path.write_text("".join(lines))  # as in cl100k_base, whose special tokens leave an id out
+    own = BPETokenizer.load(path, special_tokens={END: len(lines) + 1})
+    assert own.encode(f"a cat{END}", allowed_special="all")[-1] == len(lines) + 1
+    assert own.missing_ids() == [len(lines)]
 
 
 @pytest.mark.parametrize("names", [("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")])
