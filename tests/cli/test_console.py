@@ -63,6 +63,14 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert code == 0 and err == ""
 
 
+def test_no_file_takes_the_number_of_a_stream_that_was_closed():
+    code = (
+        "import os\nfrom llmlib.cli import console\nwith console.streams():\n"
+        "    os._exit(os.open(os.devnull, os.O_RDONLY))\n"
+    )
+    assert run_shell(f"{quoted(sys.executable)} -c {quoted(code)} <&- >&- 2>&-")[0] > 2
+
+
 @pytest.mark.slow
 def test_commands_work_without_streams(tmp_path):
     text = quoted(write_text(tmp_path))
@@ -112,6 +120,16 @@ def test_a_text_that_is_too_short_names_what_can_be_set(tmp_path, capsys, monkey
         assert "--context-length" in line and not re.search("max_length|stride|drop_last", line)
 
 
+def test_numbers_of_all_commands_are_read_alike(capsys):
+    command = ["generate", "--checkpoint", "gpt2/nano"]
+    for flag, value, kind in (("--n", 2**31, "whole number"), ("--top-p", "nan", "number")):
+        assert f"argument {flag}: '{value}' is not a {kind}" in failure(
+            capsys, *command, flag, value
+        )
+    assert "of at least 1, or none" in failure(capsys, *command, "--top-k", 0)
+    assert "--until is ('',)" in failure(capsys, *command, "--until", "")
+
+
 @pytest.mark.parametrize("flag", ["--prompt", "--tokenizer", "--n-heads", "--devise", "--kind", ""])
 def test_a_value_of_100_000_letters_is_cut(tmp_path, capsys, flag, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -122,6 +140,7 @@ def test_a_value_of_100_000_letters_is_cut(tmp_path, capsys, flag, monkeypatch):
     flags = [f"{flag}={'x' * 100_000}"] if flag else ["y" * 100_000]
     line = failure(capsys, command, *first, *flags)
     assert len(line) < 700 + len(str(tmp_path))
+    assert len(failure(capsys, "x" * 100_000)) < 700, "no such command"
 
 
 def test_values_are_cut_before_they_are_written_out():
@@ -201,6 +220,25 @@ def test_an_interrupt_while_it_imports_ends_quietly(module):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 130 and done.stderr == "llmlib: stopped\n" and not done.stdout
+
+
+def test_ctrl_c_ends_a_process_of_its_own_at_once_while_it_imports(monkeypatch):
+    during, before = [], signal.getsignal(signal.SIGINT)
+    look = lambda _: during.append(signal.getsignal(signal.SIGINT))  # noqa: E731
+    monkeypatch.setattr(console, "import_module", look)
+    try:
+        for alone, handler in (
+            (True, signal.default_int_handler),
+            (False, signal.default_int_handler),
+            (True, signal.SIG_IGN),
+        ):
+            signal.signal(signal.SIGINT, handler)
+            console.load("train", alone)
+            assert signal.getsignal(signal.SIGINT) == handler, "given back"
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert during[0] != signal.default_int_handler, "libraries would swallow what it raises"
+    assert during[1:] == [signal.default_int_handler, signal.SIG_IGN]
 
 
 @pytest.mark.slow
