@@ -406,7 +406,7 @@ def test_gradient_checkpointing_gives_equal_gradients_with_dropout_too(packed):
     ids = torch.randint(20, (2, 12))
     segments = torch.arange(12).expand(2, 12) // 5 if packed else None
     found, calls = {}, []
-    model.h[1].mlp.register_forward_hook(lambda *_: calls.append(model.gradient_checkpointing))
+    model.h[1].register_forward_pre_hook(lambda *_: calls.append(model.gradient_checkpointing))
     for switch in (False, True):
         model.gradient_checkpointing = switch
         torch.manual_seed(1)
