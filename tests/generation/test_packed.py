@@ -136,6 +136,7 @@ def test_a_column_of_zeros_is_no_trouble():
     weight = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
     weight[:, 3] = 0
     weight[2] = 0
+    assert (quantization.quantize_rows(weight)[1] > 0).all()
     x = torch.randn(2, 16, generator=torch.Generator().manual_seed(1))
     x[:, 3] = 1e6
     for rows in (x, x[:1]):
