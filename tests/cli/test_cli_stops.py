@@ -106,7 +106,7 @@ def test_one_of_several_processes_ends_without_pythons_farewell():
     for world, expected in (("1", "done\nfarewell\n"), ("2", "done\n")):
         done = subprocess.run(
             [sys.executable, "-c", program],
-            env={**os.environ, "WORLD_SIZE": world},
+            env={**os.environ, "WORLD_SIZE": world, "PYTHONUNBUFFERED": ""},
             stdout=subprocess.PIPE,
             text=True,
         )
