@@ -8,6 +8,7 @@ can correct, 130 after Ctrl-C. LLMLIB_TRACEBACK=1 shows the whole traceback inst
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import NoReturn
 
 FORESEEN = (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError)
@@ -17,7 +18,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     try:
         return run(argv)
-    except KeyboardInterrupt:  # while it imports what it takes to say so
+    except KeyboardInterrupt:  # while it imports what it takes to say so well
+        with suppress(OSError):
+            os.write(2, b"llmlib: stopped\n")
         return 130
 
 

@@ -6,6 +6,7 @@ Written by hand. Needs nothing, so that a misspelt flag is answered at once.
 import os
 import reprlib
 import shlex
+from collections.abc import Collection
 
 BRIEF = reprlib.Repr()
 BRIEF.maxstring = BRIEF.maxother = BRIEF.maxlong = 100
@@ -22,13 +23,14 @@ def shown(value: object) -> str:
     return text if len(text) <= 103 else f"{text[:97]} ..."
 
 
-def quoted(path: object) -> str:
-    """Return a path as a shell takes it, whatever is in it, and without white space to be lost."""
-    return quoted_word(f"./{path}" if str(path).startswith("-") else str(path))
+def quoted(path: object, names: Collection[str] = ()) -> str:
+    """Return a path as a shell takes it; ./PATH for what would be a flag, or one of the names."""
+    text = f"./{path}" if str(path).startswith("-") or str(path) in names else str(path)
+    return quoted_word(text)
 
 
 def quoted_word(text: str) -> str:
-    """Return any text as one word of a shell."""
+    """Return any text as one word of a shell, and without white space to be lost."""
     if text.isprintable() and "  " not in text:
         return shlex.quote(text)
     codes = "".join(f"\\x{byte:02x}" for byte in os.fsencode(text))

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from llmlib.checks.files import FileError, looks_like
-from llmlib.checks.values import require, shown
+from llmlib.checks.values import require
+from llmlib.messages import quoted, shown
 
 
 @contextmanager
@@ -33,7 +34,8 @@ def gpt2_vocabulary(path: Path, found: str, expected: str) -> None:
     """Raise ValueError for a vocab.bpe whose SHA-256 is not that of OpenAI's file."""
     if found != expected:
         raise ValueError(
-            f"{path} is not GPT-2's vocabulary: restore it with `git checkout gpt2/vocab.bpe`"
+            f"{path} is not GPT-2's vocabulary: restore it with `git -C {quoted(path.parent)} "
+            f"checkout {path.name}`"
         )
 
 
@@ -88,8 +90,8 @@ def ends_documents(
     others = f"name one of its own with --end-token: {shown([*special])}, or " if special else ""
     require(
         end_token in special,
-        f"{source} has no {shown(end_token)}, which has to stand between documents: {others}learn "
-        "a tokenizer with `llmlib tokenizer`",
+        f"{source} has no {end_token}, which has to stand between documents: {others}learn a "
+        "tokenizer with `llmlib tokenizer`",
     )
 
 
@@ -274,11 +276,14 @@ def ids_of_tokens(ids: Mapping[str, Any]) -> None:
 
 
 def ids_without_holes(ids: Collection[int], filled: Collection[int]) -> None:
-    """Raise ValueError unless ids and those of special tokens are 0, 1, 2 and so on."""
+    """Raise ValueError unless ids, with those of special tokens among them, are 0, 1, 2 and so on.
+
+    Special tokens may follow farther away, as in cl100k_base, which leaves one id out.
+    """
     found = set(ids) | set(filled)
     missing = next(i for i in range(len(found) + 1) if i not in found)
     require(
-        missing == len(found),
+        missing > max(ids, default=-1),
         f"no token has the id {missing}: a line is lost, or it is the id of a special token, which "
         "special_tokens={name: id} gives",
     )

@@ -46,10 +46,13 @@ class Parser(argparse.ArgumentParser):
         if rest:
             near = did_you_mean(rest[0], self._option_string_actions)
             self.error(f"no argument {shown(rest[0])}{near}")
-        for action in self._actions:  # a variable of a shell that is not set, in quotes
-            if vars(known).get(action.dest) == "" and action.dest != "prompt":
-                name = "/".join(action.option_strings) or action.dest
+        for action in self._actions:
+            name = "/".join(action.option_strings) or action.dest
+            value = vars(known).get(action.dest)
+            if value == "" and action.dest != "prompt":  # "$NAME" of a shell that has no NAME
                 self.error(f"argument {name}: it is empty")
+            if value == []:  # of --out=--, which Python's argparse up to 3.12 takes for nothing
+                self.error(f"argument {name}: it cannot be '--'")
         return known, rest
 
     def error(self, message: str) -> Any:
@@ -88,10 +91,13 @@ def one_line(error: BaseException, command: str) -> str:
         text = f"{error.filename}: {error.strerror}"
     else:
         text = error.args[1] if isinstance(error, OSError) and len(error.args) > 1 else str(error)
-    line = re.sub(r"\S{400,}", lambda long: f"{long[0][:100]}...", " ".join(str(text).split()))
-    line = CONTROLS.sub(lambda found: ascii(found[0])[1:-1], line)
-    in_file = isinstance(error, SettingsFileError)  # which has names and no flags
-    return (line if in_file else name_flags(line, command)) or type(error).__name__
+    parts = re.split("(`[^`]*`)", " ".join(str(text).split()))  # commands, to be pasted, stay whole
+    for n, part in [*enumerate(parts)][::2]:
+        part = re.sub(r"\S{400,}", lambda long: f"{long[0][:100]}...", part)
+        in_file = isinstance(error, SettingsFileError)  # which has names and no flags
+        parts[n] = part if in_file else name_flags(part, command)
+    line = CONTROLS.sub(lambda found: ascii(found[0])[1:-1], "".join(parts))
+    return line or type(error).__name__
 
 
 def name_flags(message: str, command: str) -> str:

@@ -20,6 +20,7 @@ from llmlib.cli.console import tell
 from llmlib.cli.settings import check_flags, settle
 from llmlib.cli.tokenizer import tell_cuts, tell_sample
 from llmlib.data import corpora
+from llmlib.data.corpora import NAMES
 from llmlib.data.division import TRAIN, VAL, Division, divide
 from llmlib.data.texts import separator_of
 from llmlib.data.token_files import ArrayWriter, write_array
@@ -41,7 +42,7 @@ def prepare_command(data: str, out: str, **flags: object) -> int:
         counts = [f"{n:,} {name[2:]}" for name, n in about[part].items() if name != "sha256"]
         print(f"{part:<6}" + ", ".join(counts))
     print(f"{out}: {about['tokenizer']} tokenizer, {about['vocab_size']:,} token ids")
-    print(f"train on it with: llmlib train {quoted(out)}")
+    print(f"train on it with: llmlib train {quoted(out, NAMES)}")
     return 0
 
 

@@ -32,7 +32,14 @@ from llmlib.cli.dataset import TokenData
 from llmlib.cli.prepare import prepare
 from llmlib.cli.run_log import GROWING, METRICS, SAMPLES, cut, read_metrics, sizes
 from llmlib.cli.run_notes import as_json, machine
-from llmlib.cli.settings import CHANGEABLE, PREPARED, SETTINGS, read_settings, values
+from llmlib.cli.settings import (
+    CHANGEABLE,
+    PREPARED,
+    SETTINGS,
+    SettingsFileError,
+    read_settings,
+    values,
+)
 from llmlib.messages import quoted
 from llmlib.model.config import GPTConfig
 from llmlib.tokenization.prepared import identity, is_prepared
@@ -70,7 +77,7 @@ def open_run(path: str | Path) -> "RunFolder":
     checks.require(file.is_file(), f"there is no run in {path}: it would hold a {CONFIG}")
     settings = BEFORE | read_settings(file)
     for name in SETTINGS.keys() - settings.keys() - {"out"}:
-        raise ValueError(f"{file} is damaged: {name} is missing in it")
+        raise SettingsFileError(f"{file} is damaged: {name} is missing in it")
     return RunFolder(path, SimpleNamespace(**settings))
 
 
@@ -234,9 +241,9 @@ class RunFolder:
 
     def traces(self) -> list[str]:
         """Return the names of what says that steps were taken."""
-        grown = [name for name in GROWING if (self.path / name).is_file()]
-        found = [name for name in grown if (self.path / name).stat().st_size]
-        return found + ["best"] * (self.path / "best" / MANIFEST).is_file()
+        found = [name for name in (*GROWING, PLOT) if (self.path / name).is_file()]
+        found = [name for name in found if (self.path / name).stat().st_size]
+        return found + ["best"] * any((self.path / "best").glob("*"))
 
     def changeable(self) -> set[str]:
         """Return the settings that may change from here on: before there is a step, nearly all."""

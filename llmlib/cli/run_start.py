@@ -16,6 +16,7 @@ from llmlib.data import corpora
 from llmlib.messages import quoted
 from llmlib.tokenization.folders import KINDS
 from llmlib.tokenization.prepared import is_prepared, read_about
+from llmlib.training.checkpoint import MANIFEST
 
 
 def new_run(data: str | None = None, out: str | None = None, **given: Any) -> "RunFolder":
@@ -76,7 +77,8 @@ def resume_run(path: str | Path, **given: Any) -> "RunFolder":
         given["data"] = locate(given["data"], given.get("text_field", run.settings.text_field))
     traces = [] if run.has_begun() else run.traces()
     best, latest = quoted(run.path / "best") + "/.", quoted(run.path / "latest")
-    checks.whole_run(run.path, traces, f"cp -r {best} {latest}" if "best" in traces else "")
+    copy = f"cp -r {best} {latest}" if (run.path / "best" / MANIFEST).is_file() else ""
+    checks.whole_run(run.path, traces, copy)
     checks.no_links(run.path / name for name in ("latest", "best"))
     for name, value in given.items():
         own = getattr(run.settings, name)
@@ -91,6 +93,7 @@ def resume_run(path: str | Path, **given: Any) -> "RunFolder":
 def locate(data: str | None, text_field: str | None = None) -> str:
     """Return the name of a corpus, or the absolute path of a file or folder, good from everywhere.
 
+    text_field: where a line of a .jsonl has its text, if not where it usually is.
     Raises ValueError or OSError, naming the nearest corpus, for anything else.
     """
     kinds = "a corpus, a text file or a prepared folder, such as `llmlib train stories`"

@@ -59,7 +59,8 @@ def tokenizer_command(
           f"{len(beginning.encode()) / n_tokens:.2f} bytes per token")  # fmt: skip
     flags = f" {quoted_word(f'--separator={separator}')}" * (separator != SEPARATOR)
     flags += f" {quoted_word(f'--text-field={text_field}')}" * (text_field != "text")
-    print(f"train with it: llmlib train {quoted(data)} --tokenizer {quoted(path)}{flags}")
+    file = quoted(path, [*KINDS, "gpt2"])
+    print(f"train with it: llmlib train {quoted(data)} --tokenizer {file}{flags}")
     return 0
 
 

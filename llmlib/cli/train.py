@@ -26,6 +26,7 @@ from llmlib.cli.run_start import new_run, resume_run, settings_like
 from llmlib.cli.settings import check_flags
 from llmlib.messages import quoted
 from llmlib.model.gpt import GPT
+from llmlib.pretrained.models import KNOWN_NAMES
 from llmlib.training.checkpoint import Checkpoint
 from llmlib.training.trainer import Trainer
 
@@ -144,7 +145,7 @@ def take_steps(run: RunFolder, trainer: Trainer, loader: DataLoader, processes: 
                 if processes.is_writer:
                     run.save("latest", trainer)
                 return stopped(f"stopped and saved at step {trainer.step:,}", run, processes)
-    processes.say(f"done: llmlib generate --checkpoint {quoted(run.path)}")
+    processes.say(f"done: llmlib generate --checkpoint {quoted(run.path, KNOWN_NAMES)}")
     return 0
 
 

@@ -70,6 +70,7 @@ CORPORA = [
         sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
     ),
 ]  # fmt: skip
+NAMES = [corpus.name for corpus in CORPORA]
 
 
 def available() -> list[Corpus]:

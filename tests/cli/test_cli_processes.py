@@ -2,11 +2,13 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from itertools import chain
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +20,8 @@ from llmlib import checks
 from llmlib.cli.dataset import TokenData
 from llmlib.cli.prepare import prepare
 from llmlib.cli.processes import Processes
+from llmlib.cli.run_folder import RunFolder
+from llmlib.cli.train import stopped
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.training.checkpoint import load_checkpoint
@@ -203,6 +207,12 @@ def test_the_command_to_go_on_starts_as_many_processes(monkeypatch, environment,
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert Processes().command() == command
+
+
+def test_the_command_to_go_on_may_be_pasted(capsys):
+    run = RunFolder("it's mine", SimpleNamespace())
+    assert stopped("stopped", run, Processes()) == 130
+    assert shlex.split(capsys.readouterr().err)[-2:] == ["--resume", "it's mine"]
 
 
 def test_a_lost_connection_gives_no_traceback(monkeypatch):

@@ -214,3 +214,14 @@ def test_texts_with_next_to_nothing_are_refused_in_a_line(tmp_path, capsys, cont
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert code == 2 and ("is empty" in line or "too short" in line)
     assert not (tmp_path / "out.json").exists()
+
+
+def test_train_reads_the_field_that_it_is_told(tmp_path, capsys, monkeypatch):
+    """It looked at the beginning of the text with another field than --text-field's."""
+    monkeypatch.chdir(tmp_path)
+    lines = write_text(tmp_path).read_text("utf-8").split("\n\n")
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps({"body": line}) for line in lines))
+    flags = ["--text-field", "body", "--max-steps", 1, "--eval-every", 1]
+    assert "in the field 'text'" in failure(capsys, "train", "t.jsonl", *TINY, "--out", "r")
+    assert llmlib("train", "t.jsonl", *TINY, *flags, "--out", "r") == 0
+    assert llmlib("train", "t.jsonl", "--resume", "r", "--max-steps", 2) == 0

@@ -63,6 +63,14 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert code == 0 and err == ""
 
 
+def test_no_file_takes_the_number_of_a_stream_that_was_closed():
+    code = (
+        "import os\nfrom llmlib.cli import console\nwith console.streams():\n"
+        "    os._exit(os.open(os.devnull, os.O_RDONLY))\n"
+    )
+    assert run_shell(f"{quoted(sys.executable)} -c {quoted(code)} <&- >&- 2>&-")[0] > 2
+
+
 @pytest.mark.slow
 def test_commands_work_without_streams(tmp_path):
     text = quoted(write_text(tmp_path))
@@ -112,6 +120,16 @@ def test_a_text_that_is_too_short_names_what_can_be_set(tmp_path, capsys, monkey
         assert "--context-length" in line and not re.search("max_length|stride|drop_last", line)
 
 
+def test_numbers_of_all_commands_are_read_alike(capsys):
+    command = ["generate", "--checkpoint", "gpt2/nano"]
+    for flag, value, kind in (("--n", 2**31, "whole number"), ("--top-p", "nan", "number")):
+        assert f"argument {flag}: '{value}' is not a {kind}" in failure(
+            capsys, *command, flag, value
+        )
+    assert "of at least 1, or none" in failure(capsys, *command, "--top-k", 0)
+    assert "--until is ('',)" in failure(capsys, *command, "--until", "")
+
+
 @pytest.mark.parametrize("flag", ["--prompt", "--tokenizer", "--n-heads", "--devise", "--kind", ""])
 def test_a_value_of_100_000_letters_is_cut(tmp_path, capsys, flag, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -122,6 +140,7 @@ def test_a_value_of_100_000_letters_is_cut(tmp_path, capsys, flag, monkeypatch):
     flags = [f"{flag}={'x' * 100_000}"] if flag else ["y" * 100_000]
     line = failure(capsys, command, *first, *flags)
     assert len(line) < 700 + len(str(tmp_path))
+    assert len(failure(capsys, "x" * 100_000)) < 700, "no such command"
 
 
 def test_values_are_cut_before_they_are_written_out():
@@ -161,6 +180,12 @@ def test_an_empty_value_is_no_value_that_was_left_out(given, tmp_path, capsys, m
     assert [path.name for path in tmp_path.iterdir()] == ["t.txt"]
 
 
+def test_two_dashes_are_no_value(capsys):
+    for flag in ("--prompt", "--checkpoint"):
+        line = failure(capsys, "generate", "--checkpoint", "gpt2/nano", f"{flag}=--")
+        assert "'--'" in line or "model at --" in line  # Python 3.13 reads it as it is
+
+
 def test_a_name_that_a_terminal_would_obey_is_shown(capsys):
     line = failure(capsys, "generate", "--checkpoint", "a\x1b[31mb\u202ec\u200dd")
     assert r"there is no model at a\x1b[31mb\u202ec" in line and "c\u200dd" in line
@@ -194,7 +219,26 @@ def test_an_interrupt_while_it_imports_ends_quietly(module):
         "sys.exit(main())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 130 and done.stderr in ("", "llmlib: stopped\n") and not done.stdout
+    assert done.returncode == 130 and done.stderr == "llmlib: stopped\n" and not done.stdout
+
+
+def test_ctrl_c_ends_a_process_of_its_own_at_once_while_it_imports(monkeypatch):
+    during, before = [], signal.getsignal(signal.SIGINT)
+    look = lambda _: during.append(signal.getsignal(signal.SIGINT))  # noqa: E731
+    monkeypatch.setattr(console, "import_module", look)
+    try:
+        for alone, handler in (
+            (True, signal.default_int_handler),
+            (False, signal.default_int_handler),
+            (True, signal.SIG_IGN),
+        ):
+            signal.signal(signal.SIGINT, handler)
+            console.load("train", alone)
+            assert signal.getsignal(signal.SIGINT) == handler, "given back"
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert during[0] != signal.default_int_handler, "libraries would swallow what it raises"
+    assert during[1:] == [signal.default_int_handler, signal.SIG_IGN]
 
 
 @pytest.mark.slow
@@ -206,6 +250,7 @@ def test_ctrl_c_while_torch_is_imported_ends_quietly(seconds):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode in (130, 0, -2), err  # 0: it was faster; -2: Python had not begun
+    assert process.returncode != 130 or err.endswith("llmlib: stopped\n")
     assert "Traceback" not in out + err or process.returncode == -2
 
 
@@ -216,6 +261,30 @@ def printed_commands(text):
     """The commands that a text shows, each as the arguments that a shell makes of it."""
     found = re.findall(r"(?:: |`)(llmlib (?:train|generate|evaluate) [^\n`]*)", text)
     return [shlex.split(command)[1:] for command in found]
+
+
+def test_a_printed_command_means_what_was_made(tmp_path, capsys, monkeypatch):
+    """Not what has the same name; and it goes on with the flags that made it."""
+    monkeypatch.chdir(tmp_path)
+    lines = [{"body": text} for text in write_text(tmp_path).read_text("utf-8").split("\n\n")]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    flags = ["--text-field", "body", "--separator=---"]
+    assert llmlib("prepare", "t.jsonl", "--tokenizer", "char", "--out", "wiki", *flags) == 0
+    assert "llmlib train ./wiki\n" in capsys.readouterr().out
+    assert llmlib("tokenizer", "t.jsonl", "--vocab-size", 300, "--out", "./gpt2", *flags) == 0
+    (command,) = printed_commands(capsys.readouterr().out)
+    assert command[2:] == ["--tokenizer", "./gpt2", "--separator=---", "--text-field=body"]
+    few = [*TINY[2:], "--max-steps", 2, "--eval-every", 2]
+    assert llmlib(*command, *few, "--out", "gpt2-124M") == 0
+    (command,) = printed_commands(capsys.readouterr().out)
+    assert llmlib(*command, "--max-new-tokens", 2) == 0
+
+
+def test_a_command_in_an_error_is_whole_and_unchanged():
+    path = f"my n_heads/{'x' * 200}/{'y' * 200}/'"
+    command = f"`llmlib train --resume {quoted(path)}`"
+    line = arguments.one_line(ValueError(f"n_heads is {path}: {command}, n_heads"), "train")
+    assert line.startswith("--n-heads is") and line.endswith(f"{command}, --n-heads")
 
 
 @pytest.mark.slow

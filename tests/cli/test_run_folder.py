@@ -36,15 +36,25 @@ pytestmark = pytest.mark.usefixtures("no_curves")
 
 @pytest.mark.parametrize(
     "gone",
-    ["latest/checkpoint.json", "latest", "latest metrics.jsonl samples.txt", "latest best"],
+    [
+        "latest/checkpoint.json",
+        "latest",
+        "latest metrics.jsonl samples.txt",
+        "latest best",
+        # as a copy has it that left out all texts, or all that is empty or large
+        "latest/checkpoint.json best/checkpoint.json metrics.jsonl samples.txt loss.png",
+        "latest best metrics.jsonl samples.txt",
+    ],
 )
 def test_a_run_without_its_latest_checkpoint_is_never_begun_anew(base, run, capsys, gone):
+    (run / "loss.png").write_bytes(b"the curves")
     for name in gone.split():
         files = run / name
         shutil.rmtree(files) if files.is_dir() else files.unlink()
     before = everything(run)
     line = failure(capsys, "train", "--resume", run, "--max-steps", 8)
     assert "/latest holds no checkpoint" in line and everything(run) == before
+    assert "cp -r" not in line or (run / "best" / "checkpoint.json").is_file()
     again = ["train", base / "text.txt", *TINY, *OFTEN, "--out", run]
     assert "holds a run already" in failure(capsys, *again) and everything(run) == before
 
@@ -56,7 +66,7 @@ def test_the_advice_to_go_on_from_the_best_checkpoint_works_as_printed(
     run = Path(shutil.copytree(base / "run", tmp_path / "it's a $HOME"))
     shutil.move(run / lost, tmp_path / "lost")
     line = failure(capsys, "train", "--resume", run)
-    assert os.system(line.partition("best one: ")[2]) == 0
+    assert os.system(line.partition("best one: ")[2].strip("`")) == 0
     assert resume(run) == 0 and losses(run) == losses(base / "whole")
     assert_equal_weights(weights(run), weights(base / "whole"))
 
@@ -439,6 +449,10 @@ def test_steps_and_sizes_that_cannot_be_are_refused_even_with_the_right_hash(run
         {"notes": {"files": {"metrics.jsonl": -100}}},
         {"notes": {"files": {"samples.txt": "7"}}},
         {"notes": {"files": 3}},
+        {"notes": {"settings": "none"}},
+        {"notes": {"machine": None}},
+        {"notes": {"report": [1]}},
+        {"training": {"config": []}},
     ):
         manifest = checkpoints.read_manifest(run / "latest")
         kept = (run / "latest" / "checkpoint.json").read_bytes()

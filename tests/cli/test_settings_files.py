@@ -118,6 +118,12 @@ def test_other_toml_is_refused_in_a_line_with_the_name_of_the_file(tmp_path, con
     assert "my run.toml" in str(raised.value) and len(str(raised.value)) < 500 + len(str(tmp_path))
 
 
+def test_a_message_about_a_file_has_the_names_that_stand_in_it(tmp_path, capsys):
+    (tmp_path / "run.yaml").write_text("max_steps: x")
+    line = failure(capsys, "train", "--config", tmp_path / "run.yaml")
+    assert "run.yaml: max_steps is 'x'" in line
+
+
 def test_toml_with_a_byte_order_mark_and_integers_in_its_own_ways(tmp_path):
     content = b"\xef\xbb\xbfmax_steps = 0x10\r\nseed = 1_000\r\ncompile = 'yes'\r\n"
     assert read(tmp_path, content, "toml") == {"max_steps": 16, "seed": 1000, "compile": True}

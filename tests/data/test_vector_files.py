@@ -1,6 +1,8 @@
 """Files of word vectors: read as gensim reads them, or refused with the reason."""
 
+import bz2
 import gzip
+import lzma
 import pickle
 import random
 
@@ -104,7 +106,11 @@ def test_a_file_cut_short_is_refused(vectors, tmp_path, layout, ending):
         (b"5 300\nhello world\n", "line 2: it has 2 fields"),
         (b"0 3\n", "announces 0 words"),
         (pickle.dumps({"a": [1.0]}), "pickle.*save_word2vec_format"),
+        (b"2 2\ncaf\xe9 1\na 1 2\n", "line 2 is not UTF-8"),
         (gzip.compress(b"a 1 2\n", mtime=0), "ends in .gz"),
+        (bz2.compress(b"a 1 2\n"), "ends in .bz2"),
+        (lzma.compress(b"a 1 2\n"), "ends in .xz"),
+        (b"\x28\xb5\x2f\xfd" + bytes(60), "zstd"),
         (b"<!DOCTYPE html><p>Log in\n", "page that a server sent"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "Git LFS pointer"),
     ],
@@ -183,10 +189,43 @@ def test_a_binary_file_is_read_only_if_it_ends_where_its_header_says(tmp_path, e
         whole[:place] + whole[place + 1 :],  # "sat" becomes "at"
         whole[:place] + b"x" + whole[place:],
         whole.replace("naïve".encode(), b"na\xefve"),
+        whole.replace(b"cat ", b"\ncat "),
+        whole.replace(b"cat ", b" "),
+        whole.replace(b"cat ", b"c\x01t "),
+        binary_file(words, matrix * [[1], [1e8], [1], [1]], end),
+        binary_file(words, matrix * [[1], [1e-25], [1], [1]], end),
     ):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"v\.bin: "):
             print(read_word_vectors(path).index_to_key)
+
+
+@pytest.mark.parametrize("numbers", [[0, 0, 0, 0], [0, 0, 0, 1], [2, 0, 0, 2]])
+def test_numbers_whose_bytes_are_characters_and_zeros_are_binary(tmp_path, numbers):
+    (tmp_path / "v.bin").write_bytes(binary_file("abcd", np.float32([numbers] * 2).T))
+    np.testing.assert_array_equal(read_word_vectors(tmp_path / "v.bin").vectors[:, 0], numbers)
+
+
+def test_packed_files_are_known_by_their_endings(tmp_path):
+    for ending, pack in {".gz": gzip.compress, ".bz2": bz2.compress, ".XZ": lzma.compress}.items():
+        (tmp_path / f"v{ending}").write_bytes(pack(b"2 2\na 1 2\nb 3 4\n"))
+        assert read_word_vectors(tmp_path / f"v{ending}").index_to_key == ["a", "b"]
+
+
+def test_a_first_line_is_looked_at_as_a_whole(tmp_path):
+    (tmp_path / "v.txt").write_bytes(b"aa" + b" -1" * 30_000 + b"\n")  # a block ends behind a "-"
+    assert read_word_vectors(tmp_path / "v.txt").vectors.shape == (1, 30_000)
+
+
+def test_lines_and_words_have_an_end(tmp_path, monkeypatch):
+    for module in ("llmlib.checks", "llmlib.checks.vector_files"):
+        monkeypatch.setattr(f"{module}.LONGEST", 1000)
+    (tmp_path / "v").write_bytes(b"2 2\na 1 2\nb" + b"x" * 5000 + b" 1 2\n")
+    with pytest.raises(ValueError, match="line 3: it has 1 fields"):
+        read_word_vectors(tmp_path / "v")
+    (tmp_path / "v").write_bytes(b"2 2\n\0" + b"x" * 5000)
+    with pytest.raises(ValueError, match="a word in it does not end"):
+        read_word_vectors(tmp_path / "v")
 
 
 def test_large_and_small_vectors_of_a_binary_file_are_not_taken_for_lost_bytes(tmp_path):

@@ -19,7 +19,7 @@ import pytest
 import tiktoken
 import torch
 
-from llmlib.checks import FileError
+from llmlib.checks import FileError, gpt2_content
 from llmlib.data.download import DownloadError
 from llmlib.files import home
 from llmlib.generation.generate import generate
@@ -588,6 +588,15 @@ def test_a_login_page_is_not_kept_as_the_configuration(server, empty_home, page)
     download_gpt2("gpt2-124M", **arguments)
     assert place.read_bytes() == config
     assert equal_tensors(load_pretrained("gpt2-124M"), load_pretrained(NANO))
+
+
+def test_a_checkpoint_file_names_a_checkpoint(tmp_path):
+    place = tmp_path / "checkpoint"
+    place.write_text("Please log in")
+    with pytest.raises(ValueError, match="does not name a checkpoint"):
+        gpt2_content(place, place.name)
+    place.write_text('model_checkpoint_path: "model.ckpt"')
+    gpt2_content(place, place.name)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["by its hash", "by the checkpoint's own crc"])

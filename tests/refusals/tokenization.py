@@ -446,7 +446,10 @@ REFUSALS = [
     ),
     # ---- GPT-2's own
     Refusal(
-        "GPT-2's vocab.bpe changed", half_spoilt_gpt2, ValueError, ["vocab.bpe", "git checkout"]
+        "GPT-2's vocab.bpe changed",
+        half_spoilt_gpt2,
+        ValueError,
+        ["checkout vocab.bpe"],
     ),
     *(
         Refusal(
