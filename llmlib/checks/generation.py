@@ -79,11 +79,6 @@ def generator(value: Any) -> None:
         )
 
 
-def seed(value: Any) -> None:
-    """Raise ValueError unless torch can start a generator from a seed."""
-    whole_number("seed", value, least=-(2**63), most=2**64 - 1)
-
-
 def ways_to_write(n: int, num_beams: int | None, prompt_lookup: int | None, settings: Any) -> None:
     """Raise ValueError for numbers of texts, beams, drafts and settings that exclude each other."""
     whole_number("n", n, most=sys.maxsize)

@@ -46,6 +46,10 @@ def same_data(source: object, now: Mapping[str, Any], then: Mapping[str, Any] | 
 def run_checkpoint(checkpoint: Any, growing: Iterable[str]) -> None:
     """Raise ValueError for a checkpoint that says more steps than there were, or no true sizes."""
     state, noted = checkpoint.training or {}, checkpoint.notes.get("files", {})
+    tables = [checkpoint.notes.get(name, {}) for name in ("settings", "machine", "report")]
+    for table in (*tables, state.get("config", {})):
+        fault = f"{checkpoint.folder} is damaged: its notes hold {table!r:.100} for a table"
+        require(isinstance(table, dict), fault)
     most = state.get("config", {}).get("max_steps", 0)
     sizes = [noted.get(name, 0) for name in growing] if isinstance(noted, dict) else [None]
     fault = (

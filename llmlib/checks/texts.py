@@ -132,7 +132,7 @@ def text_of_line(path: Path, number: int, line: str, field: str) -> str:
         there = ", ".join(sorted(name for name, value in record.items() if isinstance(value, str)))
         raise FileError(
             path,
-            f"line {number:,} has no text in the field {field!r}: name another by --text-field. "
+            f"line {number:,} has no text in the field {field!r}: give text_field another name. "
             f"It has texts in: {there[:100] or 'no field'}",
         )
     # half a character, which only an escape can spell, becomes U+FFFD, as in tiktoken

@@ -203,6 +203,19 @@ def savable(model: Any, kind: type, n_tokens: int, needs_tied_head: bool = False
     require(tied, "OpenAI's files have no place for a separate head: use save_pretrained")
 
 
+def parts_of_gpt(tensors: Mapping[str, Any], config: Any, names: Collection[str]) -> None:
+    """Raise ValueError for tensors that are not those of a GPT-2 of a configuration."""
+    for name in tensors:
+        known = re.sub(r"^h\.\d+\.", "h.N.", name) in names
+        remedy = "merge it into the weights, or save it by itself"
+        require(known, f"the model has {name!r:.100}, which no GPT-2 has: {remedy}")
+    blocks = len({name.split(".")[1] for name in tensors if name.startswith("h.")})
+    found = blocks, *tensors["wte.weight"].shape
+    said = config.n_layers, config.vocab_size, config.emb_dim
+    sizes = f"n_layers, vocab_size and emb_dim are {found} in the model, and {said} in its config"
+    require(found == said, f"{sizes}: they have to agree")
+
+
 def end_of_text(tokenizer: Any, eos_token_id: int | None, vocab_size: int) -> int | None:
     """Return the id that ends a text: the given one, or that of the tokenizer's `<|endoftext|>`.
 

@@ -43,7 +43,6 @@ def generate_command(
     """Do what the command line asks for; an empty line stands between texts."""
     settings = Sampling(**sampling)  # says what is wrong with them before a model is read
     checks.ways_to_write(n, num_beams, prompt_lookup, settings)
-    checks.seed(seed)
     checks.one_of("weights", weights, BYTES)
     checks.stop_strings(tuple(until))
     model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)

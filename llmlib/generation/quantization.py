@@ -56,7 +56,7 @@ def reference_product(weight: Tensor, bias: Tensor | None, format: str) -> Produ
 
 def pack_float32(weight: Tensor, bias: Tensor | None) -> Product:
     """Keep float32, stored as (I, O): the order in which BLAS reads a weight for one vector."""
-    transposed = weight.float().T.contiguous().T
+    transposed = weight.T.contiguous().T
     return lambda x: F.linear(x, transposed, bias)
 
 
@@ -71,7 +71,7 @@ def pack_bfloat16(weight: Tensor, bias: Tensor | None) -> Product:
 def pack_float16(weight: Tensor, bias: Tensor | None) -> Product:
     """Round to float16, which FBGEMM widens on its way, so that all sums are in float32."""
     product = torch.ops.quantized.linear_dynamic_fp16.default
-    packed = torch.ops.quantized.linear_prepack_fp16(weight.float(), bias)
+    packed = torch.ops.quantized.linear_prepack_fp16(weight, bias)
     return lambda x: product(x, packed)
 
 
@@ -99,7 +99,7 @@ def activation_steps() -> int:
 
 def pack_int8(weight: Tensor, bias: Tensor | None) -> Product:
     """Round to int8, and each vector by its own largest number, whatever its batch."""
-    bias = torch.zeros(len(weight)) if bias is None else bias.float()
+    bias = torch.zeros(len(weight)) if bias is None else bias
     kernel, steps, n_in = int8_kernel(weight, bias), activation_steps(), weight.shape[1]
 
     def linear(x: Tensor) -> Tensor:

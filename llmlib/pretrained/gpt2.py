@@ -24,6 +24,7 @@ from llmlib.model.protocol import unwrapped
 from llmlib.pretrained.gpt2_files import find_folder
 from llmlib.pretrained.huggingface import HuggingFaceWeights, model_texts, tokenizer_texts
 from llmlib.pretrained.layout import (
+    NAMES,
     StoredTensor,
     clean_name,
     is_transposed,
@@ -126,6 +127,7 @@ def load_pretrained(name: str | Path, drop_rate: float = 0.0, *, ignore_extra: b
 def stored_tensors(model: GPT) -> dict[str, torch.Tensor]:
     """Return the tensors of a model by our names, in float32 and as both layouts store them."""
     tensors = {clean_name(name): t.float().cpu() for name, t in model.state_dict().items()}
+    checks.parts_of_gpt(tensors, model.config, [*NAMES, "lm_head.weight"])
     for n in range(model.config.n_layers):  # GPT-2 always has this bias, our GPT may not
         zeros = torch.zeros(3 * model.config.emb_dim)
         tensors.setdefault(f"h.{n}.attn.c_attn.bias", zeros)
@@ -196,10 +198,9 @@ def save_pretrained(
     contents = model_texts(model.config, end_id)
     if tokenizer is not None:
         contents |= tokenizer_texts(tokenizer, end_id, model.config.context_length)
-    tensors = {
-        name if name == "lm_head.weight" else f"transformer.{name}": tensor
-        for name, tensor in stored_tensors(model).items()
-    }
+    tensors = {f"transformer.{name}": t for name, t in stored_tensors(model).items()}
+    if (head := tensors.pop("transformer.lm_head.weight", None)) is not None:
+        tensors["lm_head.weight"] = head.clone()  # it may be the embedding itself
     write_texts(folder, contents)
     with files.replacing(folder / "model.safetensors") as part:
         save_file(tensors, part, metadata={"format": "pt"})

@@ -178,7 +178,7 @@ def write(path: Path, vocabulary: Vocabulary) -> None:
     content = {
         # transformers.js reads the first four, too, whether or not there is anything in them
         **{"version": "1.0", "truncation": None, "padding": None},
-        "added_tokens": sorted(added, key=lambda token: token["id"]),
+        "added_tokens": added,
         **{"normalizer": None, "pre_tokenizer": split, "post_processor": None},
         "decoder": byte_level | {"use_regex": True},
         "model": {"type": "BPE", **settings, "vocab": ids, "merges": merges},

@@ -106,8 +106,25 @@ def test_one_of_several_processes_ends_without_pythons_farewell():
     for world, expected in (("1", "done\nfarewell\n"), ("2", "done\n")):
         done = subprocess.run(
             [sys.executable, "-c", program],
-            env={**os.environ, "WORLD_SIZE": world},
+            env={**os.environ, "WORLD_SIZE": world, "PYTHONUNBUFFERED": ""},
             stdout=subprocess.PIPE,
             text=True,
         )
         assert done.returncode == 3 and done.stdout == expected
+
+
+@pytest.mark.parametrize(("end", "code"), [("return 3", 3), ("1 / 0", 1)])
+def test_the_door_lets_one_of_several_processes_leave_at_once(end, code):
+    program = (
+        "import atexit; import llmlib.__main__ as door\n"
+        f"def main(): {end}\n"
+        "atexit.register(print, 'farewell'); door.main = main; door.door()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "WORLD_SIZE": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code and not done.stdout
+    assert ("ZeroDivisionError" in done.stderr) == (code == 1)

@@ -449,6 +449,10 @@ def test_steps_and_sizes_that_cannot_be_are_refused_even_with_the_right_hash(run
         {"notes": {"files": {"metrics.jsonl": -100}}},
         {"notes": {"files": {"samples.txt": "7"}}},
         {"notes": {"files": 3}},
+        {"notes": {"settings": "none"}},
+        {"notes": {"machine": None}},
+        {"notes": {"report": [1]}},
+        {"training": {"config": []}},
     ):
         manifest = checkpoints.read_manifest(run / "latest")
         kept = (run / "latest" / "checkpoint.json").read_bytes()

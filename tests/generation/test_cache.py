@@ -169,6 +169,9 @@ def test_a_reading_that_was_cut_off_is_not_built_upon(model):
     handle.remove()
     with pytest.raises(ValueError, match=r"was cut off; cache\.rewind\(3\) forgets it"):
         read(model, [4, 5], cache)
+    cache.rewind(4)  # keeps one of those that were cut off
+    with pytest.raises(ValueError, match="was cut off"):
+        read(model, [4, 5], cache)
     cache.rewind(cache.begun)
     assert torch.equal(read(model, [4, 5], cache), expected)
 

@@ -136,11 +136,21 @@ def test_a_column_of_zeros_is_no_trouble():
     weight = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
     weight[:, 3] = 0
     weight[2] = 0
+    assert (quantization.quantize_rows(weight)[1] > 0).all()
     x = torch.randn(2, 16, generator=torch.Generator().manual_seed(1))
     x[:, 3] = 1e6
     for rows in (x, x[:1]):
         off = PackedLinear(weight, None, "int8")(rows) - rows @ weight.T
         assert off.norm() < 0.05 * (rows @ weight.T).norm()
+
+
+def test_the_scale_of_a_column_is_not_ruled_by_another():
+    generator = torch.Generator().manual_seed(0)
+    weight, x = (torch.randn(n, 64, generator=generator) for n in (64, 8))
+    weight[:, 3] *= 1e5
+    x[:, 3] /= 1e5
+    off = PackedLinear(weight, None, "int8")(x) - x @ weight.T
+    assert off.norm() < 0.013 * (x @ weight.T).norm()
 
 
 def test_columns_are_scaled_only_where_one_stands_out():

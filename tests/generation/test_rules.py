@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llmlib.cli.callbacks import write_samples
 from llmlib.generation.beam import beam_search, beam_searches
 from llmlib.generation.constraints import rules_of, unused_ids
-from llmlib.generation.generate import generate, stream
+from llmlib.generation.generate import constrain, generate, stream
 from llmlib.generation.sampling import Sampling
 from llmlib.generation.speculative import PromptLookup, speculate
 from llmlib.model.config import GPTConfig
@@ -157,6 +157,20 @@ def test_rules_know_no_padding_and_no_neighbours(rule):
     assert firsts == firsts[:1] * 3
     alone = [generate(model, [p], 25, Sampling(0, **RULES[rule]), stop=11)[0] for p in prompts]
     assert generate(model, prompts, 25, Sampling(0, **RULES[rule]), stop=11) == alone
+
+
+def test_padding_counts_in_no_rule():
+    ids, padding, logits = torch.tensor([[0, 0, 0, 5, 0]]), torch.tensor([2]), torch.ones(1, 9)
+    for sampling, changed in [
+        (Sampling(no_repeat_ngram_size=2), [5]),
+        (Sampling(no_repeat_ngram_size=3), []),
+        (Sampling(bad_words=((0, 0, 5, 0, 7), (0, 5, 0, 8))), [8]),
+    ]:
+        found = constrain(logits, ids, padding, rules_of(sampling, (), 5))
+        assert (found != logits).nonzero()[:, 1].tolist() == changed, sampling
+    sampling = Sampling(repetition_penalty=2.0, no_repeat_ngram_size=1)
+    found = constrain(logits, ids[:, 1:4], torch.tensor([2]), rules_of(sampling, (), 3))
+    assert found[0, 0] == 1 and found[0, 5] == -math.inf
 
 
 def test_what_is_forbidden_never_comes():

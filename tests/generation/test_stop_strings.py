@@ -91,7 +91,12 @@ def test_a_stop_may_span_tokens_and_begin_anywhere_in_one():
 
     texts = generate_texts(model, tokenizer, ["a", "cd", "g"], 12, GREEDY, stops=["efg", "dea"])
     assert texts == ["bcd", "", "abcd"]
-    assert generate_texts(model, tokenizer, ["a"], 4, GREEDY, stops=["fg"]) == ["bcde"]
+    for n, text in ((4, "bcde"), (5, "bcdef"), (9, "bcde")):  # what may become a stop, and does not
+        assert generate_texts(model, tokenizer, ["a"], n, GREEDY, stops=["fg"]) == [text]
+    assert generate_texts(model, tokenizer, ["a"], 9, GREEDY, stops=["fg", "efg"]) == ["bcd"]
+    cycle[2] = tokenizer.eot_token
+    end = {"end_of_text": tokenizer.eot_token}
+    assert generate_texts(model, tokenizer, ["a"], 9, GREEDY, **end) == ["bc"]
 
 
 def test_texts_hold_no_id_that_no_token_has():

@@ -405,7 +405,8 @@ def test_gradient_checkpointing_gives_equal_gradients_with_dropout_too(packed):
     model = GPT(GPTConfig(20, 12, emb_dim=8, n_heads=2, n_layers=3, drop_rate=0.2))
     ids = torch.randint(20, (2, 12))
     segments = torch.arange(12).expand(2, 12) // 5 if packed else None
-    found = {}
+    found, calls = {}, []
+    model.h[1].register_forward_pre_hook(lambda *_: calls.append(model.gradient_checkpointing))
     for switch in (False, True):
         model.gradient_checkpointing = switch
         torch.manual_seed(1)
@@ -414,6 +415,7 @@ def test_gradient_checkpointing_gives_equal_gradients_with_dropout_too(packed):
         found[switch] = [parameter.grad for parameter in model.parameters()]
     for ours, theirs in zip(found[True], found[False]):
         assert torch.equal(ours, theirs)
+    assert calls == [False, True, True], "computed again on the way back"
     with torch.no_grad():  # and reading with a cache is as before
         model.eval()
         logits = model(ids)

@@ -253,6 +253,35 @@ def test_integers_in_openais_files_are_refused(tmp_path):
         load_pretrained(nano)
 
 
+def changed_gpt(change):
+    model = GPT(GPTConfig(20, 8, emb_dim=8, n_heads=2, n_layers=2, tie_weights=False)).eval()
+    change(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: setattr(m, "lm_head", torch.nn.Linear(8, 20)), "has 'lm_head.bias', which no"),
+        (lambda m: m.h[0].register_parameter("lora", torch.nn.Parameter(torch.ones(2))), "lora"),
+        (lambda m: m.register_buffer("scale", torch.ones(2)), "has 'scale'"),
+        (lambda m: m.h.pop(1), r"are \(1, 20, 8\) in the model, and \(2, 20, 8\) in its config"),
+        (lambda m: setattr(m, "wte", torch.nn.Embedding(24, 8)), r"\(2, 24, 8\) in the model"),
+    ],
+)
+def test_what_is_no_gpt2_any_more_is_not_saved_as_one(tmp_path, change, says):
+    with pytest.raises(ValueError, match=says):
+        save_pretrained(changed_gpt(change), tmp_path / "new", eos_token_id=0)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_head_that_is_the_embedding_by_hand_is_saved(tmp_path):
+    model = changed_gpt(lambda m: setattr(m.lm_head, "weight", m.wte.weight))
+    save_pretrained(model, tmp_path, eos_token_id=0)
+    torch.testing.assert_close(logits_of(load_pretrained(tmp_path)), logits_of(model))
+    assert_same(tmp_path)
+
+
 # config.json. -------------------------------------------------------------------------------------
 
 SAME = [

@@ -1,6 +1,7 @@
 """One resolver: a name or a path gives the model that lies there, and the tokenizer it reads."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -171,7 +172,8 @@ def test_a_name_wins_over_a_folder_and_says_so(course, run, capsys):
     assert find_model("gpt2-124M")  # a second time, as the commands do
     (line,) = capsys.readouterr().err.splitlines()
     assert "124M" in line and "./gpt2-124M" in line
-    assert same_weights(load_model("./gpt2-124M")[0], run[1]["best"])
+    for path in ("./gpt2-124M", Path("gpt2-124M")):
+        assert same_weights(load_model(path)[0], run[1]["best"])
     assert capsys.readouterr().err == ""
 
 

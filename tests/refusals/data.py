@@ -249,7 +249,7 @@ REFUSALS = [
     jsonl_row("that is no JSON", '{"text": "a"}\n{"te\n', "line 2", "JSON"),
     jsonl_row("nested deeply", '{"a":' * 100_000, "line 1", "JSON"),
     jsonl_row("of a list", "\n[1]\n", "JSON list", "object on each line"),
-    jsonl_row("without a text", '{"body": "a", "n": 1}', "line 1", "text", "--text-field", "body"),
+    jsonl_row("without a text", '{"body": "a", "n": 1}', "line 1", "text", "text_field", "body"),
     jsonl_row("of blanks", '{"text": " "}\n' * 3, "empty"),
     Refusal("text in a device", lambda tmp: api.documents("/dev/zero"), ValueError, ["device"]),
     Refusal("stories missing", stories_missing, FileNotFoundError, ["stories.txt", "git checkout"]),

@@ -116,7 +116,7 @@ def test_spaces_that_two_tokens_want_go_to_the_first_as_in_hugging_face(small, p
 def test_added_tokens_that_are_not_special_are_found_in_any_text(small, path):
     small.save(path)
     theirs = hf.Tokenizer.from_file(str(path))
-    theirs.add_tokens(["    "])
+    theirs.add_tokens(["    ", "def f"])
     theirs.save(str(path))
     ours, text = load_tokenizer(path), "def f():\n    return 1\n" * 4000
     assert "    " not in ours.special_tokens
@@ -455,6 +455,9 @@ def test_a_pattern_without_end_is_stopped(small, path, monkeypatch):
     assert ours.encode("aab") == [ours.token_to_id(token) for token in "aab"]
     with pytest.raises(ValueError, match="takes time without end"):
         ours.encode("a" * 60 + "b")
+    write(path, small, pre_tokenizer=steps(split(r"(?:a|aa)+$", "Removed"), LEVEL))
+    with pytest.raises(ValueError, match="takes time without end"):
+        load_tokenizer(path).encode("a" * 60 + "b")
     endless = {"type": "Replace", "pattern": {"Regex": "(?:a|aa)+$"}, "content": "x"}
     write(path, small, normalizer=endless)
     with pytest.raises(ValueError, match="takes time without end"):
@@ -597,6 +600,10 @@ def test_a_lost_line_of_tiktoken_leaves_no_hole(small, tmp_path):
     with pytest.raises(FileError, match=r"no token has the id 270.*special_tokens="):
         load_tokenizer(path)
     assert BPETokenizer.load(path, special_tokens={END: 270}).eot_token == 270
+    path.write_text("".join(lines))  # as in cl100k_base, whose special tokens leave an id out
+    own = BPETokenizer.load(path, special_tokens={END: len(lines) + 1})
+    assert own.encode(f"a cat{END}", allowed_special="all")[-1] == len(lines) + 1
+    assert own.missing_ids() == [len(lines)]
 
 
 @pytest.mark.parametrize("names", [("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")])

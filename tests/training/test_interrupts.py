@@ -159,6 +159,7 @@ def test_gradients_from_elsewhere_are_not_part_of_a_step():
             trainer.model(torch.tensor([[1, 2]])).sum().backward()
         torch.manual_seed(0)
         list(trainer.run(documents()))
+        assert all(p.grad is None for p in trainer.parameters.values()), "they take memory"
         ends.append(state(trainer))
     assert_equal(*ends, "a backward pass of the caller")
 
