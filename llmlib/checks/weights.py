@@ -54,7 +54,7 @@ def transformers_settings(settings: Mapping[str, Any], defaults: Mapping[str, An
 
 
 def end_ids(ids: list) -> list[int]:
-    """Return token ids of a configuration. Raises ValueError for what is no number of a token."""
+    """Return token ids of a configuration. Raises ValueError if one is not a whole number."""
     for i in ids:
         require(type(i) is int, f"eos_token_id holds {i!r:.100}: give ids of tokens")
     return ids

@@ -113,7 +113,8 @@ class RunFolder:
         """
         is_new = not os.path.lexists(self.path)
         checks.require(
-            is_new or self.path.is_dir(), f"{self.path} is no folder: name a new one with --out"
+            is_new or self.path.is_dir(),
+            f"{self.path} is a file, not a folder: name a new one with --out",
         )
         names = set() if is_new else {path.name for path in self.path.iterdir()}
         others = {name for name in names if name != LOCK and not LEFT.fullmatch(name)}

@@ -188,7 +188,7 @@ def test_a_folder_that_cannot_be_written(whole, tmp_path, capsys):
     for out, expected in [
         (text / "run", "Not a directory"),
         ("/proc/nothing/run", "/proc/nothing"),
-        (text, "exists"),
+        (text, "is a file, not a folder: name a new one with --out"),
     ]:
         assert expected in failure(capsys, "train", text, *TINY, *STEPS, "--out", out)
 

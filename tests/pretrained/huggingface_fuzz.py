@@ -149,9 +149,11 @@ def compare(rng, config, tensors, damage):
         allowed |= not isinstance(settings.get("dtype"), (str, dict, type(None)))
         same = expected.shape == REFERENCE.shape and (expected - REFERENCE).abs().max() < 1e-5
         return "we refuse" if allowed or not same else f"FAULT refused {reason} {differing}"
+    if expected is None and settings.get("return_dict") is False:
+        return "we read"  # a model that transformers 4 ran, and 5 cannot
     if expected is None:
         return f"FAULT loaded {differing}"
-    close = torch.allclose(found, expected, rtol=1e-3, atol=1e-3)
+    close = torch.allclose(found, expected, rtol=1e-3, atol=1e-3, equal_nan=True)
     return "same" if close else f"FAULT other logits {differing}"
 
 
