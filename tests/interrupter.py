@@ -21,6 +21,7 @@ class Interrupter:
     def __init__(self, at=None, error=KeyboardInterrupt):
         self.at, self.error = at, error
         self.lines, self.seen = [], Counter()
+        self.is_dropped = False  # Python drops an error in a generator that is let go of
 
     def __enter__(self):
         sys.settrace(self.trace)
@@ -39,6 +40,7 @@ class Interrupter:
             self.seen[line] += 1
             self.lines.append(place)
             if place == self.at:
+                self.is_dropped = isinstance(sys.exc_info()[1], GeneratorExit)
                 raise self.error  # which ends the tracing: what mends it runs to its end
         return self.trace
 

@@ -29,9 +29,11 @@ def try_at(where, error, run, whole):
     start = ["train", whole.parent / "text.txt", *TINY, *STEPS, "--out", run]
     with Interrupter(where, error) as interrupter:
         code = llmlib(*start)
-    assert where in interrupter.lines and code == CODES[error], where
+    is_dropped = interrupter.is_dropped and code == 0
+    assert where in interrupter.lines and (is_dropped or code == CODES[error]), where
     begun = (run / "config.yaml").exists()
-    assert llmlib(*(["train", "--resume", run] if begun else start)) == 0, where
+    again = ["train", "--resume", run] if begun else start
+    assert is_dropped or llmlib(*again) == 0, where
     assert losses(run) == losses(whole), where
     assert (run / "samples.txt").read_bytes() == (whole / "samples.txt").read_bytes(), where
     for name in ("latest", "best"):
@@ -41,6 +43,7 @@ def try_at(where, error, run, whole):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_command_may_be_interrupted_at_any_line(whole, tmp_path):
     run, lines = whole
     # what reads the arguments and ends the process comes before and after the work

@@ -181,9 +181,10 @@ def test_an_empty_value_is_no_value_that_was_left_out(given, tmp_path, capsys, m
 
 
 def test_two_dashes_are_no_value(capsys):
-    for flag in ("--prompt", "--checkpoint"):
+    """From Python 3.13 on they are a text like any other, so that a prompt may begin with them."""
+    for flag in ("--prompt", "--checkpoint")[sys.version_info >= (3, 13) :]:
         line = failure(capsys, "generate", "--checkpoint", "gpt2/nano", f"{flag}=--")
-        assert "'--'" in line or "model at --" in line  # Python 3.13 reads it as it is
+        assert "'--'" in line or "model at --" in line
 
 
 def test_a_name_that_a_terminal_would_obey_is_shown(capsys):
