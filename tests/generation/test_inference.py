@@ -231,7 +231,7 @@ def test_draws_have_the_probabilities_asked_for():
 
 
 def test_the_smallest_draw_does_not_take_what_is_impossible(monkeypatch):
-    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.zeros(*shape, dtype=torch.float64))
+    monkeypatch.setattr(torch, "randint", lambda *_, **__: torch.tensor(0))
     assert draw(torch.tensor([[0.0, 0.0, 0.4, 0.6]]), [None]).tolist() == [2]
 
 
