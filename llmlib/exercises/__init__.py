@@ -180,6 +180,7 @@ def shorten(value: Any, width: int = 100, digits: int = 4) -> str:
     """Return `repr` on one line, floats in a few digits, without the middle if it is long."""
 
     def rounded(value: Any) -> Any:
+        """Return a value with its floats in a few digits, also within lists and tuples."""
         if type(value) is float:  # below 1, digits that count, so that 1e-7 is not shown as 0
             return round(value, digits) if abs(value) >= 1 else float(f"{value:.{digits}g}")
         if type(value) in (list, tuple):

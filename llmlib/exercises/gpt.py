@@ -53,6 +53,7 @@ def it_counts_on():
     for vocab_size in (5, 12):
 
         def counts_on(model, vocab_size=vocab_size):
+            """Return whether a model predicts the next number after each one, round in a circle."""
             if not isinstance(model, GPT) or model.config.vocab_size != vocab_size:
                 return False
             length = min(model.config.context_length, 6)

@@ -65,6 +65,7 @@ def the_gradient_is_what_autograd_finds():
     """05.5: the gradient of the cross-entropy, without the targets of -100."""
 
     def given(logits, targets):
+        """Return a case: logits and targets, and the gradient that the formula gives."""
         logits = torch.tensor(logits)
         probabilities = logits.softmax(dim=-1)
         counts = [row for row, target in enumerate(targets) if target != -100]

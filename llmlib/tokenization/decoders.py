@@ -74,6 +74,7 @@ def strip(spec: Mapping[str, Any]) -> Decoder:
     start, stop = checks.part(spec, "start", int), checks.part(spec, "stop", int)
 
     def cut(token: str) -> str:
+        """Return a token without the character at its ends."""
         first = len(token) - len(token.lstrip(sign))
         token = token[min(first, start) :]
         last = len(token) - len(token.rstrip(sign))
@@ -100,9 +101,11 @@ def bpe_decoder(spec: Mapping[str, Any]) -> Decoder:
 
 
 def wordpiece(spec: Mapping[str, Any]) -> Decoder:
+    """Join words to what continues them, which begins with the prefix; all else is set apart."""
     prefix, cleanup = checks.part(spec, "prefix", str), checks.part(spec, "cleanup", bool)
 
     def decode(tokens: list[str]) -> list[str]:
+        """Return the parts of the text, with spaces before new words."""
         rest = [t.removeprefix(prefix) if t.startswith(prefix) else " " + t for t in tokens[1:]]
         tokens = tokens[:1] + rest
         for old, new in CLEANUP if cleanup else ():
