@@ -28,6 +28,13 @@ def no_links(paths: Iterable[Path]) -> None:
         require(not path.is_symlink(), f"{path} is a link, and training saves there: {advice}")
 
 
+def no_pipes(paths: Iterable[Path]) -> None:
+    """Raise ValueError for a pipe or a device in the place of a file: to open it could wait."""
+    for path in paths:
+        fault = f"{path} is not a file, and training adds to it: move it away"
+        require(path.is_file() or path.is_dir() or not path.exists(), fault)
+
+
 def same_run(file: Path, now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
     """Raise ValueError if settings in a file are others than those of the steps behind it."""
     for name, value in now.items():

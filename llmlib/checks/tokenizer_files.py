@@ -261,9 +261,9 @@ def mergeable(rank: int, limit: int, token: bytes) -> None:
         raise ValueError(f"no merges of earlier tokens lead to the token {token!r}")
 
 
-def ids_of_tokens(ids: Mapping[str, Any]) -> None:
+def ids_of_tokens(ids: Mapping[Any, Any]) -> None:
     """Raise ValueError unless ids are different whole numbers from 0, with few of them left out."""
-    owner: dict[int, str] = {}
+    owner: dict[int, object] = {}
     for token, i in ids.items():
         require(
             # special tokens may be numbered after those of a far larger vocabulary, as in minbpe

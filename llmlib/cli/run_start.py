@@ -11,6 +11,7 @@ from typing import Any
 from llmlib import checks
 from llmlib.cli.base_model import decided_by_base
 from llmlib.cli.run_folder import RunFolder, open_run
+from llmlib.cli.run_log import GROWING
 from llmlib.cli.settings import PREPARED, read_settings, settle
 from llmlib.data import corpora
 from llmlib.messages import quoted
@@ -80,6 +81,7 @@ def resume_run(path: str | Path, **given: Any) -> "RunFolder":
     copy = f"cp -r {best} {latest}" if (run.path / "best" / MANIFEST).is_file() else ""
     checks.whole_run(run.path, traces, copy)
     checks.no_links(run.path / name for name in ("latest", "best"))
+    checks.no_pipes(run.path / name for name in GROWING)
     for name, value in given.items():
         own = getattr(run.settings, name)
         if name not in run.changeable() and value != own:

@@ -24,9 +24,12 @@ def save(path: str | Path, vocabulary: Vocabulary) -> None:
     writers[""] = formats.write_gpt2
     allowed = "give a name that ends in .json or .tiktoken, or a folder"
     write = checks.found(writers.get(path.suffix), f"{path}: {allowed}")
+    if path.suffix != ".tiktoken":
+        special = {token.encode(): i for token, i in vocabulary.special_tokens.items()}
+        checks.ids_of_tokens(vocabulary.tokens | special)
     if path.suffix != ".json":
-        special = vocabulary.special_tokens if vocabulary.pattern == "gpt2" else ()
-        checks.told_by_their_looks(special, vocabulary.added_tokens, path.suffix)
+        names = vocabulary.special_tokens if vocabulary.pattern == "gpt2" else ()
+        checks.told_by_their_looks(names, vocabulary.added_tokens, path.suffix)
     write(path, vocabulary)
 
 

@@ -672,6 +672,14 @@ def test_what_a_tokenizer_json_asks_for_beyond_bpe_is_refused(tmp_path, small, c
         BPETokenizer.load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "folder"])
+def test_what_could_not_be_read_again_is_not_written(tmp_path, name):
+    tokenizer = BPETokenizer([], special_tokens={"<|far|>": 10_000_309})
+    with pytest.raises(ValueError, match=r"<.far.>' is 10000309: ids are whole numbers from 0"):
+        tokenizer.save(tmp_path / name)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_whether_tokens_are_taken_whole_is_saved(tmp_path, small, whole):
     tokenizer = BPETokenizer(small.merges, whole_tokens=whole)
