@@ -1,6 +1,6 @@
 """Ctrl-C, or no memory left, at any line of `llmlib train`: the run goes on to the same weights.
 
-LLMLIB_TEST_INTERRUPTS=1 tries each line, with both errors, which takes long.
+LLMLIB_TEST_INTERRUPTS=1 tries each line, with both errors, in parts of some minutes.
 """
 
 import shutil
@@ -10,6 +10,7 @@ from cli_helpers import TINY, assert_equal_weights, llmlib, losses, weights, wri
 from interrupter import ALL, Interrupter, choose
 
 STEPS = ["--max-steps", 3, "--eval-every", 2, "--save-every", 1]
+PARTS = 16 if ALL else 1
 CODES = {KeyboardInterrupt: 130, MemoryError: 2}
 
 
@@ -44,12 +45,13 @@ def try_at(where, error, run, whole):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_command_may_be_interrupted_at_any_line(whole, tmp_path):
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_command_may_be_interrupted_at_any_line(part, whole, tmp_path):
     run, lines = whole
     # what reads the arguments and ends the process comes before and after the work
     begin = next(n for n, place in enumerate(lines) if place[0] == "cli/train.py")
     lines = [place for place in lines[begin:] if place[0] not in ("__main__.py", "cli/console.py")]
     assert len({place[:2] for place in lines}) > 600
-    for number, where in enumerate(choose(lines, 12, per_line=1)):
+    for number, where in enumerate(choose(lines, 12, per_line=1)[part::PARTS]):
         for error in CODES if ALL else [list(CODES)[number % 2]]:
             try_at(where, error, tmp_path / "run", run)
