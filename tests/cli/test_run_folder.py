@@ -151,7 +151,7 @@ def test_a_checkpoint_that_is_a_link_is_not_saved_over(base, run, capsys, name):
 def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(run, capsys, name):
     (run / name).unlink()
     os.mkfifo(run / name)
-    assert f"{name} is not a file" in failure(capsys, "train", "--resume", run, "--max-steps", 9)
+    assert f"{name} is a pipe" in failure(capsys, "train", "--resume", run, "--max-steps", 9)
 
 
 def test_a_copy_of_a_run_that_shares_its_files_stays_as_it_is(base, run, tmp_path):
