@@ -1,6 +1,6 @@
 """Ctrl-C, or no memory left, at any line of `llmlib train`: the run goes on to the same weights.
 
-LLMLIB_TEST_INTERRUPTS=1 tries each line, with both errors, in parts of some minutes.
+LLMLIB_TEST_INTERRUPTS=1 tries each line, with both errors: 16 tests, which take long.
 """
 
 import shutil
