@@ -23,7 +23,7 @@ def run(folder, *launcher):
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=200,
+        timeout=600,
     )
     losses = re.findall(r"step \d+, loss ([\d.]+)", done.stdout)
     return list(map(float, losses)), load_file(folder / "weights.safetensors")

@@ -31,7 +31,7 @@ SHIPPED = {
 
 def pip(*arguments):
     command = [sys.executable, "-m", "pip", *arguments, "--no-deps", "--quiet"]
-    subprocess.run(list(map(str, command)), check=True, timeout=300)
+    subprocess.run(list(map(str, command)), check=True, timeout=600)
 
 
 def names(wheel):
@@ -75,7 +75,7 @@ def llmlib(wheel, tmp_path_factory):
     def run(*arguments):
         command = [sys.executable, *map(str, arguments)]
         done = subprocess.run(
-            command, cwd=empty, env=environment, capture_output=True, text=True, timeout=300
+            command, cwd=empty, env=environment, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

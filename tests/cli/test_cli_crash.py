@@ -103,7 +103,7 @@ def test_ctrl_c_in_a_real_process(whole, tmp_path):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130 and "Traceback" not in errors
     step = metrics(run)[-1]["step"]
     assert f"stopped and saved at step {step:,}; go on with: llmlib train --resume {run}" in errors

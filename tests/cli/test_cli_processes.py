@@ -62,7 +62,7 @@ def torchrun(*arguments):
 def finish(process):
     """What a process printed, to stdout and to stderr; killed if it hangs."""
     try:
-        return process.communicate(timeout=120)
+        return process.communicate(timeout=600)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -143,7 +143,7 @@ def test_ctrl_c_stops_all_processes_and_saves(folder):
     run = folder / "stopped"
     steps = [*STEPS, "--max-steps", 100_000, "--eval-every", 100_000]
     process = torchrun("train", folder / "text.txt", *TINY, *steps, "--out", run)
-    end = time.monotonic() + 100
+    end = time.monotonic() + 600
     while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").stat().st_size:
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.05)

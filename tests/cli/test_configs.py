@@ -74,7 +74,7 @@ def test_gpt2_is_trained_by_torchrun(tmp_path):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     settings = trained(tmp_path / "run")

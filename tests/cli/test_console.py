@@ -249,7 +249,7 @@ def test_ctrl_c_while_torch_is_imported_ends_quietly(seconds):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert process.returncode in (130, 0, -2), err  # 0: it was faster; -2: Python had not begun
     assert process.returncode != 130 or err.endswith("llmlib: stopped\n")
     assert "Traceback" not in out + err or process.returncode == -2

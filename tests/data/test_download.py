@@ -135,12 +135,12 @@ def cut(request):
 def stalls(request, after=130_000):
     request.answer(200, BODY[:after], Content_Length=str(len(BODY)))
     request.wfile.flush()
-    request.server.released.wait(20)
+    request.server.released.wait(600)
     request.close_connection = True
 
 
 def says_nothing(request):
-    request.server.released.wait(20)
+    request.server.released.wait(600)
     request.close_connection = True
 
 
@@ -338,7 +338,7 @@ def test_a_mirror_takes_over(server, path):
 def test_a_killed_download_is_continued(server, path):
     script = (
         "import sys; from llmlib.data.download import fetch;"
-        "fetch(sys.argv[1], sys.argv[2], size=300_000, timeout=20, progress=False)"
+        "fetch(sys.argv[1], sys.argv[2], size=300_000, timeout=600, progress=False)"
     )
     url = server.url(partial(stalls, after=200_000), good)
     child = subprocess.Popen([sys.executable, "-c", script, url, str(path)], cwd=home())

@@ -383,9 +383,9 @@ def test_losses_and_added_losses_are_divided_over_all_batches_of_two_processes(t
     ]
     for process in processes:
         process.start()
-    numbers, gradient = queue.get(timeout=100)
+    numbers, gradient = queue.get(timeout=600)
     for process in processes:
-        process.join(timeout=20)
+        process.join(timeout=600)
     alone = Toy(ToyConfig(context_length=99))
     loss, size, objective = by_hand(alone, SHARES[0] + SHARES[1], 0.4)
     objective.backward()
