@@ -97,7 +97,7 @@ class Worker:
     def stop(self) -> None:
         """End the process, whatever it does."""
         self.connection.close()
-        self.process.terminate()
+        self.process.kill()  # a process that has hardly begun ignores SIGTERM if we do
         self.process.join()
 
 

@@ -46,6 +46,11 @@ def nap(seconds):
     time.sleep(seconds)
 
 
+def nap_whatever_comes(seconds):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(seconds)
+
+
 def is_frozen(_):
     return gc.get_freeze_count() > 0
 
@@ -122,11 +127,19 @@ def test_what_a_process_shares_with_the_first_is_never_collected():
 def test_processes_end_at_once_though_the_first_one_ignores_signals():
     before, begin = signal.signal(signal.SIGTERM, signal.SIG_IGN), time.monotonic()
     try:
-        with closing(parallel_map(nap, [0, 20, 20], 2)) as results:
+        with closing(parallel_map(nap, [0, 600, 600], 2)) as results:
             next(results)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert not children() and time.monotonic() - begin < 10
+    assert not children() and time.monotonic() - begin < 300
+
+
+def test_processes_end_at_once_though_they_ignore_signals_themselves():
+    """As one does that has hardly begun, if the first one ignores them."""
+    begin = time.monotonic()
+    with closing(parallel_map(nap_whatever_comes, [0, 600, 600], 2)) as results:
+        next(results)
+    assert not children() and time.monotonic() - begin < 300
 
 
 def test_inside_of_a_process_the_work_is_done_there():
