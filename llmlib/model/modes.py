@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-LOCK = threading.Lock()
-# id of a model -> how many are inside, and the parts that were training when the first one entered
-INSIDE: dict[int, tuple[int, list[nn.Module]]] = {}
+LOCK = threading.RLock()
+# id of a model -> the callers that are inside, and the parts that were training before the first
+INSIDE: dict[int, tuple[set[object], list[nn.Module]]] = {}
 
 
 @contextmanager
@@ -27,19 +27,27 @@ def evaluating(
     """
     if parts is None:
         parts = list(model.modules()) if isinstance(model, nn.Module) else []
-    with LOCK:
-        count, training = INSIDE.get(id(model), (0, []))
-        if count == 0 and (training := [part for part in parts if part.training]):
-            parts[0].eval()  # calls what a model may have to do for it
-        INSIDE[id(model)] = count + 1, training
-    try:
-        with torch.no_grad():
-            yield
-    finally:
+    caller, keeps_gradients = object(), torch.is_grad_enabled()
+    try:  # from here on: an interrupt while entering leaves like any other error
         with LOCK:
-            count, training = INSIDE.pop(id(model))
-            if count > 1:
-                INSIDE[id(model)] = count - 1, training
-            else:
-                for part in training:
-                    part.training = True
+            training = [part for part in parts if part.training]
+            callers, training = INSIDE.setdefault(id(model), (set(), training))
+            callers.add(caller)
+            if len(callers) == 1 and training:
+                parts[0].eval()  # calls what a model may have to do for it
+        torch.set_grad_enabled(False)
+        yield
+    finally:
+        torch.set_grad_enabled(keeps_gradients)
+        with LOCK:
+            leave(model, caller)
+
+
+def leave(model: Callable[..., Tensor], caller: object) -> None:
+    """Let a caller go, if it came in; the last one restores the mode of each part."""
+    callers, training = INSIDE.get(id(model), (set(), []))
+    callers.discard(caller)
+    if not callers:
+        for part in training:
+            part.training = True
+        INSIDE.pop(id(model), None)

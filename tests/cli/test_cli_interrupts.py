@@ -10,6 +10,8 @@ import torch
 from cli_helpers import TINY, assert_equal_weights, llmlib, losses, weights, write_text
 from interrupter import ALL, Interrupter, choose
 
+from llmlib.model import modes
+
 STEPS = ["--max-steps", 3, "--eval-every", 2, "--save-every", 1]
 PARTS = 16 if ALL else 1
 CODES = {KeyboardInterrupt: 130, MemoryError: 2}
@@ -31,9 +33,10 @@ def try_at(where, error, run, whole):
     start = ["train", whole.parent / "text.txt", *TINY, *STEPS, "--out", run]
     with Interrupter(where, error) as interrupter:
         code = llmlib(*start)
-    # An error on the last step out of a `with torch.no_grad()` leaves gradients off. The process of
-    # a command ends with it; this one goes on with the next.
+    # An error on the last step out of a `with` comes before the block's own end, and leaves
+    # gradients off. The process of a command ends with it; this one goes on with the next.
     torch.set_grad_enabled(True)
+    modes.INSIDE.clear()
     is_dropped = interrupter.is_dropped and code == 0
     assert where in interrupter.lines and (is_dropped or code == CODES[error]), where
     begun = (run / "config.yaml").exists()

@@ -2,11 +2,13 @@
 
 import math
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interrupter import Interrupter
 
 from llmlib.evaluation.perplexity import evaluate
 from llmlib.generation.beam import beam_search
@@ -14,6 +16,7 @@ from llmlib.generation.generate import generate, stream
 from llmlib.generation.quantization import BYTES, quantize
 from llmlib.generation.sampling import Sampling, draw, row_generators
 from llmlib.generation.speculative import accept, speculate
+from llmlib.model import modes
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.model.modes import INSIDE, evaluating
@@ -282,6 +285,26 @@ def test_the_last_one_inside_restores_the_modes():
             assert not model.training
         assert not model.training and not model.h[0].training
     assert model.training and model.h[0].training
+
+
+def test_an_interrupt_while_entering_leaves_everything_as_it_was():
+    """At each line up to the recovery, which is excepted; the lock of an error there is no trap."""
+    source = Path(modes.__file__).read_text(encoding="utf-8").splitlines()
+    recovery = source.index("    finally:") + 1
+    model = make(drop_rate=0.5).train()
+    with Interrupter() as interrupter, evaluating(model):
+        pass
+    lines = [
+        line for line in interrupter.lines if line[0] == "model/modes.py" and line[1] < recovery
+    ]
+    assert len(lines) > 8
+    for where in lines:
+        with pytest.raises(KeyboardInterrupt), Interrupter(where), evaluating(model):
+            pass
+        assert not INSIDE and torch.is_grad_enabled(), where
+        assert all(part.training for part in model.modules()), where
+    with evaluating(model):
+        assert not any(part.training for part in model.modules())
 
 
 def test_a_mask_of_minus_infinity_in_a_buffer_is_no_broken_weight():
