@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 import torch
@@ -61,6 +62,17 @@ def nested(n):
 
 def children():
     return multiprocessing.active_children()
+
+
+@contextmanager
+def kills_after(seconds):
+    """Kill what still runs then: a test of processes that do not end fails in place of hanging."""
+    timer = threading.Timer(seconds, lambda: [child.kill() for child in children()])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @pytest.mark.parametrize("n_processes", [1, 2, 5])
@@ -127,7 +139,7 @@ def test_what_a_process_shares_with_the_first_is_never_collected():
 def test_processes_end_at_once_though_the_first_one_ignores_signals():
     before, begin = signal.signal(signal.SIGTERM, signal.SIG_IGN), time.monotonic()
     try:
-        with closing(parallel_map(nap, [0, 600, 600], 2)) as results:
+        with kills_after(300), closing(parallel_map(nap, [0, 600, 600], 2)) as results:
             next(results)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -137,7 +149,7 @@ def test_processes_end_at_once_though_the_first_one_ignores_signals():
 def test_processes_end_at_once_though_they_ignore_signals_themselves():
     """As one does that has hardly begun, if the first one ignores them."""
     begin = time.monotonic()
-    with closing(parallel_map(nap_whatever_comes, [0, 600, 600], 2)) as results:
+    with kills_after(300), closing(parallel_map(nap_whatever_comes, [0, 600, 600], 2)) as results:
         next(results)
     assert not children() and time.monotonic() - begin < 300
 

@@ -288,7 +288,7 @@ def test_the_last_one_inside_restores_the_modes():
 
 
 def test_an_interrupt_while_entering_leaves_everything_as_it_was():
-    """At each line up to the recovery, which is excepted; the lock of an error there is no trap."""
+    """At each line before the recovery, also where the lock is held."""
     source = Path(modes.__file__).read_text(encoding="utf-8").splitlines()
     recovery = source.index("    finally:") + 1
     model = make(drop_rate=0.5).train()
