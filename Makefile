@@ -6,7 +6,7 @@ NB ?=
 # On a busy machine, threads that spin while they wait cost more than they gain.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help lint types drift check test course lab export execute test-browser test-runtimes hooks clean
+.PHONY: help lint types drift check test course lab export execute test-play test-browser test-runtimes hooks clean
 
 help:
 	@echo "make course [NB=03]       run every notebook (or one) into build/, then print a table"
@@ -15,6 +15,7 @@ help:
 	@echo "make execute [NB=03]      run notebooks in place and store their outputs"
 	@echo "make check                the quick part: lint, types, drift, unit tests except the slow ones"
 	@echo "make test                 everything: also the slow tests, and every notebook against its outputs"
+	@echo "make test-play [NB=03]    change the settings of notebooks one by one, and run them twice through"
 	@echo "make test-browser [NB=03] Run All in a real JupyterLab in headless Chromium"
 	@echo "make test-runtimes        what save_pretrained writes, read by programs of others"
 	@echo "make hooks                run 'make lint types drift' before each commit, by pre-commit"
@@ -53,6 +54,9 @@ export: .venv/installed
 
 execute: .venv/installed
 	$(PY) tools/execute.py $(NB)
+
+test-play: .venv/installed
+	$(PY) tools/play.py --each $(NB)
 
 .venv/browser: .venv/installed requirements-browser.txt
 	$(PY) -m pip install --quiet -r requirements-browser.txt

@@ -2,14 +2,17 @@
 
     python tools/browser.py          every notebook in notebooks/, in order
     python tools/browser.py 03       just this one
+    python tools/browser.py --dark   in JupyterLab's dark theme
 
 For each: its outputs are cleared, every cell runs, and there must be no error, no warning, no
-dialog, no diagram or formula that could not be drawn. Screenshots go to build/browser/, from the
+dialog, no diagram or formula that could not be drawn. Then one control of each picture that moves
+is moved, and the picture has to change. Screenshots go to build/browser/, from the
 top down. It needs `pip install -r requirements-browser.txt` and Chromium: Debian's package, one
 found on PATH, or the one that $CHROMIUM names. Notebooks run as copies; llmlib is the checkout's.
 """
 
 import argparse
+import json
 import os
 import shutil
 import socket
@@ -50,6 +53,11 @@ SETTINGS = {
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
     "notebook-extension/tracker": '{"windowingMode": "none"}',
 }
+THEMES = {True: "JupyterLab Dark", False: "JupyterLab Light"}
+# A notebook's first control, of each cell that has some, and what stands below the controls.
+CONTROLLED = f"{PANEL} .jp-CodeCell:has(.jupyter-widgets)"
+CONTROL = ".widget-slider .noUi-handle, .widget-dropdown select, .widget-text input"
+PICTURE = ".jp-OutputArea-child:not(:has(.jupyter-widgets)) .jp-OutputArea-output"
 
 # The application object (--expose-app-in-browser) knows more than the page shows: the toolbar says
 # "idle" also while no kernel is attached.
@@ -105,9 +113,10 @@ def find_chromium() -> str:
 
 
 @contextmanager
-def jupyterlab(folder: Path, scratch: Path) -> Iterator[str]:
+def jupyterlab(folder: Path, scratch: Path, dark: bool) -> Iterator[str]:
     """Serve `folder` with a JupyterLab without the user's own settings; yield its URL."""
-    for name, text in SETTINGS.items():
+    theme = {"apputils-extension/themes": json.dumps({"theme": THEMES[dark]})}
+    for name, text in (SETTINGS | theme).items():
         path = scratch / "lab" / "user-settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -164,7 +173,35 @@ def run_all(page: Page, url: str, name: str) -> list[str]:
     state = page.evaluate(STATE)
     problems += [f"error: {strip_colors(text)}" for text in state["errors"]]
     problems += [f"stderr: {strip_colors(text)}" for text in state["stderr"]]
-    return problems + find_undrawn(page)
+    return problems + find_undrawn(page) + move_controls(page)
+
+
+def move_controls(page: Page) -> list[str]:
+    """Move the first control of each cell that has some; return the pictures that stay as they are.
+
+    A slider goes one step to the right, or to the left where it is at its end; a menu takes its
+    other entry; a field gets one more word.
+    """
+    problems = []
+    for number, cell in enumerate(page.locator(CONTROLLED).all(), 1):
+        control, picture = cell.locator(CONTROL).first, cell.locator(PICTURE).last
+        control.scroll_into_view_if_needed()
+        before = picture.inner_html()
+        kind = control.evaluate("node => node.tagName")
+        if kind == "SELECT":
+            control.select_option(index=int(control.evaluate("node => node.selectedIndex == 0")))
+        elif kind == "INPUT":
+            control.press("End")
+            control.type(" once")
+            control.press("Enter")
+        else:
+            for key in ("ArrowRight", "ArrowLeft", "ArrowLeft"):
+                control.press(key)
+        try:
+            expect(picture).not_to_have_js_property("innerHTML", before, timeout=60_000)
+        except AssertionError:
+            problems.append(f"picture {number} does not change when its first control moves")
+    return problems
 
 
 def find_dialogs(page: Page) -> list[str]:
@@ -221,8 +258,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description="Run the notebooks in JupyterLab in a browser.")
     parser.add_argument("notebook", nargs="*", help="a number such as 03 (default: all)")
+    parser.add_argument("--dark", action="store_true", help="in JupyterLab's dark theme")
     options = parser.parse_args(arguments)
-    pictures = ROOT / "build" / "browser"
+    pictures = ROOT / "build" / ("browser-dark" if options.dark else "browser")
     pictures.mkdir(parents=True, exist_ok=True)
     try:
         chosen = choose_notebooks(options.notebook, [ROOT / "notebooks"])
@@ -236,7 +274,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder = shutil.copytree(ROOT / "notebooks", scratch / "notebooks")
         for path in folder.glob("*.ipynb"):
             clear_outputs(path)
-        with jupyterlab(folder, scratch) as url, sync_playwright() as playwright:
+        with jupyterlab(folder, scratch, options.dark) as url, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
             for path in chosen:
                 start = time.monotonic()

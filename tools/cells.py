@@ -17,6 +17,7 @@ DIRECTIVE = re.compile(rf"#\| (?:default_exp (?P<default>{NAME})|export(?: (?P<m
 MEANT_AS_DIRECTIVE = re.compile(
     r"(?:^|\s)(#\|.*|#\s*\|\s*(?:export|default_?exp).*|#exports?(?:\s+\w+)?)$", re.IGNORECASE
 )
+SETTINGS = "#| settings"  # belongs to tools/play.py, and exports nothing
 CONTINUATION = re.compile(r"class (\w+)\(\1\):\s*(#.*)?$")
 Import = (ast.Import, ast.ImportFrom)
 
@@ -42,6 +43,8 @@ def find_directive(source: str, label: str) -> re.Match | None:
     Raises NotebookError for a misspelt one, and for one that is not the first line.
     """
     lines = [line.rstrip() for line in source.split("\n")]
+    if lines[0] == SETTINGS:
+        lines[0] = ""
     for row, line in enumerate(lines):
         comment = MEANT_AS_DIRECTIVE.search(line)
         if comment and not has_comment(source, row + 1):
@@ -49,7 +52,7 @@ def find_directive(source: str, label: str) -> re.Match | None:
         if comment and not DIRECTIVE.match(comment[1]):
             raise NotebookError(
                 f"{label}: `{comment[1]}` is not a directive: write `#| export`, "
-                "`#| export ROOM.NAME` or `#| default_exp ROOM.NAME`"
+                "`#| export ROOM.NAME`, `#| default_exp ROOM.NAME` or `#| settings`"
             )
         if comment and (row > 0 or line != comment[1]):
             raise NotebookError(

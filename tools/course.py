@@ -15,7 +15,7 @@ from pathlib import Path
 
 import nbformat
 from common import ROOT, ask_for_notebooks, code_cells, command_line, read_notebook
-from execute import run_cells
+from execute import drop_widgets, run_cells
 from nbconvert import HTMLExporter
 
 from llmlib.files import write_text
@@ -29,6 +29,7 @@ def run(path: Path, build: Path, width: int) -> str:
     done, error = run_cells(notebook, path)
     cells = f"{done}/{len(code_cells(notebook))}"
     print(f"  {cells:>7}  {time.monotonic() - start:7.1f}  {'FAILED' if error else 'ok'}")
+    drop_widgets(notebook)  # no kernel answers them in a copy to read
     write_text(build / path.name, nbformat.writes(notebook) + "\n")
     exporter = HTMLExporter(require_js_url="")  # no widgets: no require.js
     html, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": path.stem}})

@@ -41,6 +41,7 @@ from nbformat import NotebookNode
 from llmlib.files import write_text
 
 TIMEOUT = 1800  # seconds for one cell
+WIDGET = "application/vnd.jupyter.widget-view+json"  # controls, which need a kernel
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -60,11 +61,12 @@ class ThisInterpreter(AsyncKernelManager):
         return KernelSpec(argv=make_ipkernel_cmd(), display_name="Python 3", language="python")
 
 
-def run_cells(notebook: NotebookNode, path: Path) -> tuple[int, str]:
+def run_cells(notebook: NotebookNode, path: Path, times: int = 1) -> tuple[int, str]:
     """Run a notebook's cells in a new kernel, and store their outputs in `notebook`.
 
-    path: where the notebook lies; the kernel works in that folder. Returns how many cells
-    succeeded, and which one failed and why, or "" if none did.
+    path: where the notebook lies; the kernel works in that folder. times: how often each cell runs
+    before the next one does. Returns how many cells succeeded, and which one failed and why, or ""
+    if none did.
     """
     clear_outputs(notebook)
     client = NotebookClient(
@@ -79,7 +81,8 @@ def run_cells(notebook: NotebookNode, path: Path) -> tuple[int, str]:
     with client.setup_kernel(env={**os.environ, **KERNEL_ENVIRONMENT}):
         for index, cell in enumerate(notebook.cells):
             try:
-                client.execute_cell(cell, index)  # which passes over text
+                for _ in range(times):
+                    client.execute_cell(cell, index)  # which passes over text
                 continue
             except CellExecutionError as error:
                 reason = strip_colors(f"{error.ename}: {error.evalue}")
@@ -87,9 +90,9 @@ def run_cells(notebook: NotebookNode, path: Path) -> tuple[int, str]:
                 reason = f"it ran for more than {TIMEOUT} seconds"
             except DeadKernelError:
                 reason = "the kernel died; perhaps the memory was used up"
-            number = client.code_cells_executed
-            return number - 1, f"{name_cell(path, number, cell.source)}: {reason}"
-    return client.code_cells_executed, ""
+            done = len(code_cells(NotebookNode(cells=notebook.cells[:index])))
+            return done, f"{name_cell(path, done + 1, cell.source)}: {reason}"
+    return len(code_cells(notebook)), ""
 
 
 def normalise(notebook: NotebookNode, path: Path) -> None:
@@ -98,6 +101,7 @@ def normalise(notebook: NotebookNode, path: Path) -> None:
     Raises NotebookError for what should not be stored: a warning or a local path in an output.
     """
     notebook.metadata = nbformat.from_dict(METADATA)
+    drop_widgets(notebook)
     for cell in notebook.cells:
         cell.metadata = {key: cell.metadata[key] for key in ("tags",) if cell.metadata.get(key)}
     for number, cell in code_cells(notebook):
@@ -111,6 +115,13 @@ def normalise(notebook: NotebookNode, path: Path) -> None:
             if image := output.get("data", {}).get("image/png"):
                 stripped = strip_png(base64.b64decode(image))
                 output.data["image/png"] = base64.b64encode(stripped).decode()
+
+
+def drop_widgets(notebook: NotebookNode) -> None:
+    """Take away sliders and other controls; the picture that they would change stays."""
+    notebook.metadata.pop("widgets", None)
+    for _, cell in code_cells(notebook):
+        cell.outputs = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
 
 
 def refuse_unfit(output: NotebookNode, label: str) -> None:

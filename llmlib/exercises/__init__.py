@@ -44,7 +44,8 @@ class Case:
 
     `expected` is compared with the result; if it is a function, it is called with the result and
     has to return True, and `saying` tells in words what it asks for. `through` turns the learner's
-    function into the one that is called.
+    function into the one that is called. `mistakes` names wrong results: words on what went wrong,
+    and the result (or a test of it) that they are about.
     """
 
     args: tuple
@@ -53,6 +54,7 @@ class Case:
     saying: str | None
     tolerance: float
     through: Callable[[Any], Any] | None
+    mistakes: dict[str, Any]
 
     def failure(self, answer: Any) -> str | None:
         """Run the case; return None if it passes, otherwise a sentence on what went wrong."""
@@ -66,19 +68,22 @@ class Case:
             return f"{call} should give {wanted}"
         except Exception as error:
             return f"{call} should give {wanted}, but raised {type(error).__name__}: {error}"
-        if self.matches(result):
+        if self.matches(result, self.expected):
             return None
+        named_mistake = (
+            f": {it}" for it, bad in self.mistakes.items() if self.matches(result, bad)
+        )
         gave = shorten(result)
         if gave == wanted:  # the difference is in a later digit
             gave, wanted = shorten(result, digits=17), shorten(self.expected, digits=17)
-        return f"{call} should give {wanted}, but gave {gave}"
+        return f"{call} should give {wanted}, but gave {gave}{next(named_mistake, '')}"
 
-    def matches(self, result: Any) -> bool:
-        """Tell whether the result is as expected; a comparison that fails means that it is not."""
+    def matches(self, result: Any, expected: Any) -> bool:
+        """Tell whether a result is as expected; a comparison that fails means that it is not."""
         try:
-            if callable(self.expected):
-                return bool(self.expected(result))
-            return same(result, self.expected, self.tolerance)
+            if callable(expected):
+                return bool(expected(result))
+            return same(result, expected, self.tolerance)
         except Exception:
             return False
 
@@ -89,10 +94,11 @@ def case(
     saying: str | None = None,
     tolerance: float = 1e-5,
     through: Callable[[Any], Any] | None = None,
+    mistakes: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> Case:
-    """Describe one call and what it has to give: a value, or a test of the result."""
-    return Case(args, kwargs, expected, saying, tolerance, through)
+    """Describe one call and what it has to give: a value, or a test of the result; see `Case`."""
+    return Case(args, kwargs, expected, saying, tolerance, through, mistakes or {})
 
 
 def exercise(name: str) -> Callable:

@@ -1,0 +1,93 @@
+"""Settings are found and changed, cells run twice, and each notebook of the course stands it."""
+
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+import play
+from common import NotebookError
+
+SETTINGS = """#| settings
+EPOCHS = 20  # try 3
+WORDS = [  # what is asked
+    "fox",
+    "hen # 1",
+]  # any words of the corpus; try ["cat"]
+NAME = "a"
+"""
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """Write a notebook of these cells and return its path."""
+
+    def write(*sources):
+        path = tmp_path / "notebooks" / "03_a.ipynb"
+        path.parent.mkdir(exist_ok=True)
+        cells = [new_markdown_cell("# A"), *map(new_code_cell, sources)]
+        nbformat.write(new_notebook(cells=cells), path)
+        return path
+
+    return write
+
+
+def settings_of(path):
+    return play.find_settings(path, nbformat.read(path, as_version=4))
+
+
+def test_settings_are_what_a_marked_cell_says_to_try(notebook):
+    found = settings_of(notebook("x = 1  # try 2", SETTINGS))
+    assert [(setting.name, setting.stored, setting.other) for setting in found] == [
+        ("EPOCHS", "20", "3"),
+        ("WORDS", "['fox', 'hen # 1']", '["cat"]'),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("#| settings\nN = 3", r"cell \[1\].*no setting there says what to try"),
+        ("#| settings\nN = 3  # try 3", "N is 3 already"),
+        ("#| settings\nN = 3  # try a few", "N: `a few` is not a Python expression"),
+    ],
+)
+def test_a_cell_that_offers_nothing_is_refused(notebook, cell, words):
+    with pytest.raises(NotebookError, match=words):
+        settings_of(notebook(cell))
+
+
+@pytest.mark.slow
+def test_all_settings_change_at_once_and_one_by_one(notebook, capsys):
+    path = notebook(SETTINGS, "assert (EPOCHS, WORDS, NAME) == (3, ['cat'], 'a'), 'all'")
+    before = path.read_bytes()
+    assert play.main([str(path)]) == 0
+    assert play.main(["--each", str(path)]) == 1
+    rows = capsys.readouterr().out.splitlines()
+    assert path.read_bytes() == before
+    assert "03_a.ipynb: all settings changed, every cell twice: ok" in rows[0]
+    assert "as stored, twice through: FAILED" in rows[1] and "AssertionError: all" in rows[2]
+    assert "EPOCHS = 3, not 20: FAILED" in rows[3]
+    assert "WORDS = [\"cat\"], not ['fox', 'hen # 1']: FAILED" in rows[5]
+
+
+@pytest.mark.slow
+def test_a_cell_that_cannot_run_twice_is_named(notebook):
+    path = notebook("words = ['a']", "", "del words[0]", "")
+    assert play.play(path, []) == ""
+    problem = play.play(path, [], times=2)
+    assert 'notebooks/03_a.ipynb, cell [2] "del words[0]": IndexError' in problem
+
+
+@pytest.mark.slow
+def test_a_name_that_means_two_things_is_found_by_the_second_way_through(notebook):
+    path = notebook("import math", "x = math.pi", "math = 'a subject'")
+    assert play.play(path, [], times=2) == ""
+    path = notebook("import math as m", "x = m.pi", "m = 'a subject'", "y = 1")
+    assert play.play(path, [], through=2) == ""
+    path = notebook("n = globals().get('n', 2)", "x = n + 1", "n = 'a name'")
+    assert 'cell [5] "x = n + 1": TypeError' in play.play(path, [], through=2)
+    assert play.play(path, [], times=2) == ""
