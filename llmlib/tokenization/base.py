@@ -1,10 +1,8 @@
-# From notebooks/01_data_preparation.ipynb: edit there, then run make export.
-
 """What every tokenizer offers, and the base of those that look pieces of text up in a list.
 
-Built in notebook 01. `Tokenizer` is all that the rest of the package asks for: the tokenizers by
-words and characters, BPE, WordPiece, Unigram and tiktoken's have it. What is left out: training
-subword tokenizers; notebook 09 builds those.
+Written by hand; notebook 01 builds a small version. `Tokenizer` is all that the rest of the package
+asks for: the tokenizers by words and characters, BPE, WordPiece, Unigram and tiktoken's have it.
+What is left out: training subword tokenizers; notebook 09 builds those.
 """
 
 import json

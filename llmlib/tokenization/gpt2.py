@@ -1,8 +1,6 @@
-# From notebooks/01_data_preparation.ipynb: edit there, then run make export.
-
 """GPT-2's own tokenizer, made from the `gpt2/vocab.bpe` of the course with no network.
 
-Built in notebook 01. Notebook 09 builds the algorithm itself.
+Written by hand. Notebook 01 makes five merges, and notebook 09 builds the algorithm.
 """
 
 import hashlib

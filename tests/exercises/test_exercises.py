@@ -62,10 +62,10 @@ def test_the_solutions_notebook_solves_it(name):
     assert f"Exercise {name}: solved.\n" in "".join(outputs)
 
 
-def test_every_notebook_has_three_to_five_exercises_and_every_check_is_used():
+def test_every_notebook_has_three_to_eight_exercises_and_every_check_is_used():
     for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         used = [name for name in NAMES if name.startswith(path.name[:2])]
-        assert 3 <= len(used) <= 5, f"{path.name} has {len(used)} exercises"
+        assert 3 <= len(used) <= 8, f"{path.name} has {len(used)} exercises"
         with pytest.raises(ValueError, match="no exercise"):
             failure(f"{path.name[:2]}.99", len)
     assert sorted(name for name in CHECKS if not name.startswith("00")) == sorted(NAMES)
@@ -150,7 +150,20 @@ def test_what_is_not_a_function_or_not_an_exercise_is_refused(registered):
     ],
 )
 def test_results_are_compared_with_care(result, expected, equal):
-    assert case(expected=expected).matches(result) is equal
+    assert case(expected=expected).matches(result, expected) is equal
+
+
+def test_a_mistake_that_the_check_knows_is_named():
+    wrong = {"that is the square": 9, "that is no number": lambda result: isinstance(result, str)}
+    tried = case(3, expected=6, mistakes=wrong)
+
+    def f(value):
+        return answer
+
+    for answer, words in [(9, ": that is the square"), ("six", ": that is no number"), (7, "")]:
+        assert tried.failure(f) == f"f(3) should give 6, but gave {answer!r}{words}"
+    answer = 6
+    assert tried.failure(f) is None
 
 
 def test_long_values_are_shortened():
