@@ -1,10 +1,13 @@
 """GPT-2 in 100 lines: its length, its independence, and that it is the same GPT-2."""
 
 import ast
+import io
 import json
 import shutil
 import subprocess
 import sys
+import tokenize
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +25,51 @@ SMALL = Path(__file__).parent / "fixtures" / "small3"
 SOURCE = Path(minimal.__file__)
 
 
-def test_it_has_at_most_a_hundred_lines_all_told():
-    lines = SOURCE.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 100 and max(map(len, lines)) <= 100
+def code_lines(source):
+    """Return how many lines hold code: no blank ones, comments or docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, documented) and ast.get_docstring(node) is not None:
+            docstrings |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    silent = {tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT}
+    silent |= {tokenize.COMMENT, tokenize.ENDMARKER}
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    spans = [range(t.start[0], t.end[0] + 1) for t in tokens if t.type not in silent]
+    return len(set(chain.from_iterable(spans)) - docstrings)
+
+
+@pytest.mark.parametrize(
+    ("source", "number"),
+    [
+        ("x = 1\n\n# nothing\ny = 2  # two\n", 2),
+        ('"""Doc."""\n\n\ndef f():\n    """Doc,\n\n    long.\n    """\n    return 1\n', 2),
+        ('x = """\none\n\n"""\n', 4),
+        ("x = [\n    1,\n]\n", 3),
+    ],
+)
+def test_lines_of_code_are_counted_without_blank_ones_comments_and_docstrings(source, number):
+    assert code_lines(source) == number
+
+
+def test_it_has_at_most_a_hundred_lines_of_code():
+    source = SOURCE.read_text(encoding="utf-8")
+    assert code_lines(source) <= 100 and max(map(len, source.splitlines())) <= 100
+
+
+def test_it_is_not_golfed():
+    """One statement a line."""
+    source = SOURCE.read_text(encoding="utf-8")
+    lines = [node.lineno for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)]
+    assert len(lines) == len(set(lines))
+
+
+def test_every_part_has_a_docstring_and_the_model_says_shapes():
+    tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
+    parts = [node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
+    assert all(ast.get_docstring(part) for part in parts)
+    models = [ast.get_docstring(part) for part in parts if isinstance(part, ast.ClassDef)]
+    assert len(models) == 4 and all("(B, T" in text for text in models)
 
 
 def test_it_needs_nothing_of_the_package():
@@ -76,12 +121,13 @@ def test_twelve_layers_are_read_in_the_order_of_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("change", [-400, -4, 4, 400])
-def test_a_file_of_another_length_is_refused(change, tmp_path):
+def test_a_file_of_another_length_is_refused_unread(change, tmp_path, monkeypatch):
     shutil.copytree(NANO, tmp_path / "nano")
     path = tmp_path / "nano" / "model.ckpt.data-00000-of-00001"
     content = path.read_bytes()
     path.write_bytes(content[:change] if change < 0 else content + bytes(change))
-    with pytest.raises((ValueError, RuntimeError)):
+    monkeypatch.setattr(np, "fromfile", None)  # it is refused before anything is read
+    with pytest.raises(ValueError, match=f"{len(content) + change} bytes.*{len(content)}"):
         minimal.load(tmp_path / "nano")
 
 
@@ -125,6 +171,12 @@ def test_the_best_token_alone_is_greedy_and_the_context_is_never_exceeded():
     assert model.longest == 6
 
 
+def test_temperature_0_is_greedy_and_the_ids_given_stay_as_they_are():
+    ids = [3]
+    assert list(minimal.sample(Counting(), ids, 9, temperature=0)) == [4, 5, 6, 7, 8, 9, 9, 9, 9]
+    assert ids == [3]
+
+
 def test_samples_follow_temperature_and_top_k():
     torch.manual_seed(0)
     n = 3000
@@ -135,9 +187,33 @@ def test_samples_follow_temperature_and_top_k():
         assert abs(drawn.count(token) / n - p) < 5 * (p * (1 - p) / n) ** 0.5
 
 
+def run_main(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["minimal.py", *map(str, arguments)])
+    minimal.main()
+    return capsys.readouterr().out
+
+
+def test_the_folder_and_the_temperature_can_be_chosen(monkeypatch, capsys):
+    ours = minimal.tokenizer(NANO)
+    prompt = [ours.eot_token, *ours.encode("Tom had")]
+    greedy = list(minimal.sample(minimal.load(NANO), prompt, 200, temperature=0))
+    told = ours.decode(greedy[: greedy.index(ours.eot_token)])
+    out = run_main(monkeypatch, capsys, "Tom had", "--folder", NANO, "--temperature", 0)
+    assert out == f"Tom had{told}\n"
+
+
+def test_half_a_character_is_never_printed(monkeypatch, capsys):
+    """A fox is four tokens of a byte each; the last one comes after the others were written."""
+    ours = minimal.tokenizer(NANO)
+    fox = ours.encode("a🦊é")
+    assert len(fox) > 4
+    monkeypatch.setattr(minimal, "sample", lambda *_: iter([*fox, ours.eot_token, *fox]))
+    assert run_main(monkeypatch, capsys, "The", "--folder", NANO) == "Thea🦊é\n"
+
+
 @pytest.mark.slow
 def test_as_a_program_it_goes_on_with_the_prompt():
-    command = [sys.executable, "-m", "llmlib.minimal", "Once", "upon", "a", "time"]
+    command = [sys.executable, "-m", "llmlib.minimal", "Once upon a time", "--folder", str(NANO)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True)
     assert done.stdout.startswith("Once upon a time") and len(done.stdout) > 60
     assert done.stderr == ""
