@@ -1,11 +1,16 @@
-# From notebooks/07_gpt2_weights.ipynb: edit there, then run make export.
-
 """CRC-32C, the checksum of TensorFlow's checkpoints, in NumPy at several gigabytes a second.
 
-Built in notebook 07. A crc is the remainder of a polynomial over GF(2), where adding is XOR; all
-the speed here comes from what that allows. A crc is a uint32 with the highest power of x in its
-lowest bit, as in Castagnoli's reflected polynomial below, and files store it masked. Where the
-package google-crc32c is installed, it does the work with the processor's own instruction.
+Written by hand; notebook 07 computes the same one bit at a time. A crc is the remainder of a
+polynomial over GF(2), where adding is XOR, and a remainder is linear: that of a sum is the sum of
+the remainders. So a message can be cut in two, r(first · x^n + second) = r(x^n · r(first)) +
+r(second), and `remainder` moves its first half onto its second until one word is left. `fold` goes
+further: x^6777 + x^484 + x^100 + 1 is a multiple of the polynomial, so a bit may be deleted if it
+is added at three places further down. (a + b)² = a² + b² here, so squaring doubles the exponents,
+and what holds for bits holds for units of 2, 4, ... 256 bits: XORs of long arrays.
+
+A crc is a uint32 with the highest power of x in its lowest bit, as in Castagnoli's reflected
+polynomial below, and files store it masked. Where the package google-crc32c is installed, it does
+the work with the processor's own instruction.
 """
 
 from functools import cache

@@ -56,6 +56,19 @@ def read_hparams(path: Path) -> GPTConfig:
         return GPTConfig(**{field: content[name] for field, name in FIELDS.items()})
 
 
+def checkpoint_name(path: Path) -> str:
+    """Return the newest checkpoint that a file `checkpoint` names; without the file, model.ckpt.
+
+    It may hold a whole path, on another machine: only the end of it counts.
+    """
+    if not path.exists():
+        return "model.ckpt"
+    with checks.blame(path), open(path, "rb") as file:
+        pattern = rb'model_checkpoint_path: "(?:[^"\n]*[/\\])?([^"/\\\n]+)"'
+        found = re.match(pattern, file.read(5000))
+        return checks.found(found, "it names no checkpoint")[1].decode()
+
+
 # What training leaves beside the weights: the step, and the averages of optimizers
 TRAINING = re.compile(r"global_step|beta[12]_power(_\d+)?|.*/(Adam|Adafactor|Momentum|RMSProp)\w*")
 
@@ -85,19 +98,6 @@ class OpenAIWeights:
         self.bundle.release()  # what was read of a map counts as used memory
         with np.errstate(over="ignore"):  # a float64 that is too large: refused as infinite
             return torch.from_numpy(np.array(array, np.float32, order="C"))
-
-
-def checkpoint_name(path: Path) -> str:
-    """Return the newest checkpoint that a file `checkpoint` names; without the file, model.ckpt.
-
-    It may hold a whole path, on another machine: only the end of it counts.
-    """
-    if not path.exists():
-        return "model.ckpt"
-    with checks.blame(path), open(path, "rb") as file:
-        pattern = rb'model_checkpoint_path: "(?:[^"\n]*[/\\])?([^"/\\\n]+)"'
-        found = re.match(pattern, file.read(5000))
-        return checks.found(found, "it names no checkpoint")[1].decode()
 
 
 def load_pretrained(name: str | Path, drop_rate: float = 0.0, *, ignore_extra: bool = False) -> GPT:

@@ -1,11 +1,10 @@
-# From notebooks/07_gpt2_weights.ipynb: edit there, then run make export.
-
 """Sorted string tables, LevelDB's format for keys and values: the index of a checkpoint.
 
-Built in notebook 07. A table is blocks of entries, each followed by its crc; an index block that
-says where they lie; and a footer that says where the index block lies. To read a whole table, one
-needs neither the restarts in a block nor the separators in the index block: they speed up looking
-up single keys. Left out: compression, which the index of a checkpoint never has, and filters.
+Written by hand; notebook 07 reads one in a few lines, and takes it apart byte by byte. A table is
+blocks of entries, each followed by its crc; an index block that says where they lie; and a footer
+that says where the index block lies. To read a whole table, one needs neither the restarts in a
+block nor the separators in the index block: they speed up looking up single keys. Left out:
+compression, which the index of a checkpoint never has, and filters.
 """
 
 from collections.abc import Iterator

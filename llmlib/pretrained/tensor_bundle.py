@@ -1,10 +1,8 @@
-# From notebooks/07_gpt2_weights.ipynb: edit there, then run make export.
-
 """TensorFlow's V2 checkpoints ("tensor bundles"), read and written with NumPy alone.
 
-Built in notebook 07. A bundle is `PREFIX.index`, a sorted table of names, shapes and places, and
-`PREFIX.data-00000-of-00001` or several such shards, which hold the numbers. `TensorBundle` maps
-names to arrays, `write_bundle` writes them.
+Written by hand; notebook 07 builds a reader of thirty lines first. A bundle is `PREFIX.index`, a
+sorted table of names, shapes and places, and `PREFIX.data-00000-of-00001` or several such shards,
+which hold the numbers. `TensorBundle` maps names to arrays, `write_bundle` writes them.
 
 Left out: strings, partitioned variables and big-endian files, which OpenAI's checkpoints do not
 have. They are refused by name, and never misread.

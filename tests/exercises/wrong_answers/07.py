@@ -5,7 +5,8 @@ import copy
 import numpy as np
 import torch
 
-from llmlib.pretrained.crc import advance
+from llmlib.pretrained.crc import crc32c, mask
+from llmlib.pretrained.sstable import MAGIC, Block, write_table, write_varint
 
 
 def cuts_off(values):
@@ -16,34 +17,54 @@ def rounds_halves_up(values):
     return ((values.view(np.uint32) + 0x8000) >> 16).astype(np.uint16)
 
 
+def rounds_halves_down(values):
+    return ((values.view(np.uint32) + 0x7FFF) >> 16).astype(np.uint16)
+
+
 def takes_the_other_half_format(values):
-    return values.astype(np.float16).view(np.uint16)
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16).view(np.uint16)
 
 
 def takes_the_lower_half(values):
     return (values.view(np.uint32) & 0xFFFF).astype(np.uint16)
 
 
-def adds_the_crcs(first, second, n_second):
-    return first ^ second
+def keeps_four_bytes(values):
+    bits = values.view(np.uint32)
+    return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
 
 
-def moves_by_bits(first, second, n_second):
-    return int(advance(np.array([first], np.uint32), 8 * n_second)[0]) ^ second
+def heal_with(bits=range(8), sound=True, none=True):
+    def heal(data, crc):
+        if sound and crc32c(data) == crc:
+            return data
+        for place in range(len(data)):
+            for bit in bits:
+                tried = bytearray(data)
+                tried[place] ^= 1 << bit
+                if crc32c(bytes(tried)) == crc:
+                    return bytes(tried)
+        return None if none else data
+
+    return heal
 
 
-def moves_the_second(first, second, n_second):
-    return first ^ int(advance(np.array([second], np.uint32), n_second)[0])
+def gives_back_what_came(data, crc):
+    return data
 
 
-def takes_the_ones_out(first, second, n_second):
-    ones = np.array([first ^ 0xFFFFFFFF], np.uint32)
-    return int(advance(ones, n_second)[0]) ^ second ^ 0xFFFFFFFF
+def keys_of(w, head, n_heads):
+    return w.reshape(len(w), 3, n_heads, -1)[:, 1, head]
 
 
-def queries(w, b, head, n_heads):
-    size = w.shape[1] // (3 * n_heads)
-    return w[:, head * size : (head + 1) * size], b[head * size : (head + 1) * size]
+def third(number):
+    def part(w, b, head, n_heads):
+        size = w.shape[1] // (3 * n_heads)
+        first = number * w.shape[1] // 3 + head * size
+        return w[:, first : first + size], b[first : first + size]
+
+    return part
 
 
 def heads_first(w, b, head, n_heads):
@@ -54,8 +75,28 @@ def rows_of_keys(w, b, head, n_heads):
     return keys_of(w, head, n_heads).T, keys_of(b[None], head, n_heads)[0]
 
 
-def keys_of(w, head, n_heads):
-    return w.reshape(len(w), 3, n_heads, -1)[:, 1, head]
+def reorder_with(weight=True, bias=True, columns=True, inverse=False, in_place=False):
+    @torch.no_grad()
+    def reorder(model, block, order):
+        model = model if in_place else copy.deepcopy(model)
+        attn, n, C = model.h[block].attn, model.config.n_heads, model.config.emb_dim
+        if inverse:
+            order = sorted(range(n), key=order.__getitem__)
+        rows = torch.arange(C).view(n, -1)[order].flatten()
+        thirds = torch.cat([rows, C + rows, 2 * C + rows])
+        if weight:
+            attn.c_attn.weight.copy_(attn.c_attn.weight[thirds].clone())
+        if bias:
+            attn.c_attn.bias.copy_(attn.c_attn.bias[thirds].clone())
+        if columns:
+            attn.c_proj.weight.copy_(attn.c_proj.weight[:, rows].clone())
+        return model
+
+    return reorder
+
+
+def does_nothing_to_a_copy(model, block, order):
+    return copy.deepcopy(model)
 
 
 def states_of(model, ids):
@@ -118,14 +159,124 @@ def fold_in_place(model):
     return model
 
 
+def fix_with(change, in_place=False):
+    @torch.no_grad()
+    def fix(model, block, head, mean):
+        model = model if in_place else copy.deepcopy(model)
+        change(model.h[block].attn.c_proj, slice(head * len(mean), (head + 1) * len(mean)), mean)
+        return model
+
+    return fix
+
+
+def zero(proj, columns, mean):
+    proj.weight[:, columns] = 0
+
+
+def zero_then_add(proj, columns, mean):
+    proj.weight[:, columns] = 0
+    proj.bias += proj.weight[:, columns] @ mean
+
+
+def add_only(proj, columns, mean):
+    proj.bias += proj.weight[:, columns] @ mean
+
+
+def mean_into_the_bias(proj, columns, mean):
+    proj.weight[:, columns] = 0
+    proj.bias[columns] += mean
+
+
+def rows_for_columns(proj, columns, mean):
+    proj.bias += proj.weight[columns].T @ mean
+    proj.weight[columns] = 0
+
+
+def right_mean(proj, columns, mean):
+    proj.bias += proj.weight[:, columns] @ mean
+    proj.weight[:, columns] = 0
+
+
+def mean_by_a_hook(model, block, head, mean):
+    model = copy.deepcopy(model)
+
+    def replace(module, args):
+        x = args[0].clone()
+        x[..., head * len(mean) : (head + 1) * len(mean)] = mean
+        return (x,)
+
+    model.h[block].attn.c_proj.register_forward_pre_hook(replace)
+    return model
+
+
+def table_with(restart=16, stored=mask, zero_counts=True, magic=MAGIC):
+    def write(pairs):
+        file = bytearray()
+
+        def store(block):
+            start = len(file)
+            tail = [
+                number.to_bytes(4, "little") for number in (*block.restarts, len(block.restarts))
+            ]
+            file.extend(block.data + b"".join(tail))
+            crc = crc32c(bytes(file[start:]) + (b"\0" if zero_counts else b""))
+            file.extend(b"\0" + stored(crc).to_bytes(4, "little"))
+            return write_varint(start) + write_varint(len(file) - start - 5)
+
+        block, index = Block(restart), Block(1)
+        for key, value in pairs:
+            block.add(key, value)
+        index.add(bytes([pairs[-1][0][0] + 1]), store(block))
+        footer = store(Block(1)) + store(index)
+        return bytes(file) + footer.ljust(40, b"\0") + magic
+
+    return write
+
+
+def signpost_of_the_last_key(pairs):
+    return write_table([*pairs, (pairs[-1][0] + b"\0", b"")])
+
+
 WRONG = {
-    "07.1": [cuts_off, rounds_halves_up, takes_the_other_half_format, takes_the_lower_half],
-    "07.2": [adds_the_crcs, moves_by_bits, moves_the_second, takes_the_ones_out],
-    "07.3": [queries, heads_first, rows_of_keys],
-    "07.4": [without_the_norm, without_the_embeddings, at_the_first_token],
+    "07.1": [
+        cuts_off,
+        rounds_halves_up,
+        rounds_halves_down,
+        takes_the_other_half_format,
+        takes_the_lower_half,
+        keeps_four_bytes,
+    ],
+    "07.2": [
+        heal_with(bits=range(1, 8)),
+        heal_with(sound=False),
+        heal_with(none=False),
+        gives_back_what_came,
+    ],
+    "07.3": [third(0), third(2), heads_first, rows_of_keys],
+    "07.4": [
+        reorder_with(columns=False),
+        reorder_with(bias=False),
+        reorder_with(inverse=True),
+        reorder_with(in_place=True),
+        does_nothing_to_a_copy,
+    ],
     "07.5": [
         *map(fold_with, (scale_first, rows_scaled, shift_forgotten)),
         fold_in_place,
         copy.deepcopy,
+    ],
+    "07.6": [without_the_norm, without_the_embeddings, at_the_first_token],
+    "07.7": [
+        *map(fix_with, (zero, zero_then_add, add_only, mean_into_the_bias, rows_for_columns)),
+        fix_with(right_mean, in_place=True),
+        mean_by_a_hook,
+    ],
+    "07.8": [
+        table_with(restart=1),
+        table_with(restart=10**6),
+        table_with(stored=int),
+        table_with(zero_counts=False),
+        table_with(magic=MAGIC[::-1]),
+        signpost_of_the_last_key,
     ],
 }
