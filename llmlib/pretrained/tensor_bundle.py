@@ -1,6 +1,6 @@
 """TensorFlow's V2 checkpoints ("tensor bundles"), read and written with NumPy alone.
 
-Written by hand; notebook 07 builds a reader of thirty lines first. A bundle is `PREFIX.index`, a
+Written by hand; notebook 07 builds a small reader first. A bundle is `PREFIX.index`, a
 sorted table of names, shapes and places, and `PREFIX.data-00000-of-00001` or several such shards,
 which hold the numbers. `TensorBundle` maps names to arrays, `write_bundle` writes them.
 
