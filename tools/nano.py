@@ -27,8 +27,8 @@ from llmlib.model.gpt import GPT
 from llmlib.pretrained.gpt2 import load_pretrained, save_openai
 from llmlib.tokenization.base import END_OF_TEXT
 from llmlib.tokenization.bpe import BPETokenizer
-from llmlib.tokenization.bpe_trainer import PATTERNS
 from llmlib.tokenization.folders import load_tokenizer
+from llmlib.tokenization.splitting import PATTERNS
 from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer
 from llmlib.training.checkpoint import load_checkpoint, save_checkpoint
 from llmlib.training.config import TrainConfig

@@ -1,6 +1,7 @@
 """Checks of the exercises of notebook 09."""
 
 import math
+from collections import Counter
 
 from llmlib.exercises import case, exercise
 
@@ -8,22 +9,211 @@ from llmlib.exercises import case, exercise
 @exercise("09.1")
 def half_a_character_is_held_back():
     """09.1: the text of the whole characters, and the bytes that begin another."""
+    lost = "these bytes may still become a character"
+    never = "these bytes can never become a character"
     yield case("café".encode(), expected=("café", b""))
-    yield case("café".encode()[:-1], expected=("caf", b"\xc3"))
+    yield case(
+        "café".encode()[:-1],
+        expected=("caf", b"\xc3"),
+        mistakes={lost: lambda result: result in [("caf\ufffd", b""), ("caf", b"")]},
+    )
     fox = "🦊".encode()
     for n in (1, 2, 3):
         yield case(b"a" + fox[:n], expected=("a", fox[:n]))
     yield case(fox + fox[:3], expected=("🦊", fox[:3]))
     yield case(b"", expected=("", b""))
-    yield case(b"a\xffb", expected=("a\ufffdb", b""))
-    yield case(b"ab\xff", expected=("ab\ufffd", b""))
+    yield case(b"a\xffb", expected=("a\ufffdb", b""), mistakes={never: ("a", b"\xffb")})
+    yield case(b"ab\xff", expected=("ab\ufffd", b""), mistakes={never: ("ab", b"\xff")})
     yield case(b"\xa6\x8a ok", expected=("\ufffd\ufffd ok", b""))
     yield case(b"\xffa\xe7\x8b", expected=("\ufffda", b"\xe7\x8b"))
 
 
 @exercise("09.2")
+def digits_are_grouped_from_the_right():
+    """09.2: groups of three digits, counted from the right."""
+    left, backwards = (
+        "these are counted from the left",
+        "the groups come in the order of the number",
+    )
+    yield case(
+        "1234567",
+        expected=["1", "234", "567"],
+        mistakes={left: ["123", "456", "7"], backwards: ["567", "234", "1"]},
+    )
+    yield case("2024", expected=["2", "024"], mistakes={left: ["202", "4"]})
+    yield case(
+        "123456", expected=["123", "456"], mistakes={"no group is empty": ["", "123", "456"]}
+    )
+    yield case("1000000", expected=["1", "000", "000"])
+    yield case("7", expected=["7"])
+    yield case("", expected=[], mistakes={"no group is empty": [""]})
+
+
+@exercise("09.3")
+def only_what_changes_is_counted():
+    """09.3: how the counts of pairs change with a merge."""
+
+    def given(tokens, pair, new_id, mistakes=None):
+        merged, place = [], 0
+        while place < len(tokens):
+            found = tuple(tokens[place : place + 2]) == pair
+            merged.append(new_id if found else tokens[place])
+            place += 1 + found
+        change = Counter(zip(merged, merged[1:]))
+        change.subtract(Counter(zip(tokens, tokens[1:])))
+        changed = {key: n for key, n in change.items() if n}
+        return case(list(tokens), pair, new_id, expected=changed, mistakes=mistakes)
+
+    zeros = {"leave out the pairs that do not change": lambda result: 0 in result.values()}
+    twice = "where two new tokens touch, the pair between them was there once"
+    yield given([1, 2, 3], (2, 3), 9, zeros)
+    yield given(
+        [1, 2, 1, 2],
+        (1, 2),
+        9,
+        zeros
+        | {
+            twice: {(1, 2): -2, (2, 1): -2, (9, 9): 1},
+            "these are the new counts, not the changes": {(9, 9): 1},
+        },
+    )
+    yield given([5, 1, 2, 7, 1, 2, 5], (1, 2), 9, zeros)
+    yield given([3, 1, 2, 1, 2, 1, 2, 3], (1, 2), 9, zeros)
+    yield given(
+        [4, 4, 4], (4, 4), 9, zeros | {"pairs are merged from the left": {(4, 4): -2, (4, 9): 1}}
+    )
+    yield given([4, 4, 4, 4, 4], (4, 4), 9, zeros)
+    yield given([1, 2, 3, 2, 3, 1, 2], (2, 3), 9, zeros)
+    yield given([1, 3, 2], (1, 2), 9, zeros)
+    yield given([1, 2], (1, 2), 9, zeros)
+
+
+def pairs(*args, expected, mistakes=None):
+    """Describe a call that gives pairs, as tuples or lists; a mistake may be such pairs, too."""
+
+    def equal(wanted):
+        return lambda result: list(map(tuple, result)) == wanted
+
+    wrong = {name: bad if callable(bad) else equal(bad) for name, bad in (mistakes or {}).items()}
+    return case(*args, expected=equal(expected), saying=repr(expected), mistakes=wrong)
+
+
+@exercise("09.4")
+def merges_are_found_again():
+    """09.4: the two parts of each token, from the tokens before it."""
+    first = "of two neighbours, the pair that makes the earlier token is joined first"
+
+    def tokens(*longer):
+        single = sorted({byte for token in longer for byte in token})
+        return [bytes([byte]) for byte in single] + list(longer)
+
+    yield pairs(tokens(b"lo", b"low"), expected=[(b"l", b"o"), (b"lo", b"w")])
+    yield pairs(
+        tokens(b"lo", b"low", b"er", b"lower"),
+        expected=[(b"l", b"o"), (b"lo", b"w"), (b"e", b"r"), (b"low", b"er")],
+    )
+    left, right = [(b"b", b"c"), (b"a", b"b")], [(b"a", b"b"), (b"b", b"c")]
+    yield pairs(
+        tokens(b"bc", b"ab", b"abc"),
+        expected=[*left, (b"a", b"bc")],
+        mistakes={first: [*left, (b"ab", b"c")]},
+    )
+    yield pairs(
+        tokens(b"ab", b"bc", b"abc"),
+        expected=[*right, (b"ab", b"c")],
+        mistakes={first: [*right, (b"a", b"bc")]},
+    )
+    yield pairs(
+        tokens(b"aa", b"aaa", b"aaaaa"), expected=[(b"a", b"a"), (b"aa", b"a"), (b"aa", b"aaa")]
+    )
+    yield pairs([b"b", b"a", b"ab"], expected=[(b"a", b"b")])
+    yield pairs([b"a", b"b"], expected=[])
+
+
+@exercise("09.5")
+def pieces_are_found_in_the_text():
+    """09.5: where each WordPiece piece begins and ends."""
+    marks = "the hashes of a piece inside a word are not in the text"
+    again = "search behind the last piece: the same letters come again"
+    spaces = "how much white space there is must not be guessed"
+    yield pairs(
+        "unable", ["un", "##able"], expected=[(0, 2), (2, 6)], mistakes={marks: [(0, 2), (2, 8)]}
+    )
+    yield pairs(
+        "a\t\tcat,\ta hat",
+        ["a", "c", "##at", ",", "a", "hat"],
+        expected=[(0, 1), (3, 4), (4, 6), (6, 7), (8, 9), (10, 13)],
+        mistakes={
+            again: lambda result: tuple(result[4]) == (0, 1),
+            spaces: lambda result: tuple(result[1]) == (2, 3),
+        },
+    )
+    yield pairs("ab ab", ["ab", "a", "##b"], expected=[(0, 2), (3, 4), (4, 5)])
+    lone = {"a lone hash is a piece of the text": lambda result: len(result) < 2}
+    yield pairs("# 1", ["#", "1"], expected=[(0, 1), (2, 3)], mistakes=lone)
+    yield pairs("##a", ["#", "#", "a"], expected=[(0, 1), (1, 2), (2, 3)])
+    yield pairs("naïve 🦊", ["na", "##ïve", "🦊"], expected=[(0, 2), (2, 5), (6, 7)])
+    yield pairs("", [], expected=[])
+
+
+@exercise("09.6")
+def borders_have_probabilities():
+    """09.6: the probability that a cut goes through each point of a word."""
+
+    def cuts(word, p):
+        if not word:
+            return [((), 1.0)]
+        ends = [end for end in range(1, len(word) + 1) if word[:end] in p]
+        return [
+            ((0, *(end + place for place in places)), p[word[:end]] * value)
+            for end in ends
+            for places, value in [
+                (borders or (0,), value) for borders, value in cuts(word[end:], p)
+            ]
+        ]
+
+    def given(word, p):
+        found = [({*borders, len(word)}, value) for borders, value in cuts(word, p)]
+        total = sum(value for _, value in found)
+        at = [sum(v for borders, v in found if i in borders) for i in range(len(word) + 1)]
+        share = [
+            sum(i in borders for borders, _ in found) / len(found) for i in range(len(word) + 1)
+        ]
+        words = {"divide by the probability of the word": at} if total < 0.999 else {}
+        words["the more probable cuts count more"] = share
+        return case(
+            word,
+            dict(p),
+            expected=lambda result: (
+                len(result) == len(at)
+                and all(math.isclose(a, b / total, abs_tol=1e-6) for a, b in zip(result, at))
+            ),
+            saying=f"[{', '.join(f'{value / total:.4g}' for value in at)}]",
+            mistakes={
+                name: lambda result, wrong=wrong: (
+                    len(result) == len(wrong)
+                    and all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(result, wrong))
+                )
+                for name, wrong in words.items()
+            },
+        )
+
+    toy = {"undo": 0.1, "un": 0.2, "do": 0.2, "u": 0.1, "n": 0.15, "d": 0.1, "o": 0.15}
+    yield given("undo", toy)
+    yield given("un", toy)
+    yield given("don", toy | {"on": 0.1})
+    yield given("aab", {"a": 0.5, "aa": 0.1, "ab": 0.2, "b": 0.2})
+    yield case(
+        "a" * 60,
+        {"a": 0.5, "aa": 0.25},
+        expected=lambda result: len(result) == 61 and abs(result[30] - 0.7236) < 1e-3,
+        saying="61 probabilities, that in the middle near 0.7236, and soon",
+    )
+
+
+@exercise("09.7")
 def a_prompt_is_healed():
-    """09.2: the prompt without its last token, and the tokens that may replace it."""
+    """09.7: the prompt without its last token, and the tokens that may replace it."""
     words = {
         0: b"h",
         1: b"t",
@@ -35,54 +225,67 @@ def a_prompt_is_healed():
         7: b":/",
         8: b"://x",
     }
-    yield case([5, 3], words, expected=([5], [3, 6, 7, 8]))
-    yield case([5, 7], words, expected=([5], [6, 7, 8]))
+    itself = "the token that was taken away begins with itself"
+    behind = "the last token is taken away"
+    yield case(
+        [5, 3],
+        words,
+        expected=([5], [3, 6, 7, 8]),
+        mistakes={itself: ([5], [6, 7, 8]), behind: ([5, 3], [3, 6, 7, 8])},
+    )
+    yield case([5, 7], words, expected=([5], [6, 7, 8]), mistakes={itself: ([5], [6, 8])})
     yield case([0], words, expected=([], [0, 5]))
-    yield case([5, 3, 4], words, expected=([5, 3], [4]))
+    yield case(
+        [5, 3, 4],
+        words,
+        expected=([5, 3], [4]),
+        mistakes={"the bytes stand at the beginning of the token": ([5, 3], [4, 6, 7, 8])},
+    )
     yield case([5, 8], words, expected=([5], [8]))
     halves = {9: b"\xc3", 2: b"\xc3\xa9", 4: b"\xc3\xa9e", 7: b"e"}
     yield case([7, 9], halves, expected=([7], [2, 4, 9]))
 
 
-@exercise("09.3")
-def cuts_are_counted_and_not_listed():
-    """09.3: the number of ways to cut a word into tokens."""
-    yield case("undo", {"un", "do", "undo", "u", "n"}, expected=3)
-    yield case("aaa", {"a", "aa", "aaa"}, expected=4)
-    yield case("abc", {"a", "c"}, expected=0)
-    yield case("abcd", {"ab", "abc", "cd"}, expected=1)
-    yield case("a" * 60, {"a", "aa"}, expected=2504730781961)
-
-
-@exercise("09.4")
-def the_gain_is_the_rise_of_the_likelihood():
-    """09.4: what merging a pair adds to the log-likelihood."""
-
-    def given(a, b, n, total):
-        def likelihood(*counts):
-            return sum(c * math.log(c / sum(counts)) for c in counts if c)
-
-        rest = total - a - b
-        return case(
-            a, b, n, total, expected=likelihood(a - n, b - n, n, rest) - likelihood(a, b, rest)
-        )
-
-    yield given(10, 8, 5, 100)
-    yield given(50, 40, 1, 1000)
-    yield given(7, 9, 7, 60)
-    yield given(4, 4, 4, 30)
-
-
-@exercise("09.5")
-def the_shortest_cut_is_found():
-    """09.5: the fewest tokens that make a word, or None."""
-    yield case("undo", {"un", "do", "u", "n"}, expected=2)
-    yield case("abcd", {"abc", "ab", "cd", "d"}, expected=2)
+@exercise("09.8")
+def a_stream_begins_with_a_text():
+    """09.8: how probable it is that a stream of pieces begins with a text."""
+    p = {"a": 0.5, "b": 0.25, "ab": 0.25}
+    inside = "the last piece may reach beyond the end of the text"
+    yield case("b", p, expected=0.25)
+    yield case("a", p, expected=0.75, mistakes={inside: 0.5})
+    yield case("ab", p, expected=0.375, mistakes={inside: 0.125 + 0.0})
+    yield case("aa", p, expected=0.375, mistakes={inside: 0.25})
+    yield case("ba", p, expected=0.25 * 0.75, mistakes={inside: 0.125})
+    yield case("c", p, expected=0.0)
+    longer = {
+        "un": 0.2,
+        "undo": 0.1,
+        "u": 0.1,
+        "n": 0.1,
+        "do": 0.2,
+        "done": 0.1,
+        "one": 0.1,
+        "d": 0.1,
+    }
+    at_start = longer["undo"]
+    through = (0.2 + 0.1 * 0.1) * (0.1 + 0.2 + 0.1)
     yield case(
-        "abcdef",
-        {"abcd", "abc", "def", "e", "f"},
-        expected=2,
-        saying="2 (abc + def; the longest beginning, abcd, leads to three)",
+        "und",
+        longer,
+        expected=at_start + through,
+        mistakes={
+            "pieces that begin before the end and go beyond it count, too": (0.2 + 0.01) * 0.1
+        },
     )
-    yield case("abc", {"ab", "b"}, expected=None)
-    yield case("a" * 200, {"a", "aa", "aaa"}, expected=67)
+    yield case(
+        "undon", longer, expected=(0.1 * 0.1) + (0.21 * 0.2 * 0.1) + 0.21 * (0.1 * 0.1 + 0.1)
+    )
+    total = [1.0, 0.5]
+    for _ in range(198):
+        total.append(0.5 * total[-1] + 0.25 * total[-2])
+    yield case(
+        "a" * 200,
+        {"a": 0.5, "aa": 0.25, "b": 0.25},
+        expected=0.5 * total[199] + 0.25 * (total[199] + total[198]),
+        tolerance=1e-9,
+    )

@@ -1,10 +1,9 @@
-# From notebooks/09_tokenizers.ipynb: edit there, then run make export.
-
 """Byte-level BPE, the tokenizer of GPT-2 and of most models since: trained and applied.
 
-Built in notebook 09. `BPETokenizer.train` learns the merges that Hugging Face's trainer learns, and
-`encode` gives the ids that tiktoken gives, both at a speed of the same order.
-`llmlib.tokenization.bpe_trainer` learns the merges, `llmlib.tokenization.formats` knows the files.
+Written by hand; notebook 09 builds it in a few lines and shows the two equal. `BPETokenizer.train`
+learns the merges that Hugging Face's trainer learns, and `encode` gives the ids that tiktoken
+gives. `llmlib.tokenization.bpe_trainer` learns the merges, `llmlib.tokenization.formats` knows the
+files.
 What is left out: Unicode normalization.
 """
 
@@ -19,7 +18,7 @@ from llmlib import checks
 from llmlib.tokenization import formats, storage
 from llmlib.tokenization.added_tokens import AddedToken, AddedTokens
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
-from llmlib.tokenization.bpe_trainer import PATTERNS, blocks, count_pieces, learn_merges, splitter
+from llmlib.tokenization.bpe_trainer import count_pieces, learn_merges
 from llmlib.tokenization.interface import (
     each_text,
     prefixed,
@@ -27,6 +26,7 @@ from llmlib.tokenization.interface import (
     whole_characters,
 )
 from llmlib.tokenization.merging import LONG, PieceIds, merge_long, merge_short
+from llmlib.tokenization.splitting import PATTERNS, blocks, splitter
 
 
 def number_special(tokens: Iterable[str] | Mapping[str, int], first_id: int) -> dict[str, int]:

@@ -1,9 +1,7 @@
-# From notebooks/09_tokenizers.ipynb: edit there, then run make export.
-
 """The files that hold a byte-level BPE: what they say, GPT-2's two, and tiktoken's one.
 
-Built in notebook 09. What is left out: Hugging Face's tokenizer.json, which is written by hand in
-`llmlib.tokenization.huggingface`; `llmlib.tokenization.storage` picks the format of a path.
+Written by hand; notebook 09 says what stands in them. Left out: Hugging Face's tokenizer.json,
+which `llmlib.tokenization.huggingface` reads; `llmlib.tokenization.storage` picks the format.
 """
 
 import base64

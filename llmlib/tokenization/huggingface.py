@@ -13,12 +13,12 @@ from typing import Any
 
 from llmlib import checks, files
 from llmlib.tokenization.added_tokens import AddedToken, are_plain
-from llmlib.tokenization.bpe_trainer import PATTERNS
 from llmlib.tokenization.decoders import make_decoder
 from llmlib.tokenization.formats import BYTE_OF, Vocabulary, as_bytes, write_symbols
 from llmlib.tokenization.normalizers import make_normalizer
 from llmlib.tokenization.patterns import from_oniguruma
 from llmlib.tokenization.pre_tokenizers import make_pre_tokenizer
+from llmlib.tokenization.splitting import PATTERNS
 
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 

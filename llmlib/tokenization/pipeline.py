@@ -28,7 +28,7 @@ class PipelineTokenizer(Tokenizer):
     parts that are not supported.
     """
 
-    pattern = ""  # where a text may be cut is not known: see `bpe_trainer.blocks`
+    pattern = ""  # where a text may be cut is not known: see `splitting.blocks`
 
     def __init__(self, content: Mapping[str, Any]):
         self.content, self.model = content, content["model"]

@@ -11,8 +11,8 @@ from typing import Any
 import regex
 
 from llmlib import checks
-from llmlib.tokenization.bpe_trainer import PATTERNS
 from llmlib.tokenization.normalizers import search_pattern, to_symbols
+from llmlib.tokenization.splitting import PATTERNS
 
 PreTokenizer = Callable[[str, bool], list[str]]
 Matches = Iterator[tuple[str, bool]]  # parts of a text, and whether each was found

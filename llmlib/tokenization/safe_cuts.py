@@ -1,6 +1,6 @@
 """Where a long text may be cut so that the ids of its parts are those of the whole.
 
-Written by hand, on `bpe_trainer.blocks`, which knows such places for the patterns of GPT-2 and
+Written by hand, on `splitting.blocks`, which knows such places for the patterns of GPT-2 and
 GPT-4. `tests/tokenization/test_documents.py` holds them against all the tokenizers of this list.
 Left out: what a normalizer, a pre-tokenizer or an added token with flags does beyond that. With
 one of those a document is encoded as a whole.
@@ -11,8 +11,8 @@ from itertools import chain
 from typing import Any
 
 from llmlib.tokenization.added_tokens import AddedToken
-from llmlib.tokenization.bpe_trainer import PATTERNS, blocks
 from llmlib.tokenization.pipeline import PipelineTokenizer
+from llmlib.tokenization.splitting import PATTERNS, blocks
 
 # Of other models, which split at the same places: Qwen 2, and GPT-4o (o200k_base in tiktoken).
 UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"

@@ -1,9 +1,7 @@
-# From notebooks/09_tokenizers.ipynb: edit there, then run make export.
-
 """Byte-level BPE applied by tiktoken: the interface of `BPETokenizer`, at the speed of Rust.
 
-Built in notebook 09. `gpt2_tokenizer` is GPT-2's. Left out: vocabularies whose ids are not the
-order of their merges; `BPETokenizer` applies those.
+Written by hand; notebook 09 measures it. `gpt2_tokenizer` is GPT-2's. Left out: vocabularies whose
+ids are not the order of their merges; `BPETokenizer` applies those.
 """
 
 from functools import cache, cached_property
@@ -15,8 +13,8 @@ from llmlib import checks
 from llmlib.tokenization import formats, storage
 from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.bpe import BPETokenizer, ByteTokenizer
-from llmlib.tokenization.bpe_trainer import PATTERNS
 from llmlib.tokenization.gpt2 import gpt2_encoding
+from llmlib.tokenization.splitting import PATTERNS
 
 SPACE = 2**18  # characters
 

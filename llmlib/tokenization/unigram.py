@@ -24,7 +24,7 @@ from llmlib.tokenization.interface import each_text, whole_characters
 from llmlib.tokenization.merging import PieceIds
 
 # Letters, digits or marks with the space before them, or a single white-space character.
-WORD = regex.compile(
+SPACED_WORD = regex.compile(
     r" ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{M}\p{N}]+|\p{White_Space}"
 )
 
@@ -32,7 +32,7 @@ WORD = regex.compile(
 BYTES = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}
 PENALTY = 10.0  # nats: how much worse than the worst piece an unknown character is
 LONGEST_PIECE = 16  # characters
-LONGEST_WORD = 64  # characters; longer ones are not used in training
+LONGEST_LEARNED = 64  # characters; longer ones are not used in training
 
 
 def join_bytes(pieces: Iterable[str]) -> bytes:
@@ -176,7 +176,7 @@ class UnigramTokenizer(VocabularyTokenizer):
     byte_fallback) on the same pieces. Raises TypeError unless pieces are such a table.
     """
 
-    word = WORD
+    word = SPACED_WORD
 
     def __init__(self, pieces: Mapping[str, float]):
         checks.piece_scores(pieces)
@@ -217,7 +217,7 @@ class UnigramTokenizer(VocabularyTokenizer):
 
     def split(self, text: str) -> list[str]:
         """Cut a text into pieces."""
-        return list(chain.from_iterable(map(self.pieces.__getitem__, WORD.findall(text))))
+        return list(chain.from_iterable(map(self.pieces.__getitem__, SPACED_WORD.findall(text))))
 
     @staticmethod
     def join(pieces: Iterable[str]) -> str:
@@ -263,7 +263,7 @@ class UnigramTokenizer(VocabularyTokenizer):
 
     def sample_ids(self, text: str, rng: random.Random, alpha: float = 0.1) -> list[int]:
         """Return the ids of a text with each word cut at random, for training: see `sample`."""
-        words = WORD.findall(whole_characters(text))
+        words = SPACED_WORD.findall(whole_characters(text))
         return [self.ids[piece] for word in words for piece in self.sample(word, rng, alpha)]
 
     @classmethod
@@ -283,9 +283,9 @@ class UnigramTokenizer(VocabularyTokenizer):
         written as bytes. Words of more than 64 characters are not learned from. Raises ValueError
         for a text without others, and if the characters do not fit.
         """
-        found = Counter(chain.from_iterable(map(WORD.findall, each_text(texts))))
-        words = Counter({word: n for word, n in found.items() if len(word) <= LONGEST_WORD})
-        checks.short_words(found, words, LONGEST_WORD)
+        found = Counter(chain.from_iterable(map(SPACED_WORD.findall, each_text(texts))))
+        words = Counter({word: n for word, n in found.items() if len(word) <= LONGEST_LEARNED})
+        checks.short_words(found, words, LONGEST_LEARNED)
         counts = Counter(chain.from_iterable(words.elements()))
         common = {character for character, _ in counts.most_common(max_characters)}
         n_fixed = len(BYTES) + 2

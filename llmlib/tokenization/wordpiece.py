@@ -169,7 +169,11 @@ class WordPieceTokenizer(VocabularyTokenizer):
         return join_words(" ".join(pieces).replace(f" {INSIDE}", "").split())
 
     def settled(self, ids: Iterable[int]) -> str:
-        """Return the beginning of `decode(ids)` that stays, whatever ids follow."""
+        """Return the beginning of `decode(ids)` that stays, whatever ids follow.
+
+        While a text is being written, its last word may still grow. That matters if it is a mark so
+        far: a full stop has no space before it, and a word that begins with one has.
+        """
         pieces = [self.tokens[i] for i in checks.known_ids(ids, self.vocab_size)]
         words = " ".join(pieces).replace(f" {INSIDE}", "").split()
         is_mark = words and len(words[-1]) == 1

@@ -22,20 +22,13 @@ from llmlib.data import corpora
 from llmlib.files import home
 from llmlib.tokenization import formats, merging
 from llmlib.tokenization.bpe import BPETokenizer
-from llmlib.tokenization.bpe_trainer import (
-    BYTE_ORDER,
-    PATTERNS,
-    SAFE_CUT,
-    blocks,
-    count_pieces,
-    learn_merges,
-    splitter,
-)
+from llmlib.tokenization.bpe_trainer import BYTE_ORDER, count_pieces, learn_merges
 from llmlib.tokenization.folders import load_tokenizer
 from llmlib.tokenization.formats import as_bytes
 from llmlib.tokenization.gpt2 import gpt2_encoding
 from llmlib.tokenization.interface import whole_characters
 from llmlib.tokenization.merging import merge_long, merge_short
+from llmlib.tokenization.splitting import PATTERNS, SAFE_CUT, blocks, splitter
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 END = "<|endoftext|>"

@@ -14,11 +14,11 @@ from llmlib.cli.prepare import encode_documents, prepare
 from llmlib.data import corpora
 from llmlib.data.parallel import parallel_map
 from llmlib.tokenization import documents, learning
-from llmlib.tokenization.bpe_trainer import PATTERNS
 from llmlib.tokenization.documents import DocumentEncoder, batches_of, encode_parts
 from llmlib.tokenization.engines import CLASSES, SETTLED, rust_classes, split_alike
 from llmlib.tokenization.folders import KINDS, load_tokenizer
 from llmlib.tokenization.safe_cuts import SAFE, may_cut, safe_pieces
+from llmlib.tokenization.splitting import PATTERNS
 from llmlib.tokenization.tiktoken_bpe import fastest
 
 ALPHABET = ["the ", "cat ", "Säw", "'s", "12", "3 ", "\n", "\n\n", "  ", ". ", "🦊", "漢字", "，"]

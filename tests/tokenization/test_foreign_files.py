@@ -20,10 +20,10 @@ from llmlib.files import shipped
 from llmlib.tokenization import patterns
 from llmlib.tokenization.added_tokens import AddedToken
 from llmlib.tokenization.bpe import BPETokenizer
-from llmlib.tokenization.bpe_trainer import splitter
 from llmlib.tokenization.folders import load_tokenizer
 from llmlib.tokenization.patterns import from_oniguruma, is_portable
 from llmlib.tokenization.pipeline import PipelineTokenizer
+from llmlib.tokenization.splitting import splitter
 from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer
 
 TEXT = "a cat sat on the mat, and the cat's hat is flat. def f(x):\n    return 12345\n" * 9

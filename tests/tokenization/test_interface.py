@@ -24,11 +24,11 @@ from llmlib.generation.streaming import TextStream
 from llmlib.tokenization.added_tokens import AddedToken
 from llmlib.tokenization.base import END_OF_TEXT, UNKNOWN
 from llmlib.tokenization.bpe import BPETokenizer
-from llmlib.tokenization.bpe_trainer import PATTERNS
 from llmlib.tokenization.gpt2 import GPT2_PATTERN, gpt2_encoding
 from llmlib.tokenization.huggingface import read_content
 from llmlib.tokenization.interface import common_length
 from llmlib.tokenization.pipeline import PipelineTokenizer
+from llmlib.tokenization.splitting import PATTERNS
 from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, fastest, gpt2_tokenizer
 from llmlib.tokenization.unigram import UnigramTokenizer
 from llmlib.tokenization.wordpiece import WordPieceTokenizer

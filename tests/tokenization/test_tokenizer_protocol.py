@@ -13,8 +13,8 @@ from llmlib.checks import FileError
 from llmlib.files import home
 from llmlib.tokenization.base import END_OF_TEXT, UNKNOWN
 from llmlib.tokenization.bpe import BPETokenizer
-from llmlib.tokenization.bpe_trainer import PATTERNS
 from llmlib.tokenization.folders import KINDS, kind_of, load_tokenizer
+from llmlib.tokenization.splitting import PATTERNS
 from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
 from llmlib.tokenization.unigram import UnigramTokenizer
 from llmlib.tokenization.wordpiece import WordPieceTokenizer

@@ -60,7 +60,9 @@ def hugging_face(tokenizer):
     vocabulary = [(token, tokenizer.scores.get(token, 0.0)) for token in tokenizer.tokens]
     model = hf.models.Unigram(vocabulary, unk_id=tokenizer.ids["<|unk|>"], byte_fallback=True)
     reference = hf.Tokenizer(model)
-    reference.pre_tokenizer = hf.pre_tokenizers.Split(hf.Regex(unigram.WORD.pattern), "isolated")
+    reference.pre_tokenizer = hf.pre_tokenizers.Split(
+        hf.Regex(unigram.SPACED_WORD.pattern), "isolated"
+    )
     return reference
 
 
@@ -125,7 +127,7 @@ def test_sampled_cuts_come_as_often_as_they_should(alpha):
 
 
 def test_the_likelihood_rises_at_every_round_of_em(text):
-    words = Counter(unigram.WORD.findall(text))
+    words = Counter(unigram.SPACED_WORD.findall(text))
     _, history = train_pieces(words, 600, seed_size=4000, rounds=4)
     assert len({n for n, _ in history}) > 5
     steps = [(a, b) for (n, a), (m, b) in zip(history, history[1:]) if n == m]
@@ -168,7 +170,7 @@ def test_losing_a_piece_costs_what_its_best_other_cut_costs():
 
 
 def test_pruned_edges_are_those_of_a_lattice_rebuilt(text):
-    words = list(Counter(unigram.WORD.findall(text[:5000])))
+    words = list(Counter(unigram.SPACED_WORD.findall(text[:5000])))
     pieces = list(unigram.seed_pieces(Counter(words), 300))
     kept = np.array([len(piece) == 1 or n % 3 > 0 for n, piece in enumerate(pieces)])
     pruned = make_lattice(words, pieces)
