@@ -19,7 +19,8 @@ from llmlib.cli.prepare import encode_documents
 from llmlib.generation.beam import beam_search
 from llmlib.generation.constraints import only_tokens
 from llmlib.generation.generate import stream
-from llmlib.generation.quantization import BYTES, quantize
+from llmlib.generation.quantization import quantize
+from llmlib.generation.rounding import BYTES
 from llmlib.generation.sampling import Sampling
 from llmlib.generation.speculative import PromptLookup, speculate
 from llmlib.generation.streaming import TextStream, pieces

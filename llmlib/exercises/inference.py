@@ -1,74 +1,413 @@
 """Checks of the exercises of notebook 10."""
 
-import torch
+import codecs
 
-from llmlib.exercises import case, exercise
+import torch
+import torch.nn.functional as F
+
+from llmlib.exercises import case, exercise, noise
+
+
+def named(function, answer):
+    """A function under the name of the learner's, for messages."""
+    function.__name__ = answer.__name__
+    return function
 
 
 @exercise("10.1")
-def whole_texts_fit():
-    """10.1: how many caches of full length fit into a memory."""
-    yield case(2 * 12 * 768 * 1024 * 4, 12, 768, 1024, 4, expected=1)
-    yield case(10**9, 12, 768, 1024, 4, expected=13)
-    yield case(10**9, 48, 1600, 512, 2, expected=6)
-    yield case(7 * 2560 - 1, 2, 16, 10, 4, expected=6)
-    yield case(100, 2, 16, 10, 4, expected=0)
+def beginnings_are_shared():
+    """10.1: the tokens that are read where prompts take over what earlier ones have read."""
+    last = "the last token of a prompt is read in any case, for its logits"
+    all_earlier = "a prompt may take over from any earlier one, not only from the one before"
+    yield case([[1, 2, 3]], expected=3)
+    yield case([[1, 2, 3], [1, 2, 4, 5]], expected=5, mistakes={"nothing is taken over there": 7})
+    yield case([[1, 2, 3], [1, 2, 3]], expected=4, mistakes={last: 3})
+    yield case([[1, 2, 3], [7, 8], [1, 2, 5]], expected=6, mistakes={all_earlier: 8})
+    only_beginnings = "keys depend on what stands before them, so only beginnings can be taken over"
+    yield case([[1, 2, 3], [9, 2, 3]], expected=6, mistakes={only_beginnings: 4})
+    yield case([[1, 2, 3, 4], [1, 2]], expected=5, mistakes={last: 4})
+    longest = "the longest shared beginning counts, not the first that is found"
+    yield case([[1, 9], [1, 2, 3], [1, 2, 3, 4]], expected=5, mistakes={longest: 7})
+    yield case([], expected=0)
+
+
+def grouped(q, k, v, sizes, *, hidden=0, repeat=torch.repeat_interleave):
+    """What 10.2 asks for, all at once; `hidden`, `repeat`: mistakes to make on purpose."""
+    times, mask = len(q) // len(k), torch.ones(q.shape[1], q.shape[1], dtype=torch.bool).tril()
+    if hidden:  # the mask of each piece begins at its first key
+        starts = [sum(sizes[:n]) for n, size in enumerate(sizes) for _ in range(size)]
+        place = torch.arange(q.shape[1])
+        mask = place <= place[:, None] - torch.tensor(starts)[:, None]
+    k, v = (repeat(part, times, dim=0) for part in (k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def in_turns(x, times, dim):
+    """The mistake of 10.2 in which heads are repeated as a whole."""
+    return torch.cat([x] * times, dim=dim)
+
+
+def in_pieces(answer):
+    """Read q, k and v in pieces of some sizes; return what the answer gives, joined."""
+
+    def run(q, k, v, sizes):
+        cache: list = []
+        pieces = zip(*(part.clone().split(sizes, dim=1) for part in (q, k, v)))
+        return torch.cat([answer(*piece, cache) for piece in pieces], dim=1)
+
+    return named(run, answer)
+
+
+def numbers_kept(answer):
+    """Read q, k and v in pieces; return how many numbers are in the cache at the end."""
+
+    def run(q, k, v, sizes):
+        cache: list = []
+        for piece in zip(*(part.split(sizes, dim=1) for part in (q, k, v))):
+            answer(*(part.clone() for part in piece), cache)
+        return count_numbers(cache)
+
+    return named(run, answer)
+
+
+def count_numbers(value) -> int:
+    """How many numbers lie in the tensors of a nested list."""
+    if isinstance(value, torch.Tensor):
+        return value.numel()
+    parts = value.values() if isinstance(value, dict) else value
+    return sum(map(count_numbers, parts)) if isinstance(value, (dict, list, tuple)) else 0
 
 
 @exercise("10.2")
-def positions_count_tokens_only():
-    """10.2: positions in a batch that is padded on the left."""
-    given = torch.tensor([0, 2, 4])
-    expected = torch.tensor([[0, 1, 2, 3, 4], [0, 0, 0, 1, 2], [0, 0, 0, 0, 0]])
-    yield case(given, 5, expected=expected)
-    yield case(torch.tensor([0]), 3, expected=torch.tensor([[0, 1, 2]]))
-    yield case(torch.tensor([1, 1]), 2, expected=torch.tensor([[0, 0], [0, 0]]))
+def heads_share_keys():
+    """10.2: grouped-query attention with a cache."""
+    future = "new tokens must not see later ones of the same piece"
+    for H, G, sizes in ((4, 2, [3]), (4, 2, [3, 1, 1]), (6, 2, [2, 3, 1]), (2, 2, [1, 4])):
+        T = sum(sizes)
+        q, k, v = noise(H, T, 4, seed=1), noise(G, T, 4, seed=2), noise(G, T, 4, seed=3)
+        yield case(
+            q,
+            k,
+            v,
+            sizes,
+            expected=grouped(q, k, v, sizes),
+            saying="attention over all tokens so far",
+            through=in_pieces,
+            tolerance=1e-4,
+            mistakes={
+                "query head h uses key head h // (H / G), so neighbours share one": grouped(
+                    q, k, v, sizes, repeat=in_turns
+                ),
+                "new tokens see all old ones: the mask has to begin behind them": grouped(
+                    q, k, v, sizes, hidden=1
+                ),
+                future: seen_in_pieces(q, k, v, sizes),
+            },
+        )
+        most = 2 * G * T * 4
+        yield case(
+            q,
+            k,
+            v,
+            sizes,
+            expected=lambda n, most=most: 0 < n <= most,
+            saying=f"at most {most} numbers in the cache",
+            through=numbers_kept,
+            mistakes={
+                "the repeated keys and values are kept, for each query head": 2 * H * T * 4,
+                "the cache is empty": 0,
+            },
+        )
 
 
-def rounded(weight: torch.Tensor, group: int) -> torch.Tensor:
+def seen_in_pieces(q, k, v, sizes):
+    """The mistake of 10.2 in which a token sees all of its own piece."""
+    ends = [sum(sizes[: n + 1]) for n, size in enumerate(sizes) for _ in range(size)]
+    mask = torch.arange(q.shape[1]) < torch.tensor(ends)[:, None]
+    k, v = (part.repeat_interleave(len(q) // len(k), dim=0) for part in (k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def rounded(weight: torch.Tensor, group: int, steps: int = 127) -> torch.Tensor:
     """What 10.3 asks for."""
     parts = weight.view(len(weight), -1, group)
-    scale = parts.abs().amax(dim=-1, keepdim=True).clamp(min=1e-30) / 127
+    scale = parts.abs().amax(dim=-1, keepdim=True).clamp(min=1e-30) / steps
     return ((parts / scale).round() * scale).view_as(weight)
 
 
 @exercise("10.3")
 def each_group_has_a_scale():
     """10.3: weights rounded to int8 with a scale for each group of columns."""
-    yield case(torch.tensor([[1.0, 0.5, 100.0, 50.0]]), 2, expected=rounded_example())
-    noise = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
-    noise = noise * torch.tensor([1, 1, 1, 1, 50, 50, 50, 50])
-    for group in (4, 2, 8):
-        yield case(noise, group, expected=rounded(noise, group))
+    numbers = noise(3, 8) * torch.tensor([1, 1, 1, 1, 50, 50, 50, 50])
+    for weight, group in (
+        (torch.tensor([[1.0, 0.5, 100.0, 50.0]]), 2),  # 0.5 is 63.5 steps, which round to 64
+        (numbers, 4),
+        (numbers, 2),
+        (numbers, 8),
+    ):
+        n_rows, n_columns = weight.shape
+        flat = rounded(weight.view(1, -1), weight.numel()).view(n_rows, n_columns)
+        mistakes = {
+            "that is one scale for each row": rounded(weight, n_columns),
+            "that is one scale for the whole weight": flat,
+            "that is cut off, not rounded": cut_off(weight, group),
+            "the steps go from −127 to 127, not from −128 to 128": rounded(weight, group, 128),
+        }
+        if group == n_columns:
+            del mistakes["that is one scale for each row"]
+        yield case(
+            weight.clone(),
+            group,
+            expected=rounded(weight, group),
+            mistakes=mistakes,
+        )
     zeros = torch.tensor([[0.0, 0.0, 1.0, -1.0]])
-    yield case(zeros, 2, expected=zeros)
+    undefined = {"a group of zeros gives 0 / 0": lambda result: bool(result.isnan().any())}
+    yield case(zeros.clone(), 2, expected=zeros, mistakes=undefined)
 
 
-def rounded_example() -> torch.Tensor:
-    """The first case of 10.3: half of the largest is 63.5 steps, which round to 64."""
-    return torch.tensor([[1.0, 64 / 127, 100.0, 64 * 100 / 127]])
+def cut_off(weight, group):
+    """The mistake of 10.3 that truncates."""
+    parts = weight.view(len(weight), -1, group)
+    scale = parts.abs().amax(dim=-1, keepdim=True) / 127
+    return ((parts / scale).trunc() * scale).view_as(weight)
+
+
+def served(answer):
+    """Serve prompts with a model of the check; return the texts and the number of steps."""
+
+    def run(prompts, slots, stop, most):
+        n_steps = 0
+
+        def step(texts):
+            nonlocal n_steps
+            n_steps += 1
+            if not 0 < len(texts) <= slots:
+                raise ValueError(f"step was given {len(texts)} texts: 1 to {slots} are allowed")
+            return [next_id(text, stop) for text in texts]
+
+        texts = answer(step, [list(prompt) for prompt in prompts], slots, stop, most)
+        return [list(text) for text in texts], n_steps
+
+    return named(run, answer)
+
+
+def next_id(text, stop):
+    """The model of 10.4: counts down from its last id to `stop`."""
+    return max(int(text[-1]) - 1, stop)
+
+
+def served_at_once(prompts, slots, stop, most):
+    """What 10.4 asks for: texts, and steps."""
+    length = [min(max(prompt[-1] - stop, 1), most) for prompt in prompts]
+    texts = []
+    for prompt, n in zip(prompts, length):
+        text = list(prompt)
+        for _ in range(n):
+            text.append(next_id(text, stop))
+        texts.append(text)
+    places = [0] * slots  # when each is free again
+    for n in length:
+        first = places.index(min(places))
+        places[first] += n
+    batches = [max(length[at : at + slots]) for at in range(0, len(length), slots)]
+    return texts, max(places), sum(batches)
 
 
 @exercise("10.4")
-def what_the_draft_gave_too_little():
-    """10.4: the distribution to draw from after a rejected token."""
-    p = torch.tensor([0.5, 0.3, 0.2])
-    yield case(p, torch.tensor([0.1, 0.7, 0.2]), expected=torch.tensor([1.0, 0.0, 0.0]))
-    yield case(p, torch.tensor([0.2, 0.8, 0.0]), expected=torch.tensor([0.6, 0.0, 0.4]))
-    yield case(p, p.clone(), expected=p)
+def places_are_filled_at_once():
+    """10.4: continuous batching: a free place is given to the next prompt."""
+    for prompts, slots, most in (
+        ([[3]], 1, 9),
+        ([[4], [2], [2]], 2, 9),
+        ([[1], [5], [1], [1], [3]], 2, 9),
+        ([[7, 9], [8, 3]], 4, 4),
+        ([[6], [2], [9], [2], [2], [4]], 3, 5),
+    ):
+        texts, n_steps, waiting = served_at_once(prompts, slots, 0, most)
+        mistakes = {
+            "a free place waits until the whole batch is done": (texts, waiting),
+            "texts in the order in which they end": lambda result, texts=texts: (
+                result[0] != texts and sorted(result[0]) == sorted(texts)
+            ),
+            "the prompts are missing": lambda result, texts=texts, prompts=prompts: (
+                result[0] == [text[len(p) :] for text, p in zip(texts, prompts)]
+            ),
+            "too many steps: are finished texts still in the batch, or places empty?": (
+                lambda result, texts=texts, n_steps=n_steps: (
+                    result[0] == texts and result[1] > n_steps
+                )
+            ),
+            "the stop id belongs to the text": lambda result, texts=texts: (
+                result[0] == [text[:-1] if text[-1] == 0 else text for text in texts]
+            ),
+        }
+        if waiting == n_steps:
+            del mistakes["a free place waits until the whole batch is done"]
+        yield case(
+            prompts,
+            slots,
+            0,
+            most,
+            expected=(texts, n_steps),
+            saying=f"{texts} in {n_steps} steps",
+            through=served,
+            mistakes=mistakes,
+        )
+
+
+def repaired(pieces):
+    """What 10.5 asks for: Python's own decoder, which waits."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    return [decoder.decode(piece) for piece in pieces] + [decoder.decode(b"", final=True)]
 
 
 @exercise("10.5")
-def only_what_may_still_become_a_character():
-    """10.5: how many bytes at the end may begin a character."""
+def characters_arrive_whole():
+    """10.5: the text of bytes that come in pieces."""
     fox = "🦊".encode()
-    yield case(b"abc", expected=0)
-    yield case("é".encode(), expected=0)
-    yield case(b"ab" + "é".encode()[:1], expected=1)
-    yield case("€".encode()[:2], expected=2)
-    for n in (1, 2, 3):
-        yield case(b"x" + fox[:n], expected=n)
-    yield case(fox, expected=0)
-    yield case(b"", expected=0)
-    yield case(b"a\x80\x80", expected=0)
-    yield case(fox + fox[:2], expected=2)
+    for pieces in (
+        [b"ab", b"c"],
+        ["é".encode()[:1], "é".encode()[1:]],
+        [b"x" + fox[:1], fox[1:3], fox[3:] + b"y"],
+        [bytes([byte]) for byte in "a€ß🦊".encode()],
+        [b"a\x80", b"b"],
+        ["€".encode()[:2], b"x"],
+        [fox[:3]],
+        [fox + fox[:2], b""],
+        [],
+    ):
+        expected = repaired(list(pieces))
+        broken = [piece.decode(errors="replace") for piece in pieces]
+        yield case(
+            list(pieces),
+            expected=expected,
+            mistakes={
+                "the last item is what is left at the end": lambda result, e=expected: (
+                    list(result) == e[:-1]
+                ),
+                "a character that was cut is shown in broken pieces": lambda result, b=broken: (
+                    "\N{REPLACEMENT CHARACTER}" in "".join(b) and list(result)[: len(b)] == b
+                ),
+                "text is lost": lambda result, e=expected: len("".join(result)) < len("".join(e)),
+                "text comes later than it could": lambda result, e=expected: (
+                    "".join(result) == "".join(e)
+                ),
+            },
+        )
+
+
+def fastest(a, c, reading, *, extra=1):
+    """What 10.6 asks for; extra=0 forgets the token that the target gives itself."""
+    tokens = [sum(a**k for k in range(K + 1)) - (1 - extra) for K in range(len(reading))]
+    speed = [n / (K * c + cost) for K, (n, cost) in enumerate(zip(tokens, reading))]
+    return speed.index(max(speed))
+
+
+@exercise("10.6")
+def drafts_pay_or_do_not():
+    """10.6: how many tokens to draft."""
+    longer = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8]
+    yield case(
+        0.8,
+        0.2,
+        longer,
+        expected=3,
+        mistakes={
+            "a pass with K drafts costs the target reading[K], not 1": 4,
+            "the target gives one more token itself": 5,
+            "each drafted token costs c": 6,
+            "a draft counts only if all before it are accepted": 8,
+        },
+    )
+    for a, c, reading in (
+        (0.0, 0.1, [1.0, 1.1, 1.2]),
+        (0.9, 0.0, [1.0, 1.0, 1.0, 1.0]),
+        (0.7, 0.1, [1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.35]),
+        (0.9, 0.02, [1.0, 1.2, 1.9, 2.0, 2.1, 2.2]),
+        (0.5, 0.5, [1.0, 1.0]),
+        (0.8, 0.0, [1.0]),
+    ):
+        best = fastest(a, c, reading)
+        mistakes = {
+            "K counts the drafted tokens, from 0": best + 1,
+            "the target gives one more token itself": fastest(a, c, reading, extra=0),
+        }
+        wrong = {what: K for what, K in mistakes.items() if best != K}
+        yield case(a, c, list(reading), expected=best, mistakes=wrong)
+
+
+def chain(table, ids):
+    """Probabilities of the next id in a small world: they depend on the last two."""
+    return list(table[tuple(ids[-2:])])
+
+
+def counted(limit):
+    """Search with a model that may be asked `limit` times."""
+
+    def through(answer):
+        def run(table, n):
+            n_asked = 0
+
+            def next_probs(ids):
+                nonlocal n_asked
+                n_asked += 1
+                if n_asked > limit:
+                    raise RuntimeError(f"next_probs was asked more than {limit} times")
+                return chain(table, ids)
+
+            return tuple(map(int, answer(next_probs, n)))
+
+        return named(run, answer)
+
+    return through
+
+
+def all_texts(table, n):
+    """The likeliest text, by trying all."""
+    texts = {(): 1.0}
+    for _ in range(n):
+        texts = {
+            (*text, i): p * q for text, p in texts.items() for i, q in enumerate(chain(table, text))
+        }
+    return max(texts, key=lambda text: texts[text])
+
+
+def beam_of(table, n, width):
+    """What beam search finds."""
+    beams = [((), 1.0)]
+    for _ in range(n):
+        longer = [((*t, i), p * q) for t, p in beams for i, q in enumerate(chain(table, t))]
+        beams = sorted(longer, key=lambda beam: -beam[1])[:width]
+    return beams[0][0]
+
+
+def random_world(seed, n_ids=3):
+    """Random tables of `chain`; some probabilities are 0."""
+    table = {}
+    contexts: list[tuple] = [(), *((i,) for i in range(n_ids))]
+    contexts += [(i, j) for i in range(n_ids) for j in range(n_ids)]
+    for number, context in enumerate(contexts):
+        weights = (3 * noise(n_ids, seed=1000 * seed + number)).exp()
+        weights[number % n_ids] *= float(number % 4 != 0)
+        table[context] = [round(float(w), 6) for w in weights / weights.sum()]
+    return table
+
+
+@exercise("10.7")
+def nothing_is_likelier():
+    """10.7: the likeliest text of a length, without trying all."""
+    trap: dict[tuple, list[float]] = {(): [0.6, 0.4], (0,): [0.5, 0.5], (1,): [0.0, 1.0]}
+    trap |= {(i, j): [0.5, 0.5] if i == j == 0 else [0.1, 0.9] for i in (0, 1) for j in (0, 1)}
+    for world, n in [(trap, 2), (trap, 1), *((random_world(seed), 7) for seed in (6, 37, 0, 1))]:
+        best = all_texts(world, n)
+        mistakes = {
+            f"that is what {'greedy' if width == 1 else f'a beam of {width}'} finds": beam
+            for width in (1, 2, 3)
+            if (beam := beam_of(world, n, width)) != best
+        }
+        yield case(
+            world, n, expected=best, through=counted(600), saying=str(best), mistakes=mistakes
+        )
+    likely = {context: [0.02, 0.97, 0.01] for context in random_world(0)}
+    yield case(likely, 12, expected=(1,) * 12, through=counted(600))

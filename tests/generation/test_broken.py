@@ -13,7 +13,8 @@ from interrupter import Interrupter
 from llmlib.evaluation.perplexity import evaluate
 from llmlib.generation.beam import beam_search
 from llmlib.generation.generate import generate, stream
-from llmlib.generation.quantization import BYTES, quantize
+from llmlib.generation.quantization import quantize
+from llmlib.generation.rounding import BYTES
 from llmlib.generation.sampling import Sampling, draw, row_generators
 from llmlib.generation.speculative import accept, speculate
 from llmlib.model import modes

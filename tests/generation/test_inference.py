@@ -9,17 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlib.generation import quantization
+from llmlib.generation import packing
 from llmlib.generation.beam import beam_search
 from llmlib.generation.generate import generate, pad_left, stream
-from llmlib.generation.quantization import (
-    BYTES,
-    PackedLinear,
-    bytes_read,
-    quantize,
-    quantize_rows,
-    reference_product,
-)
+from llmlib.generation.packing import PackedLinear
+from llmlib.generation.quantization import bytes_read, quantize
+from llmlib.generation.rounding import BYTES, quantize_rows, reference_product
 from llmlib.generation.sampling import Sampling, draw, row_generators
 from llmlib.generation.speculative import accept, speculate
 from llmlib.generation.streaming import TextStream, held_back, stream_text
@@ -477,7 +472,7 @@ def test_without_the_fast_kernels_the_plain_ones_take_over(monkeypatch, model):
     ids = torch.tensor([[1, 2, 3]])
     fast = {format: quantize(model, format)(ids) for format in BYTES}
     for format in BYTES:
-        monkeypatch.setitem(quantization.KERNELS, format, missing)
+        monkeypatch.setitem(packing.KERNELS, format, missing)
         torch.testing.assert_close(quantize(model, format)(ids), fast[format], rtol=0.2, atol=0.2)
 
 

@@ -11,10 +11,12 @@ import torch
 from llmlib import checks
 from llmlib.evaluation.perplexity import evaluate
 from llmlib.files import home
-from llmlib.generation import quantization
+from llmlib.generation import packing
 from llmlib.generation.beam import beam_search
 from llmlib.generation.generate import generate
-from llmlib.generation.quantization import BYTES, PackedLinear, divergence, quantize
+from llmlib.generation.packing import PackedLinear
+from llmlib.generation.quantization import divergence, quantize
+from llmlib.generation.rounding import BYTES, quantize_rows, reference_product
 from llmlib.generation.sampling import Sampling
 from llmlib.generation.speculative import PromptLookup, speculate
 from llmlib.model.config import GPTConfig
@@ -39,8 +41,8 @@ def make(**changes):
 @pytest.mark.parametrize(("kernels", "tie_weights"), [("fast", True), ("plain", False)])
 def test_a_model_in_any_precision_is_packed(dtype, format, tie_weights, kernels, monkeypatch):
     if kernels == "plain":
-        monkeypatch.setattr(quantization, "KERNELS", {})
-        monkeypatch.setattr(quantization, "pack_columns", quantization.reference_product)
+        monkeypatch.setattr(packing, "KERNELS", {})
+        monkeypatch.setattr(packing, "pack_columns", reference_product)
     model = make(tie_weights=tie_weights).to(dtype)
     packed = quantize(model, format)
     ids = torch.randint(23, (2, 20), generator=torch.Generator().manual_seed(0))
@@ -136,7 +138,7 @@ def test_a_column_of_zeros_is_no_trouble():
     weight = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
     weight[:, 3] = 0
     weight[2] = 0
-    assert (quantization.quantize_rows(weight)[1] > 0).all()
+    assert (quantize_rows(weight)[1] > 0).all()
     x = torch.randn(2, 16, generator=torch.Generator().manual_seed(1))
     x[:, 3] = 1e6
     for rows in (x, x[:1]):
@@ -155,9 +157,9 @@ def test_the_scale_of_a_column_is_not_ruled_by_another():
 
 def test_columns_are_scaled_only_where_one_stands_out():
     weight = torch.ones(4, 8)
-    assert quantization.column_scales(weight) is None
+    assert packing.column_scales(weight) is None
     weight[:, 2] = 5
-    assert quantization.column_scales(weight) is not None
+    assert packing.column_scales(weight) is not None
 
 
 def test_a_change_that_is_no_number_is_said():

@@ -11,7 +11,9 @@ from toy import CAP, Toy, ToyConfig
 
 from llmlib.generation.beam import beam_search
 from llmlib.generation.generate import generate, pad_left
-from llmlib.generation.quantization import BYTES, PackedLinear, bytes_read, quantize, weight_bytes
+from llmlib.generation.packing import PackedLinear
+from llmlib.generation.quantization import bytes_read, quantize, weight_bytes
+from llmlib.generation.rounding import BYTES
 from llmlib.generation.sampling import Sampling
 from llmlib.generation.speculative import speculate
 from llmlib.model.cache import KVCache, PackedRows, visible

@@ -325,11 +325,11 @@ def quantize(model: object, weights: str):
 
 def pack(weight: torch.Tensor, weights: str = "int8"):
     """A single linear layer in another format."""
-    return import_module("llmlib.generation.quantization").PackedLinear(weight, None, weights)
+    return import_module("llmlib.generation.packing").PackedLinear(weight, None, weights)
 
 
 def quantize_rows(weight: torch.Tensor):
-    return import_module("llmlib.generation.quantization").quantize_rows(weight)
+    return import_module("llmlib.generation.rounding").quantize_rows(weight)
 
 
 def cached_model(**changes: object):
