@@ -1,104 +1,302 @@
 """Checks of the exercises of notebook 04."""
 
-import copy
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from llmlib.exercises import case, exercise, noise
+from llmlib.exercises.grown_gpt import Grown, some_gpt
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 
 
 @exercise("04.1")
-def counted_without_building():
-    """04.1: the number of parameters of a configuration, with and without its switches."""
-    plain = GPTConfig(100, 16, emb_dim=8, n_heads=2, n_layers=3)
-    unbiased = replace(plain, qkv_bias=False)
-    untied = replace(plain, tie_weights=False)
-    neither = GPTConfig(50, 9, emb_dim=12, n_heads=3, n_layers=1, qkv_bias=False, tie_weights=False)
-    for config in (plain, unbiased, untied, neither, GPTConfig.preset("gpt2-1558M")):
-        with torch.device("meta"):
-            expected = GPT(config).num_parameters()
-        yield case(config, expected=expected)
+def a_bend_keeps_its_size():
+    """04.1: the gain that makes up for what a bend takes away."""
+    inverse = "that is what the bend leaves; the gain has to make up for it"
+    squared = "that makes up for the mean square, and sizes are its root"
+    centred = "that is by the standard deviation: do not subtract the mean"
+    relu = {inverse: 0.7071, squared: 2.0, centred: 1.713}
+
+    def no_bend(z):
+        return z
+
+    def doubled(z):
+        return 2 * z
+
+    yield case(F.relu, expected=1.4142, tolerance=0.02, mistakes=relu)
+    yield case(no_bend, expected=1.0, tolerance=0.02)
+    yield case(doubled, expected=0.5, tolerance=0.02, mistakes={inverse: 2.0, squared: 0.25})
+    yield case(torch.tanh, expected=1.5925, tolerance=0.02, mistakes={squared: 2.536})
+    yield case(torch.abs, expected=1.0, tolerance=0.02, mistakes={centred: 1.659})
+    yield case(F.gelu, expected=1.5335, tolerance=0.02, mistakes={centred: 1.70, squared: 2.352})
+
+
+def without_autograd(answer: Callable) -> Callable:
+    """Return the function, to be called where autograd records nothing."""
+
+    def called(*args, **kwargs):
+        with torch.inference_mode():
+            try:
+                return answer(*(arg.clone() for arg in args), **kwargs)
+            except RuntimeError as error:
+                if "grad" not in str(error):
+                    raise
+                raise RuntimeError("autograd is switched off: write the formula") from None
+
+    called.__name__ = getattr(answer, "__name__", "norm_gradient")
+    return called
 
 
 @exercise("04.2")
-def the_mean_square_becomes_one():
-    """04.2: RMSNorm, with its weight and its eps."""
-    x = torch.tensor([[3.0, -4.0], [6.0, -8.0]])
-    normed = torch.tensor([[3.0, -4.0], [3.0, -4.0]]) / 12.5**0.5
-    yield case(x, torch.ones(2), expected=normed)
-    yield case(x, torch.tensor([1.0, 0.5]), expected=normed * torch.tensor([1.0, 0.5]))
-    yield case(torch.zeros(1, 3), torch.ones(3), expected=torch.zeros(1, 3))
-    faint, weight = 0.001 * noise(2, 3, 5), noise(5, seed=1)
-    yield case(faint, weight, eps=1e-6, expected=F.rms_norm(faint, (5,), weight, 1e-6))
-    yield case(faint, weight, expected=F.rms_norm(faint, (5,), weight, 1e-5))
+def the_gradient_passes_a_norm():
+    """04.2: the gradient of a layer normalization with respect to its input, by formula."""
+
+    def tried(x, upstream, **eps):
+        leaf = x.clone().requires_grad_()
+        normed = F.layer_norm(leaf, x.shape[-1:], eps=eps.get("eps", 1e-5))
+        (expected,) = torch.autograd.grad(normed, leaf, upstream)
+        x_hat = normed.detach()
+        scale = (x.var(dim=-1, correction=0, keepdim=True) + eps.get("eps", 1e-5)).sqrt()
+        free = upstream - upstream.mean(dim=-1, keepdim=True)
+        along = x_hat * (upstream * x_hat).mean(dim=-1, keepdim=True)
+        width = x.shape[-1]
+        mistakes = {
+            "the factor is missing: a larger input gets a smaller gradient": free - along,
+            "it also has to be perpendicular to x̂": free / scale,
+            "it also has to be perpendicular to a constant": (upstream - along) / scale,
+            "mean and variance depend on x too": upstream / scale,
+            "take the mean of upstream · x̂, not the sum": (free - width * along) / scale,
+        }
+        mistakes = {words: value for words, value in mistakes.items() if not same(value, expected)}
+        return case(
+            x,
+            upstream,
+            **eps,
+            expected=expected,
+            tolerance=1e-6,
+            through=without_autograd,
+            mistakes=mistakes,
+        )
+
+    def same(a, b):
+        return torch.allclose(a, b, rtol=1e-6, atol=1e-6)
+
+    x = torch.tensor([[1.0, 2.0, 4.0, 6.0]], dtype=torch.float64)
+    yield tried(x, torch.tensor([[1.0, 0.0, 0.0, 0.0]], dtype=torch.float64))
+    yield tried(3 * noise(2, 3, 5).double(), noise(2, 3, 5, seed=1).double())
+    yield tried(0.01 * noise(4, 6).double(), noise(4, 6, seed=1).double(), eps=1e-3)
 
 
 @exercise("04.3")
-def the_slope_is_that_of_gelu():
-    """04.3: the derivative of the exact GELU."""
-    yield case(torch.tensor([0.0]), expected=torch.tensor([0.5]))
-    x = torch.linspace(-5, 5, 41, dtype=torch.float64)
-    slope = torch.ops.aten.gelu_backward(torch.ones_like(x), x)
-    yield case(x, expected=slope, tolerance=1e-8)
-    yield case(x.view(1, 41), expected=slope.view(1, 41), tolerance=1e-8)
+def keys_are_remembered():
+    """04.3: a feed-forward network that answers its keys, and nothing else."""
+    for n_keys, width, seed in ((2, 8, 1), (3, 8, 0), (16, 16, 0)):
+        drawn = F.normalize(noise(600, width, seed=seed), dim=-1)
+        keys = drawn[:1]
+        for row in drawn:
+            if len(keys) < n_keys and (keys @ row).abs().max() < 0.49:
+                keys = torch.cat([keys, row[None]])
+        unlike = drawn[(drawn @ keys.T).max(dim=1).values < 0.49]
+        values = noise(n_keys, width, seed=seed + 5)
+
+        def answers(network, keys=keys, values=values):
+            return (network.eval()(keys) - values).abs().max() < 0.02
+
+        def quiet(network, unlike=unlike):
+            return network.eval()(unlike).abs().max() < 0.02
+
+        def is_one(network, width=width):
+            made = type(network).__name__ == "FeedForward" and isinstance(network, nn.Module)
+            return made and network.c_fc.weight.shape == (4 * width, width)
+
+        def remembers(network, is_one=is_one, answers=answers, quiet=quiet):
+            return is_one(network) and answers(network) and quiet(network)
+
+        yield case(
+            keys,
+            values,
+            expected=remembers,
+            saying="a FeedForward that maps keys[k] to values[k], and vectors unlike all keys to 0",
+            through=on_copies,
+            mistakes={
+                "that is no FeedForward of the keys' width": lambda n, ok=is_one: not ok(n),
+                "the keys are answered, but other vectors are not mapped to zero": answers,
+                "other vectors are mapped to zero, but the keys are not answered rightly": quiet,
+            },
+        )
+
+
+@torch.no_grad()
+def logit_in_parts(model: GPT, row: torch.Tensor, token: int) -> dict[str, torch.Tensor]:
+    """Return the shares of a logit: right, without the mean, and each normalised alone."""
+    x = model.wte(row) + model.wpe.weight[: len(row)]
+    streams = [x]
+    for block in model.h:
+        middle = x + block.get_submodule("attn")(block.get_submodule("ln_1")(x)[None])[0]
+        x = block(x[None])[0]
+        streams += [middle, x]
+    path = torch.stack(streams)
+    parts = torch.cat([path[:1], path.diff(dim=0)])[:, -1]
+    head = model.state_dict()["wte.weight" if model.config.tie_weights else "lm_head.weight"]
+    norm, vector = model.ln_f, head[token]
+    scaled = norm.weight / (x[-1].var(correction=0) + norm.eps).sqrt()
+    bias = (norm.bias @ vector)[None]
+    shares = (parts - parts.mean(dim=-1, keepdim=True)) * scaled @ vector
+    return {
+        "right": torch.cat([shares, bias]),
+        "no mean": torch.cat([parts * scaled @ vector, bias]),
+        "alone": norm(parts) @ vector,
+        "logit": model(row[None])[0, -1, token],
+    }
 
 
 @exercise("04.4")
+def a_logit_is_taken_apart():
+    """04.4: what each part of a model contributes to one logit."""
+    for tie_weights, ids, token in (
+        (True, [3, 1, 4], 2),
+        (False, [7], 19),
+        (True, [5, 9, 2, 6], 0),
+    ):
+        model = some_gpt(int(tie_weights), tie_weights=tie_weights)
+        row = torch.tensor(ids)
+        found = logit_in_parts(model, row, token)
+
+        def each_alone(result, alone=found["alone"]):
+            return torch.allclose(result[: len(alone)], alone, atol=1e-4)
+
+        def off(result, logit=found["logit"], size=found["right"].shape):
+            return result.shape == size and not torch.isclose(result.sum(), logit, atol=1e-4)
+
+        yield case(
+            model,
+            row,
+            token,
+            expected=found["right"],
+            tolerance=1e-4,
+            through=on_copies,
+            mistakes={
+                "each part has been normalised by itself, not by the whole stream": each_alone,
+                "the last norm also subtracts the mean": found["no mean"],
+                "the bias of the last norm is missing": found["right"][:-1],
+                "the numbers do not add up to the logit": off,
+            },
+        )
+
+
+def on_copies(answer: Callable) -> Callable:
+    """Return the function, to be called with copies of its tensors, with a detached result."""
+
+    def called(*args):
+        copies = [arg.clone() if isinstance(arg, torch.Tensor) else arg for arg in args]
+        result = answer(*copies)
+        return result.detach() if isinstance(result, torch.Tensor) else result
+
+    called.__name__ = getattr(answer, "__name__", "answer")
+    return called
+
+
+@exercise("04.5")
 def it_counts_on():
-    """04.4: a GPT whose weights, set by hand, predict the next number."""
+    """04.5: a GPT whose weights, set by hand, predict the next number."""
     for vocab_size in (5, 12):
 
-        def counts_on(model, vocab_size=vocab_size):
-            """Return whether a model predicts the next number after each one, round in a circle."""
-            if not isinstance(model, GPT) or model.config.vocab_size != vocab_size:
+        def counts(model, step=1, vocab_size=vocab_size, wraps=True):
+            """Return whether a model predicts the number `step` further on, round in a circle."""
+            if type(model).__name__ != "GPT" or model.config.vocab_size != vocab_size:
                 return False
             length = min(model.config.context_length, 6)
             order = torch.randperm(vocab_size, generator=torch.Generator().manual_seed(0))
             ids = order.repeat(length)[: vocab_size * length].view(-1, length)
             following = model.eval()(ids).argmax(dim=-1)
-            return torch.equal(following, (ids + 1) % vocab_size)
+            asked = ids < vocab_size - 1 if not wraps else torch.ones_like(ids, dtype=torch.bool)
+            return torch.equal(following[asked], ((ids + step) % vocab_size)[asked])
 
         yield case(
             vocab_size,
-            expected=counts_on,
+            expected=counts,
             saying="a GPT whose highest logit after any token is that of the next number",
+            mistakes={
+                "it counts down: shift the head the other way": lambda m, f=counts: f(m, -1),
+                "it repeats the token just read": lambda m, f=counts: f(m, 0),
+                "it does not begin again after the last": lambda m, f=counts: f(m, wraps=False),
+            },
         )
 
 
-@exercise("04.5")
+@exercise("04.6")
 def it_is_deeper_and_the_same():
-    """04.5: a GPT with more blocks and the same logits, which can still learn."""
+    """04.6: a GPT with more blocks and the same logits, which can still learn."""
     for tie_weights, seed in ((True, 1), (False, 2)):
-        config = GPTConfig(20, 8, emb_dim=8, n_heads=2, n_layers=2, tie_weights=tie_weights)
-        model = GPT(config)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for parameter in model.parameters():  # biases and norms as after some training
-                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-        before = copy.deepcopy(model).eval()
-        ids = torch.randint(20, (3, 8), generator=generator)
+        model = some_gpt(seed, tie_weights=tie_weights)
+        yield Grown(model, replace(model.config, n_layers=5)).case(
+            5, saying="a new GPT of 5 blocks with the same logits, the old one left as it is"
+        )
 
-        def grown(result, model=model, before=before, ids=ids):
-            shares = {p.data_ptr() for p in result.parameters()} & {
-                p.data_ptr() for p in model.parameters()
-            }
-            return (
-                not shares
-                and result.config == replace(before.config, n_layers=5)
-                and len(result.h) == 5
-                and len(model.h) == 2
-                and torch.equal(model.eval()(ids), before(ids))
-                and torch.allclose(result.eval()(ids), before(ids), atol=1e-5)
-                and any(p.abs().sum() > 0 for p in result.h[4].attn.c_attn.parameters())
-            )
 
-        yield case(
-            model,
-            5,
-            expected=grown,
-            saying="a new GPT of 5 blocks with the same logits, the old one left as it is",
+def bytes_needed(
+    config: GPTConfig, n_tokens: int, per_parameter: int = 16, per_token: int = 64
+) -> tuple[int, int]:
+    """Return the bytes that do not depend on the depth, and those of each block."""
+    C = config.emb_dim
+    tables = config.vocab_size * (1 if config.tie_weights else 2) + config.context_length
+    block = 12 * C * C + (13 if config.qkv_bias else 10) * C
+    return per_parameter * (tables + 2) * C, per_parameter * block + per_token * C * n_tokens
+
+
+def fit(config: GPTConfig, n_bytes: int, n_tokens: int, **changes: int) -> int:
+    """Return how many blocks fit; `changes` go to `bytes_needed`."""
+    fixed, each = bytes_needed(config, n_tokens, **changes)
+    return max(0, (n_bytes - fixed) // each)
+
+
+@exercise("04.7")
+def blocks_are_counted_by_memory():
+    """04.7: how many blocks fit into memory, with parameters, AdamW and activations."""
+
+    small = GPTConfig(100, 16, emb_dim=8, n_heads=2, n_layers=3)
+    both = replace(small, qkv_bias=False, tie_weights=False)
+    large = GPTConfig.preset("gpt2-124M")
+    unbiased = replace(small, qkv_bias=False)
+    fixed, each = bytes_needed(small, 40)
+    exact = fixed + 7 * each
+    for config, n_bytes, n_tokens in (
+        (small, exact, 40),
+        (small, exact - 1, 40),
+        (unbiased, sum(bytes_needed(unbiased, 40)), 40),
+        (large, 16 * 10**9, 4096),
+        (both, 10**6, 64),
+        (replace(both, qkv_bias=True), 10**6, 64),
+        (small, fixed + each - 1, 40),
+        (small, 10, 40),
+    ):
+        mistakes = {
+            "the activations are missing": fit(config, n_bytes, n_tokens, per_token=0),
+            "a parameter takes 16 bytes to train": fit(config, n_bytes, n_tokens, per_parameter=4),
+            "an activation takes 4 bytes": fit(config, n_bytes, n_tokens, per_token=16),
+            "a head of its own is a second table": fit(
+                replace(config, tie_weights=True), n_bytes, n_tokens
+            ),
+            "without biases, a block is smaller": fit(
+                replace(config, qkv_bias=True), n_bytes, n_tokens
+            ),
+            "there is no negative number of blocks": lambda result: result < 0,
+        }
+        expected = fit(config, n_bytes, n_tokens)
+        mistakes = {words: wrong for words, wrong in mistakes.items() if wrong != expected}
+        yield case(config, n_bytes, n_tokens, expected=expected, mistakes=mistakes)
+
+
+@exercise("04.8")
+def it_is_wider_and_the_same():
+    """04.8: a GPT of twice the width and the same logits."""
+    for seed, tie_weights, qkv_bias in ((1, True, True), (2, False, True), (3, True, False)):
+        model = some_gpt(seed, tie_weights=tie_weights, qkv_bias=qkv_bias)
+        yield Grown(model, replace(model.config, emb_dim=16, n_heads=4)).case(
+            saying="a new GPT with emb_dim 16, 4 heads and the same logits, the old one left as "
+            "it is"
         )
