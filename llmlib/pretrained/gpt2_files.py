@@ -113,12 +113,6 @@ def holds_gpt2(folder: Path) -> bool:
     return not is_adapted and any((folder / name).is_file() for name in names)
 
 
-def available_or_nano() -> Path:
-    """Return the folder of the real GPT-2 of 124M parameters if it is here, else of nano."""
-    real = place_of("gpt2-124M")
-    return real if is_complete(real) else shipped("gpt2/nano")
-
-
 def download_gpt2(name: str, source: str = "openai", **settings: Any) -> Path:
     """Bring one of OpenAI's models to its place, gpt2/124M and so on, and return that folder.
 
