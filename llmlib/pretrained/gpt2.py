@@ -113,8 +113,8 @@ def load_pretrained(name: str | Path, drop_rate: float = 0.0, *, ignore_extra: b
     is_openai = (folder / "hparams.json").exists()
     weights = OpenAIWeights(folder) if is_openai else HuggingFaceWeights(folder)
     checks.gpt_sizes(weights, ignore_extra)
-    # shapes only: no random numbers are drawn, to be thrown away. Not for a small model: to draw
-    # on the meta device imports the compiler of torch, which takes as long as torch itself
+    # On the meta device a parameter is a shape, and no random numbers are drawn to be thrown away.
+    # Not for a small model: using that device imports torch's compiler, which takes longer
     with torch.device("meta" if weights.config.emb_dim > 256 else "cpu"):
         model = GPT(replace(weights.config, drop_rate=drop_rate))
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}

@@ -41,7 +41,7 @@ def openai_name(name: str) -> str:
 
 
 def is_transposed(name: str) -> bool:
-    """Tell whether both layouts store a parameter as (in, out), where nn.Linear has (out, in)."""
+    """Tell whether files store a parameter as (in, out), where nn.Linear has (out, in)."""
     # not the two tables, wte and wpe: their rows are looked up, and not multiplied
     return name != "lm_head.weight" and openai_name(name).endswith("/w")
 
