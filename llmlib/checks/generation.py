@@ -3,15 +3,15 @@
 import math
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from reprlib import repr  # cuts what is long
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from llmlib.checks.model import all_finite, in_vocabulary
-from llmlib.checks.values import number, token_ids, whole_number
+from llmlib.checks.model import all_finite, finite_weights, in_vocabulary, language_model
+from llmlib.checks.values import number, one_of, token_ids, whole_number
 
 MOST_BEAMS = 1024  # each has a row of the cache, and a step takes them all to memory
 
@@ -250,6 +250,13 @@ def finite_matrix(weight: Tensor) -> None:
         raise ValueError(f"a weight {tuple(weight.shape)} of {weight.dtype}: give floats (O, I)")
     if not weight.isfinite().all():
         raise ValueError("the weight holds nan or infinity: its model is broken")
+
+
+def quantizable(model: Any, format: object, formats: Collection[object]) -> None:
+    """Raise TypeError or ValueError for what `quantize` cannot pack: no model, nan, a format."""
+    language_model(model)
+    one_of("format", format, formats)
+    finite_weights(model)
 
 
 def packable(weight: Tensor, dtype: torch.dtype) -> Tensor:

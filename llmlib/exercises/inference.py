@@ -1,11 +1,23 @@
 """Checks of the exercises of notebook 10."""
 
-import codecs
-
 import torch
-import torch.nn.functional as F
 
 from llmlib.exercises import case, exercise, noise
+from llmlib.exercises.inference_answers import (
+    all_texts,
+    beam_of,
+    chain,
+    cut_off,
+    fastest,
+    grouped,
+    in_turns,
+    next_id,
+    random_world,
+    repaired,
+    rounded,
+    seen_in_pieces,
+    served_at_once,
+)
 
 
 def named(function, answer):
@@ -29,22 +41,6 @@ def beginnings_are_shared():
     longest = "the longest shared beginning counts, not the first that is found"
     yield case([[1, 9], [1, 2, 3], [1, 2, 3, 4]], expected=5, mistakes={longest: 7})
     yield case([], expected=0)
-
-
-def grouped(q, k, v, sizes, *, hidden=0, repeat=torch.repeat_interleave):
-    """What 10.2 asks for, all at once; `hidden`, `repeat`: mistakes to make on purpose."""
-    times, mask = len(q) // len(k), torch.ones(q.shape[1], q.shape[1], dtype=torch.bool).tril()
-    if hidden:  # the mask of each piece begins at its first key
-        starts = [sum(sizes[:n]) for n, size in enumerate(sizes) for _ in range(size)]
-        place = torch.arange(q.shape[1])
-        mask = place <= place[:, None] - torch.tensor(starts)[:, None]
-    k, v = (repeat(part, times, dim=0) for part in (k, v))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-
-
-def in_turns(x, times, dim):
-    """The mistake of 10.2 in which heads are repeated as a whole."""
-    return torch.cat([x] * times, dim=dim)
 
 
 def in_pieces(answer):
@@ -120,21 +116,6 @@ def heads_share_keys():
         )
 
 
-def seen_in_pieces(q, k, v, sizes):
-    """The mistake of 10.2 in which a token sees all of its own piece."""
-    ends = [sum(sizes[: n + 1]) for n, size in enumerate(sizes) for _ in range(size)]
-    mask = torch.arange(q.shape[1]) < torch.tensor(ends)[:, None]
-    k, v = (part.repeat_interleave(len(q) // len(k), dim=0) for part in (k, v))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-
-
-def rounded(weight: torch.Tensor, group: int, steps: int = 127) -> torch.Tensor:
-    """What 10.3 asks for."""
-    parts = weight.view(len(weight), -1, group)
-    scale = parts.abs().amax(dim=-1, keepdim=True).clamp(min=1e-30) / steps
-    return ((parts / scale).round() * scale).view_as(weight)
-
-
 @exercise("10.3")
 def each_group_has_a_scale():
     """10.3: weights rounded to int8 with a scale for each group of columns."""
@@ -166,13 +147,6 @@ def each_group_has_a_scale():
     yield case(zeros.clone(), 2, expected=zeros, mistakes=undefined)
 
 
-def cut_off(weight, group):
-    """The mistake of 10.3 that truncates."""
-    parts = weight.view(len(weight), -1, group)
-    scale = parts.abs().amax(dim=-1, keepdim=True) / 127
-    return ((parts / scale).trunc() * scale).view_as(weight)
-
-
 def served(answer):
     """Serve prompts with a model of the check; return the texts and the number of steps."""
 
@@ -190,28 +164,6 @@ def served(answer):
         return [list(text) for text in texts], n_steps
 
     return named(run, answer)
-
-
-def next_id(text, stop):
-    """The model of 10.4: counts down from its last id to `stop`."""
-    return max(int(text[-1]) - 1, stop)
-
-
-def served_at_once(prompts, slots, stop, most):
-    """What 10.4 asks for: texts, and steps."""
-    length = [min(max(prompt[-1] - stop, 1), most) for prompt in prompts]
-    texts = []
-    for prompt, n in zip(prompts, length):
-        text = list(prompt)
-        for _ in range(n):
-            text.append(next_id(text, stop))
-        texts.append(text)
-    places = [0] * slots  # when each is free again
-    for n in length:
-        first = places.index(min(places))
-        places[first] += n
-    batches = [max(length[at : at + slots]) for at in range(0, len(length), slots)]
-    return texts, max(places), sum(batches)
 
 
 @exercise("10.4")
@@ -256,12 +208,6 @@ def places_are_filled_at_once():
         )
 
 
-def repaired(pieces):
-    """What 10.5 asks for: Python's own decoder, which waits."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    return [decoder.decode(piece) for piece in pieces] + [decoder.decode(b"", final=True)]
-
-
 @exercise("10.5")
 def characters_arrive_whole():
     """10.5: the text of bytes that come in pieces."""
@@ -297,13 +243,6 @@ def characters_arrive_whole():
         )
 
 
-def fastest(a, c, reading, *, extra=1):
-    """What 10.6 asks for; extra=0 forgets the token that the target gives itself."""
-    tokens = [sum(a**k for k in range(K + 1)) - (1 - extra) for K in range(len(reading))]
-    speed = [n / (K * c + cost) for K, (n, cost) in enumerate(zip(tokens, reading))]
-    return speed.index(max(speed))
-
-
 @exercise("10.6")
 def drafts_pay_or_do_not():
     """10.6: how many tokens to draft."""
@@ -337,11 +276,6 @@ def drafts_pay_or_do_not():
         yield case(a, c, list(reading), expected=best, mistakes=wrong)
 
 
-def chain(table, ids):
-    """Probabilities of the next id in a small world: they depend on the last two."""
-    return list(table[tuple(ids[-2:])])
-
-
 def counted(limit):
     """Search with a model that may be asked `limit` times."""
 
@@ -361,37 +295,6 @@ def counted(limit):
         return named(run, answer)
 
     return through
-
-
-def all_texts(table, n):
-    """The likeliest text, by trying all."""
-    texts = {(): 1.0}
-    for _ in range(n):
-        texts = {
-            (*text, i): p * q for text, p in texts.items() for i, q in enumerate(chain(table, text))
-        }
-    return max(texts, key=lambda text: texts[text])
-
-
-def beam_of(table, n, width):
-    """What beam search finds."""
-    beams = [((), 1.0)]
-    for _ in range(n):
-        longer = [((*t, i), p * q) for t, p in beams for i, q in enumerate(chain(table, t))]
-        beams = sorted(longer, key=lambda beam: -beam[1])[:width]
-    return beams[0][0]
-
-
-def random_world(seed, n_ids=3):
-    """Random tables of `chain`; some probabilities are 0."""
-    table = {}
-    contexts: list[tuple] = [(), *((i,) for i in range(n_ids))]
-    contexts += [(i, j) for i in range(n_ids) for j in range(n_ids)]
-    for number, context in enumerate(contexts):
-        weights = (3 * noise(n_ids, seed=1000 * seed + number)).exp()
-        weights[number % n_ids] *= float(number % 4 != 0)
-        table[context] = [round(float(w), 6) for w in weights / weights.sum()]
-    return table
 
 
 @exercise("10.7")

@@ -29,9 +29,7 @@ def quantize(model: Any, format: str = "int8") -> Any:
     float32, and what is not packed is in float32. Warns if int8 changes what the model predicts.
     Raises ValueError for an unknown format, a packed model or a weight that is not finite.
     """
-    checks.language_model(model)
-    checks.one_of("format", format, BYTES)
-    checks.finite_weights(model)
+    checks.quantizable(model, format, BYTES)
     replaced: dict[int, Any] = {}  # id of a module -> what stands in its place in the copy
     tied = model.lm_head is None and model.head_weight is not None
     half = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(format, torch.float16)
