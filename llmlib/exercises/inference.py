@@ -87,7 +87,7 @@ def heads_share_keys():
             v,
             sizes,
             expected=grouped(q, k, v, sizes),
-            saying="attention over all tokens so far",
+            saying=f"attention over all tokens so far, read in pieces of {sizes}",
             through=in_pieces,
             tolerance=1e-4,
             mistakes={
@@ -107,7 +107,7 @@ def heads_share_keys():
             v,
             sizes,
             expected=lambda n, most=most: 0 < n <= most,
-            saying=f"at most {most} numbers in the cache",
+            saying=f"at most {most} numbers in the cache, after pieces of {sizes}",
             through=numbers_kept,
             mistakes={
                 "the repeated keys and values are kept, for each query head": 2 * H * T * 4,
