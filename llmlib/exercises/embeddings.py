@@ -3,85 +3,280 @@
 import torch
 import torch.nn.functional as F
 
-from llmlib.exercises import case, exercise
+from llmlib.exercises import case, exercise, noise
 
 
 @exercise("02.1")
-def without_direction():
-    """02.1: rows without their part along a direction of any length."""
-    matrix = torch.tensor([[3.0, 4.0], [1.0, 0.0], [0.0, 2.0]])
+def company_is_weighted_by_distance():
+    """02.1: pairs in a window, each counting as the inverse of its distance."""
+    plain = "each pair counts 1 there: divide by the distance"
+    one_side = "company is mutual: each word is the centre in its turn"
+    from_zero = "the next word is at distance 1, so it counts 1"
     yield case(
-        matrix,
-        torch.tensor([1.0, 0.0]),
-        expected=torch.tensor([[0.0, 4.0], [0.0, 0.0], [0.0, 2.0]]),
-    )
-    yield case(  # a direction that is longer than 1
-        matrix,
-        torch.tensor([0.0, 10.0]),
-        expected=torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 0.0]]),
-    )
-    rows = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
-    axis = torch.tensor([1.0, -2.0, 0.5, 3.0])
+        ["a", "b", "c"],
+        2,
+        expected={
+            ("a", "b"): 1.0, ("a", "c"): 0.5, ("b", "a"): 1.0,
+            ("b", "c"): 1.0, ("c", "a"): 0.5, ("c", "b"): 1.0,
+        },
+        mistakes={
+            plain: lambda result: result["a", "c"] == 1,
+            one_side: {("a", "b"): 1.0, ("a", "c"): 0.5, ("b", "c"): 1.0},
+            from_zero: lambda result: result["a", "b"] == 0.5,
+        },
+    )  # fmt: skip
     yield case(
-        rows,
-        axis,
-        expected=lambda result: result.shape == rows.shape and (result @ axis).abs().max() < 1e-4,
-        saying="rows at a right angle to the direction",
+        ["a", "b", "a"],
+        2,
+        expected={("a", "b"): 2.0, ("a", "a"): 1.0, ("b", "a"): 2.0},
+        mistakes={
+            "a word that occurs twice can be its own company": {("a", "b"): 2, ("b", "a"): 2}
+        },
     )
-    yield case(  # what is at a right angle already stays, whatever its length
-        torch.tensor([[2.0, 1.0, 0.0, 0.0]]), axis, expected=torch.tensor([[2.0, 1.0, 0.0, 0.0]])
+    yield case(
+        ["a", "b", "c"],
+        1,
+        expected={("a", "b"): 1.0, ("b", "a"): 1.0, ("b", "c"): 1.0, ("c", "b"): 1.0},
+        mistakes={"some of these are further apart than the window": lambda r: ("a", "c") in r},
     )
+    yield case(["a"], 3, expected={})
 
 
 @exercise("02.2")
-def rank_of():
-    """02.2: the rank of the right word among those that are not excluded."""
-    scores = torch.tensor([4.0, 1.0, 3.0, 2.0])
-    yield case(scores, 0, [], expected=1)
-    yield case(scores, 3, [], expected=3)
-    yield case(scores, 3, [0], expected=2)  # a word that is excluded does not count
-    yield case(scores, 3, [0, 1, 2], expected=1)
-    yield case(scores, 3, [1], expected=3)  # excluded, but not in the way
-
-
-@exercise("02.3")
-def analogy_by_product():
-    """02.3: the word that the product of shifted cosines finds."""
-    square = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0], [-1.0, 1.0]])
-    lifted = torch.cat([square, torch.ones(4, 1)], dim=1)
-    yield case(lifted, 0, 1, 3, expected=2)
-    yield case(lifted * torch.tensor([[1.0], [5.0], [0.1], [2.0]]), 0, 1, 3, expected=2)
-    for seed in range(4):  # where the product and the sum may differ
-        matrix = torch.randn(12, 3, generator=torch.Generator().manual_seed(seed))
-        best = best_product(matrix, 0, 1, 2)
-        hint = f"{best} (a product, of cosines shifted to lie between 0 and 1?)"
-        yield case(matrix, 0, 1, 2, expected=best, saying=hint)
-
-
-def best_product(matrix: torch.Tensor, a: int, b: int, c: int) -> int:
-    """The reference for 02.3, written with loops."""
-    similar = (F.cosine_similarity(matrix[:, None], matrix[None], dim=-1) + 1) / 2
-    scores = {
-        row: similar[row, b] * similar[row, c] / (similar[row, a] + 0.001)
-        for row in range(len(matrix))
-        if row not in (a, b, c)
-    }
-    return max(scores, key=scores.__getitem__)
-
-
-@exercise("02.4")
-def company_gradients():
-    """02.4: the gradients of negative sampling, as autograd finds them."""
+def company_has_gradients():
+    """02.2: the gradients of negative sampling, as autograd finds them."""
+    swapped = "these are the signs of a step against the gradient"
+    summed = "each noise vector has a gradient, a row each"
     zero = torch.zeros(2)
+    row = torch.tensor([2.0, 4.0])
     yield case(  # every σ is ½
-        torch.tensor([2.0, 4.0]),
+        row,
         zero,
         torch.zeros(1, 2),
         expected=(torch.tensor([-1.0, -2.0]), torch.tensor([[1.0, 2.0]])),
+        mistakes={swapped: (torch.tensor([1.0, 2.0]), torch.tensor([[-1.0, -2.0]]))},
     )
     generator = torch.Generator().manual_seed(1)
     v, u = torch.randn(3, generator=generator), torch.randn(3, generator=generator)
-    noise = torch.randn(4, 3, generator=generator)
-    u_leaf, noise_leaf = u.clone().requires_grad_(), noise.clone().requires_grad_()
+    noises = torch.randn(4, 3, generator=generator)
+    u_leaf, noise_leaf = u.clone().requires_grad_(), noises.clone().requires_grad_()
     loss = -F.logsigmoid(u_leaf @ v) - F.logsigmoid(-(noise_leaf @ v)).sum()
-    yield case(v, u, noise, expected=torch.autograd.grad(loss, (u_leaf, noise_leaf)))
+    for_u, for_noise = torch.autograd.grad(loss, (u_leaf, noise_leaf))
+    pull = (1 - torch.sigmoid(noises @ v))[:, None] * v
+    yield case(
+        v.clone(),
+        u.clone(),
+        noises.clone(),
+        expected=(for_u, for_noise),
+        mistakes={
+            summed: lambda result: result[1].shape == (3,),
+            "for the noise, σ and not 1 − σ": (for_u, pull),
+        },
+    )
+
+
+@exercise("02.3")
+def probabilities_come_back():
+    """02.3: how likely each word is as company, from vectors and the noise distribution."""
+    forgotten = "that is the softmax alone; the noise distribution is missing"
+    unnormalised = "these do not add up to 1"
+
+    def chances(v, contexts, noises):
+        likely = noises * torch.exp(contexts @ v)
+        yield case(
+            v.clone(),
+            contexts.clone(),
+            noises.clone(),
+            expected=likely / likely.sum(),
+            mistakes={
+                forgotten: torch.softmax(contexts @ v, dim=0),
+                "divided by the noise, not multiplied": torch.softmax(
+                    contexts @ v - noises.log(), dim=0
+                ),
+                "that is σ, the belief that a pair is true": torch.sigmoid(contexts @ v),
+                unnormalised: lambda result: abs(result.sum() - 1) > 1e-3,
+            },
+        )
+
+    noises = torch.tensor([0.5, 0.25, 0.25])
+    yield from chances(torch.zeros(2), noise(3, 2), noises)
+    yield from chances(torch.tensor([1.0, -2.0]), noise(3, 2, seed=1), noises)
+    yield from chances(noise(4, seed=2), noise(6, 4, seed=3), torch.softmax(noise(6), dim=0))
+
+
+@exercise("02.4")
+def rows_are_shortened():
+    """02.4: rows from the first singular directions, each by the root of its singular value."""
+
+    def short(matrix, k):
+        left, s, _ = torch.linalg.svd(matrix, full_matrices=False)
+        left, s = left[:, :k], s[:k]
+
+        def gram(power):
+            wanted = (left * s**power) @ left.T
+            return lambda result: (
+                result.shape == (len(matrix), k)
+                and torch.allclose(result @ result.T, wanted, atol=1e-3)
+            )
+
+        return case(
+            matrix.clone(),
+            k,
+            expected=gram(1),
+            saying=f"{k} columns of U, each times the root of its singular value",
+            mistakes={
+                "multiplied by the singular values, not by their roots": gram(2),
+                "the columns of U alone, without the singular values": gram(0),
+                "these are the transposed W, or too many columns": (
+                    lambda result: result.shape != (len(matrix), k)
+                ),
+            },
+        )
+
+    yield short(torch.diag(torch.tensor([9.0, 4.0, 1.0])), 2)
+    yield short(noise(6, 5), 3)
+    yield short(noise(5, 8, seed=1) + 2, 2)
+
+
+@exercise("02.5")
+def right_answer_has_a_rank():
+    """02.5: the rank of the right word among those that are not excluded."""
+
+    def place(scores, right, excluded, rank, **mistakes):
+        return case(
+            torch.tensor(scores),
+            right,
+            excluded,
+            expected=lambda result: float(result) == rank,
+            saying=str(rank),
+            mistakes={
+                words: lambda result, bad=bad: float(result) == bad
+                for words, bad in mistakes.items()
+            },
+        )
+
+    scores = [4.0, 1.0, 3.0, 2.0]
+    yield place(scores, 0, [], 1, **{"the best word has rank 1": 0})
+    yield place(scores, 3, [], 3, **{"the best word has rank 1": 2})
+    yield place(scores, 3, [0], 2, **{"a word that is excluded does not count": 3})
+    yield place(scores, 3, [0, 1, 2], 1)
+    yield place(scores, 3, [1], 3, **{"this excluded word scores lower: it is not in the way": 2})
+    tie = {"words with the same score are not ahead of it": 2}
+    yield place([2.0, 2.0, 1.0], 0, [], 1, **tie)
+    yield place([2.0, 2.0, 1.0], 1, [], 1, **tie)
+
+
+@exercise("02.6")
+def analogies_are_products():
+    """02.6: the word that the product of shifted cosines finds."""
+    square = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0], [-1.0, 1.0]])
+    lifted = torch.cat([square, torch.ones(4, 1)], dim=1)
+    yield answered(lifted, 0, 1, 3)
+    yield answered(lifted * torch.tensor([[1.0], [5.0], [0.1], [2.0]]), 0, 1, 3)
+    for seed in range(8):  # where the ways differ
+        yield answered(noise(12, 3, seed=seed), 0, 1, 2)
+    yield answered(noise(12, 3, seed=9), 4, 7, 2)
+
+
+def answered(matrix, a, b, c):
+    """Return the case of one analogy; what other formulas would find are the named mistakes."""
+    similar = F.cosine_similarity(matrix[:, None], matrix[None], dim=-1)
+    s = (similar + 1) / 2
+
+    def best(scores, banned=(a, b, c)):
+        return max((i for i in range(len(matrix)) if i not in banned), key=scores.__getitem__)
+
+    ratio = (s[b] * s[c] / (s[a] + 0.001)).tolist()
+    wrong = {
+        "the words of the question are not allowed": best(ratio, ()),
+        "the cosines are not shifted to lie between 0 and 1": best(
+            (similar[b] * similar[c] / (similar[a] + 0.001)).tolist()
+        ),
+        "the cosines are added, not multiplied": best(
+            (similar[b] + similar[c] - similar[a]).tolist()
+        ),
+        "the places of a and c are exchanged": best((s[b] * s[a] / (s[c] + 0.001)).tolist()),
+    }
+    right = best(ratio)
+    return case(
+        matrix.clone(),
+        a,
+        b,
+        c,
+        expected=lambda result: int(result) == right,
+        saying=str(right),
+        mistakes={
+            words: lambda result, bad=bad: int(result) == bad
+            for words, bad in wrong.items()
+            if bad != right
+        },
+    )
+
+
+@exercise("02.7")
+def directions_are_removed():
+    """02.7: rows without their part along a direction of any length."""
+    rows = noise(5, 4, seed=1)
+    short = "the direction has to be scaled to length 1, both times that it occurs"
+    part = "that is the part along the direction; it is what has to go"
+    for matrix, axis in (
+        (torch.tensor([[3.0, 4.0], [1.0, 0.0], [0.0, 2.0]]), torch.tensor([1.0, 0.0])),
+        (torch.tensor([[3.0, 4.0], [1.0, 0.0], [0.0, 2.0]]), torch.tensor([0.0, 10.0])),
+        (rows, torch.tensor([1.0, -2.0, 0.5, 3.0])),
+        (torch.tensor([[2.0, 1.0, 0.0, 0.0]]), torch.tensor([1.0, -2.0, 0.5, 3.0])),
+    ):
+        g = axis / axis.norm()
+        along = (matrix @ g)[:, None] * g
+        yield case(
+            matrix.clone(),
+            axis.clone(),
+            expected=matrix - along,
+            tolerance=1e-4,
+            mistakes={
+                short: matrix - (matrix @ axis)[:, None] * axis,
+                f"{short}, not once": matrix - (matrix @ axis)[:, None] * g,
+                part: along,
+                "the rows should keep their lengths across the direction": F.normalize(
+                    matrix - along, dim=1
+                ),
+            },
+        )
+
+
+@exercise("02.8")
+def senses_are_told_apart():
+    """02.8: two groups of rows by direction, whatever their lengths and whichever is 0."""
+
+    def groups(sizes, seed, dim=8):
+        truth = torch.cat([torch.full((size,), label) for label, size in enumerate(sizes)])
+        order = torch.randperm(len(truth), generator=torch.Generator().manual_seed(seed))
+        truth = truth[order]
+        ways = torch.linalg.qr(noise(dim, dim, seed=seed)).Q[:2] + 0.3  # they share a part
+        lengths = torch.exp(1.5 * noise(len(truth), seed=seed + 1))
+        company = (ways[truth] + 0.12 * noise(len(truth), dim, seed=seed + 2)) * lengths[:, None]
+
+        def right(result):
+            labels = torch.as_tensor(result).long().flatten()
+            same = (labels == truth).float().mean()
+            return len(labels) == len(truth) and max(same, 1 - same) > 0.97
+
+        by_length = "this sorts by length: scale the rows first"
+        is_long = (company.norm(dim=1) > company.norm(dim=1).median()).long()
+
+        def long_rows(result):
+            same = (torch.as_tensor(result).long() == is_long).float().mean()
+            return max(same, 1 - same) > 0.8
+
+        return case(
+            company,
+            expected=right,
+            saying=f"{sizes[0]} and {sizes[1]} rows that point the same way",
+            mistakes={
+                "all rows are in one group": lambda result: len(set(map(int, result))) == 1,
+                by_length: long_rows,
+            },
+        )
+
+    yield groups((20, 20), seed=0)
+    yield groups((35, 7), seed=10)
+    yield groups((12, 60), seed=20, dim=16)

@@ -20,6 +20,21 @@ from llmlib import checks
 from llmlib.model.word_vectors import word_vectors
 
 
+def encode_words(
+    documents: Sequence[Sequence[str]],
+) -> tuple[list[str], list[list[int]], Tensor]:
+    """Return the words, most frequent first, the documents as their ids, and their counts (V,).
+
+    Raises TypeError for a document that is a string.
+    """
+    documents = checks.word_lists(documents)
+    counts = Counter(word for document in documents for word in document)
+    words = sorted(counts, key=lambda word: (-counts[word], word))
+    row = {word: i for i, word in enumerate(words)}
+    encoded = [[row[word] for word in document] for document in documents]
+    return words, encoded, torch.tensor([counts[word] for word in words])
+
+
 def window_pairs(documents: Sequence[Sequence[int]], window: int) -> Tensor:
     """Return all pairs (centre, neighbour) of ids at most `window` apart in a document: (N, 2).
 
@@ -97,21 +112,6 @@ def thin_out(
         draws = torch.rand(len(document), generator=generator).tolist()
         thinned.append([i for i, draw in zip(document, draws) if draw < shares[i]])
     return thinned
-
-
-def encode_words(
-    documents: Sequence[Sequence[str]],
-) -> tuple[list[str], list[list[int]], Tensor]:
-    """Return the words, most frequent first, the documents as their ids, and their counts (V,).
-
-    Raises TypeError for a document that is a string.
-    """
-    documents = checks.word_lists(documents)
-    counts = Counter(word for document in documents for word in document)
-    words = sorted(counts, key=lambda word: (-counts[word], word))
-    row = {word: i for i, word in enumerate(words)}
-    encoded = [[row[word] for word in document] for document in documents]
-    return words, encoded, torch.tensor([counts[word] for word in words])
 
 
 def train_skipgram(

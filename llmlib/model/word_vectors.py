@@ -1,30 +1,27 @@
 # From notebooks/02_embeddings.ipynb: edit there, then run make export.
 
-"""Word vectors: kept with their words, compared by angle, read by name or from files.
+"""Word vectors: kept with their words, compared by angle, asked for neighbours and analogies.
 
 What passes between the functions is gensim's `KeyedVectors`: a list of words (`index_to_key`), its
 inverse (`key_to_index`) and a matrix with a row for each word (`vectors`). So vectors learned here,
 by gensim or by others answer the same questions.
 
-Built in notebook 02; `model/skipgram.py` learns such vectors. Left out: phrases, pieces of words
-(fastText), and pickled models, since to unpickle a file is to run what it says.
+Built in notebook 02; `model/skipgram.py` learns such vectors, `pretrained/embeddings.py` loads
+them. Left out: phrases, and pieces of words (fastText).
 
 Shapes: V words in the vocabulary, C dimensions, Q queries.
 """
 
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from gensim.models import KeyedVectors, Word2Vec
+from gensim.models import KeyedVectors
 from torch import Tensor
 
 from llmlib import checks
-from llmlib.data import corpora
-from llmlib.data.vector_files import MEGABYTES, fetch_word_vectors, read_word_vectors
 
 
 def to_words(text: str) -> list[str]:
@@ -168,32 +165,3 @@ def analogy_accuracy(
             similar.scatter_(1, torch.stack([a, b, c], dim=1), -torch.inf)
         right += (similar.argmax(dim=1) == d).sum().item()
     return right / len(asked)
-
-
-def train_on_wiki() -> KeyedVectors:
-    """Train vectors (about 7,700, 100) on the `wiki` corpus, by gensim; some 15 seconds."""
-    documents = [to_words(text) for text in corpora.documents("wiki")]
-    model = Word2Vec(
-        documents, sg=1, vector_size=100, window=5, negative=5, min_count=5, alpha=0.05,
-        epochs=10, workers=1, seed=1,  # one worker, so that the result is the same every time
-    )  # fmt: skip
-    return model.wv
-
-
-def load_word_vectors(name_or_path: str | Path = "wiki") -> KeyedVectors:
-    """Return word vectors by name or from a file.
-
-    "wiki": trained on the spot, with no network. "google-news-300" (1.66 GB) or a name of gensim's
-    downloader: fetched once. Otherwise the path of a file in word2vec's or GloVe's form.
-
-    Raises ValueError for an unknown name or another kind of file, FileNotFoundError,
-    IsADirectoryError, and ConnectionError if a name cannot be fetched.
-    """
-    name = str(name_or_path)
-    name = "word2vec-google-news-300" if name == "google-news-300" else name
-    if name == "wiki":
-        return train_on_wiki()
-    if name in MEGABYTES:
-        return read_word_vectors(fetch_word_vectors(name))
-    known = ["wiki", "google-news-300", *MEGABYTES]
-    return read_word_vectors(checks.word_vector_path(Path(name_or_path), known))

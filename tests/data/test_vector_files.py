@@ -16,7 +16,8 @@ from gensim.models import KeyedVectors
 from llmlib import checks
 from llmlib.data import vector_files
 from llmlib.data.vector_files import read_word_vectors
-from llmlib.model.word_vectors import load_word_vectors, word_vectors
+from llmlib.model.word_vectors import word_vectors
+from llmlib.pretrained.embeddings import load_word_vectors
 
 WORDS = [f"word{i}" for i in range(30)]
 

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from gensim.models import KeyedVectors
 
 from llmlib.data import corpora
-from llmlib.model import word_vectors as module
 from llmlib.model.skipgram import (
     SkipGram,
     encode_words,
@@ -28,7 +27,6 @@ from llmlib.model.word_vectors import (
     analogy_accuracy,
     cosine_similarity,
     find,
-    load_word_vectors,
     nearest,
     odd_one_out,
     pca,
@@ -36,6 +34,8 @@ from llmlib.model.word_vectors import (
     unit,
     word_vectors,
 )
+from llmlib.pretrained import embeddings as module
+from llmlib.pretrained.embeddings import load_word_vectors
 
 WORDS = [f"word{i}" for i in range(30)]
 NAN = float("nan")
@@ -449,9 +449,10 @@ def test_wiki_vectors_are_trained_on_the_wiki_corpus(monkeypatch):
 @pytest.mark.slow
 def test_vectors_do_not_depend_on_pythons_hash_seed():
     program = (
-        "from llmlib.data import corpora\nfrom llmlib.model import skipgram, word_vectors\n"
+        "from llmlib.data import corpora\nfrom llmlib.model import skipgram\n"
+        "from llmlib.pretrained import embeddings\n"
         "corpora.documents = lambda name: ['the cat drinks milk and the dog eats meat'] * 9\n"
-        "v = word_vectors.load_word_vectors('wiki')\n"
+        "v = embeddings.load_word_vectors('wiki')\n"
         "m, _ = skipgram.train_skipgram([v.index_to_key] * 9, subsample=1)\n"
         "print(v.index_to_key, v.vectors.tolist(), m.words, m.centers.weight.tolist())"
     )

@@ -40,7 +40,7 @@ PLACES = {
     "pca": "llmlib.model.word_vectors",
     "analogy": "llmlib.model.word_vectors",
     "analogy_accuracy": "llmlib.model.word_vectors",
-    "load_word_vectors": "llmlib.model.word_vectors",
+    "load_word_vectors": "llmlib.pretrained.embeddings",
     # tokenization
     "WordTokenizer": "llmlib.tokenization.words",
     "CharTokenizer": "llmlib.tokenization.words",
