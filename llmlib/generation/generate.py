@@ -1,10 +1,9 @@
-# From notebooks/06_pretraining.ipynb: edit there, then run make export.
-
 """Text from a model, one token at a time: the one loop that all generation goes through.
 
-Built in notebook 06. Works with any model of `llmlib.model.protocol` through its cache (notebook
-10), and with any other callable that maps ids (B, T) to logits (B, T, V). What is left out: many
-users at once, who come and go, with a cache in pages (Kwon and others 2023).
+Written by hand; notebook 06 shows the loop in six lines, notebook 10 takes the rest apart. Works
+with any model of `llmlib.model.protocol` through its cache (notebook 10), and with any other
+callable that maps ids (B, T) to logits (B, T, V). What is left out: many users at once, who come
+and go, with a cache in pages (Kwon and others 2023).
 
 Shapes: B rows in a batch, T tokens each, V = vocab_size.
 """

@@ -1,14 +1,13 @@
-# From notebooks/06_pretraining.ipynb: edit there, then run make export.
-
 """Checkpoints: a model and the state of its training in a folder, whole at every moment.
 
-Built in notebook 06. A folder holds `checkpoint.json`, which names two files of tensors with their
-sizes and SHA-256: the weights, and the state of a Trainer. New files are written under new names,
-flushed to the disk, and only then named by a new `checkpoint.json`, which takes the place of the
-old one in a single rename. If the process is killed, at any moment, the folder holds the old
-checkpoint or the new one. `checkpoint.json` holds a hash of itself too, so that it vouches for the
-tensors and for its own numbers. Nothing is pickled: tensors are in safetensors, the rest is JSON.
-What is left out: keeping several (give each a folder), and models in pieces on many machines.
+Written by hand; notebook 06 shows what it is for in section 13. A folder holds `checkpoint.json`,
+which names two files of tensors with their sizes and SHA-256: the weights, and the state of a
+Trainer. New files are written under new names, flushed to the disk, and only then named by a new
+`checkpoint.json`, which takes the place of the old one in a single rename. If the process is
+killed, at any moment, the folder holds the old checkpoint or the new one. `checkpoint.json` holds a
+hash of itself too, so that it vouches for the tensors and for its own numbers. Nothing is pickled:
+tensors are in safetensors, the rest is JSON. What is left out: keeping several (give each a
+folder), and models in pieces on many machines.
 """
 
 import json

@@ -1,10 +1,9 @@
-# From notebooks/06_pretraining.ipynb: edit there, then run make export.
-
 """Where training stands in its data, and the random states that bring its order back.
 
-Built in notebook 06. The order of an epoch is drawn when it begins. To return to its middle, the
-random generators go back to that moment, the same order is drawn again, and the batches that were
-read are skipped. What is left out: loaders that can jump to a batch without reading those before.
+Written by hand; notebook 06 explains it in section 12. The order of an epoch is drawn when it
+begins. To return to its middle, the random generators go back to that moment, the same order is
+drawn again, and the batches that were read are skipped. What is left out: loaders that can jump to
+a batch without reading those before.
 """
 
 from collections import deque

@@ -38,6 +38,24 @@ from llmlib.training.optimizers import (
 from llmlib.training.position import Position, random_states, restore_random_states
 
 
+@dataclass(frozen=True)
+class StepReport:
+    """What one step of training did."""
+
+    step: int  # the number of steps taken, this one included
+    loss: float  # nats per token, over all batches of the step, before the update
+    learning_rate: float
+    grad_norm: float  # length of the gradient, before clipping
+    n_tokens: int  # targets that counted
+    seconds: float
+    aux: dict[str, float] = field(default_factory=dict)  # means of the losses that the model adds
+
+    @property
+    def tokens_per_second(self) -> float:
+        """The targets learned from per second, by all processes together."""
+        return self.n_tokens / max(self.seconds, 1e-9)
+
+
 def sum_over_processes(value: torch.Tensor, parallel: bool) -> torch.Tensor:
     """Return the sum of a value in all processes, or the value if there is only this one."""
     if parallel:
@@ -88,24 +106,6 @@ def accumulate(
     for name in sorted(aux):  # in the same order in all processes
         aux[name] = sum_over_processes(aux[name], parallel)
     return sum_over_processes(total, parallel) / n_tokens, n_tokens
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What one step of training did."""
-
-    step: int  # the number of steps taken, this one included
-    loss: float  # nats per token, over all batches of the step, before the update
-    learning_rate: float
-    grad_norm: float  # length of the gradient, before clipping
-    n_tokens: int  # targets that counted
-    seconds: float
-    aux: dict[str, float] = field(default_factory=dict)  # means of the losses that the model adds
-
-    @property
-    def tokens_per_second(self) -> float:
-        """The targets learned from per second, by all processes together."""
-        return self.n_tokens / max(self.seconds, 1e-9)
 
 
 class Trainer:
