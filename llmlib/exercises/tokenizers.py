@@ -1,6 +1,5 @@
 """Checks of the exercises of notebook 09."""
 
-import math
 from collections import Counter
 
 from llmlib.exercises import case, exercise
@@ -156,53 +155,50 @@ def pieces_are_found_in_the_text():
     yield pairs("", [], expected=[])
 
 
+def all_borders(word, p):
+    """Return the cuts of a word: the places where pieces begin, and the probability."""
+    if not word:
+        return [(set(), 1.0)]
+    ends = [end for end in range(1, len(word) + 1) if word[:end] in p]
+    return [
+        ({0, *(end + place for place in places)}, p[word[:end]] * value)
+        for end in ends
+        for places, value in all_borders(word[end:], p)
+    ]
+
+
+def borders_of(word, p):
+    """Describe a call that gives the probability of each border, found by a list of all cuts."""
+    found = [(places | {len(word)}, value) for places, value in all_borders(word, p)]
+    total, n = sum(value for _, value in found), len(word) + 1
+    at = [sum(value for places, value in found if i in places) for i in range(n)]
+    cuts = [sum(i in places for places, _ in found) / len(found) for i in range(n)]
+    mistakes = {"divide by the probability of the word": at} if total < 0.999 else {}
+    mistakes["the more probable cuts count more"] = cuts
+
+    def near(wanted):
+        return lambda result: (
+            len(result) == n and all(abs(a - b) < 1e-6 for a, b in zip(result, wanted))
+        )
+
+    right = [value / total for value in at]
+    return case(
+        word,
+        dict(p),
+        expected=near(right),
+        saying=f"[{', '.join(f'{value:.4g}' for value in right)}]",
+        mistakes={words: near(wrong) for words, wrong in mistakes.items()},
+    )
+
+
 @exercise("09.6")
 def borders_have_probabilities():
     """09.6: the probability that a cut goes through each point of a word."""
-
-    def cuts(word, p):
-        if not word:
-            return [((), 1.0)]
-        ends = [end for end in range(1, len(word) + 1) if word[:end] in p]
-        return [
-            ((0, *(end + place for place in places)), p[word[:end]] * value)
-            for end in ends
-            for places, value in [
-                (borders or (0,), value) for borders, value in cuts(word[end:], p)
-            ]
-        ]
-
-    def given(word, p):
-        found = [({*borders, len(word)}, value) for borders, value in cuts(word, p)]
-        total = sum(value for _, value in found)
-        at = [sum(v for borders, v in found if i in borders) for i in range(len(word) + 1)]
-        share = [
-            sum(i in borders for borders, _ in found) / len(found) for i in range(len(word) + 1)
-        ]
-        words = {"divide by the probability of the word": at} if total < 0.999 else {}
-        words["the more probable cuts count more"] = share
-        return case(
-            word,
-            dict(p),
-            expected=lambda result: (
-                len(result) == len(at)
-                and all(math.isclose(a, b / total, abs_tol=1e-6) for a, b in zip(result, at))
-            ),
-            saying=f"[{', '.join(f'{value / total:.4g}' for value in at)}]",
-            mistakes={
-                name: lambda result, wrong=wrong: (
-                    len(result) == len(wrong)
-                    and all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(result, wrong))
-                )
-                for name, wrong in words.items()
-            },
-        )
-
     toy = {"undo": 0.1, "un": 0.2, "do": 0.2, "u": 0.1, "n": 0.15, "d": 0.1, "o": 0.15}
-    yield given("undo", toy)
-    yield given("un", toy)
-    yield given("don", toy | {"on": 0.1})
-    yield given("aab", {"a": 0.5, "aa": 0.1, "ab": 0.2, "b": 0.2})
+    yield borders_of("undo", toy)
+    yield borders_of("un", toy)
+    yield borders_of("don", toy | {"on": 0.1})
+    yield borders_of("aab", {"a": 0.5, "aa": 0.1, "ab": 0.2, "b": 0.2})
     yield case(
         "a" * 60,
         {"a": 0.5, "aa": 0.25},
