@@ -117,7 +117,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         grad_features = torch.empty_like(features) if for_features else None
         grad_weight = None
         # rows of whole cache lines, which some libraries multiply faster
-        padded = features.new_zeros(min(N, chunk_size), V + -V % 64)  # bfloat16 products read it
+        padded = features.new_zeros(
+            min(N, chunk_size), V + -V % 64
+        )  # in bfloat16, products read it: no nan
         for start in range(0, N, chunk_size):
             x, y, c = (part[start : start + chunk_size] for part in (features, targets, counts))
             rows = padded[: len(x)]
