@@ -294,8 +294,6 @@ WRONG = {
         uses_torch,
         uses_functional,
         uses_logsumexp,
-        torch.log_softmax,
-        F.log_softmax,
     ],
     "03.2": [looks_at_itself, queries_and_keys_swapped, previous_but_quiet],
     "03.3": [
