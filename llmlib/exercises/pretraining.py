@@ -233,50 +233,54 @@ def factored(steps, lr, betas, weight, grads):
     return weight
 
 
+def after_steps(steps: int) -> Callable:
+    """Return what turns a step into a run of steps, which returns the weight and the memory."""
+
+    def through(step: Callable) -> Callable:
+        def run(weight, grads, lr, betas):
+            state: dict[str, Any] = {}
+            for grad in grads[:steps]:
+                weight = step(weight.clone(), grad.clone(), state, lr, betas)
+            tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
+            return weight, sum(tensor.numel() for tensor in tensors)
+
+        run.__name__ = getattr(step, "__name__", "your function")
+        return run
+
+    return through
+
+
+def ends_at(weight: torch.Tensor, most: float = math.inf) -> Callable:
+    """Return a test of (weight, memory): whether the weight is this, with at most so much."""
+    return lambda result: (
+        torch.allclose(result[0], weight, rtol=1e-3, atol=1e-4) and result[1] <= most
+    )
+
+
 @exercise("06.8")
 def adam_remembers_less():
     """06.8: Adam with the squares of a matrix kept as a row and a column."""
-
-    def run(steps):
-        def through(make):
-            def with_factored_adam(weight, grads, lr, betas):
-                state: dict[str, Any] = {}
-                for grad in grads[:steps]:
-                    weight = make(weight.clone(), grad.clone(), state, lr, betas)
-                numbers = sum(
-                    value.numel() for value in state.values() if isinstance(value, torch.Tensor)
-                )
-                return weight, numbers
-
-            with_factored_adam.__name__ = getattr(make, "__name__", "your function")
-            return with_factored_adam
-
-        return through
-
     weight, grads = noise(5, 7, seed=1), [noise(5, 7, seed=seed) for seed in range(2, 6)]
     flat = [torch.outer(noise(5, seed=9).exp(), noise(7, seed=8).exp()) for _ in range(3)]
+    most = 5 * 7 + 5 + 7 + 4  # m, a row, a column, and a few numbers
     for steps, given, betas in (
         (1, grads, (0.9, 0.99)),
         (4, grads, (0.9, 0.9)),
         (3, flat, (0.5, 0.9)),
     ):
         expected = factored(steps, 0.1, betas, weight, given)
-        uncorrected = "correct both means for their start at zero, as Adam does"
+        uncorrected = without_correction(steps, 0.1, betas, weight, given)
         yield case(
             weight,
             given,
             0.1,
             betas,
-            through=run(steps),
-            expected=lambda result, right=expected: (
-                torch.allclose(result[0], right, rtol=1e-3, atol=1e-4) and result[1] <= 5 * 7 + 16
-            ),
+            through=after_steps(steps),
+            expected=ends_at(expected, most),
             saying=f"{[round(x, 2) for x in expected[0].tolist()]} …, and remember few numbers",
             mistakes={
-                "the state holds too many numbers: v is never stored whole": lambda r: r[1] > 51,
-                uncorrected: lambda result, steps=steps, given=given, betas=betas: torch.allclose(
-                    result[0], without_correction(steps, 0.1, betas, weight, given), atol=1e-3
-                ),
+                "the state holds too many numbers: v is never stored whole": ends_at(expected),
+                "correct both means for their start at zero, as Adam does": ends_at(uncorrected),
             },
         )
 
