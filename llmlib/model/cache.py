@@ -36,11 +36,13 @@ class KVCache:
     def __init__(self, n_layers: int, batch_size: int, capacity: int):
         self.n_layers, self.batch_size, self.capacity = n_layers, batch_size, capacity
         self.length = 0
-        self.begun, self.stored = 0, n_layers  # of the last `grow`: from where on; layers stored
+        # where the last reading began, and how many layers have stored it: if an error cut it off,
+        # not all have, and the checks refuse to go on from there
+        self.begun, self.stored = 0, n_layers
         self.data: Tensor | None = None  # (2 n_layers, B, H, capacity, D), from `update` on
         self.positions: slice | Tensor = slice(0, 0)
         self.mask: Tensor | None = None
-        self.segments: Tensor | None = None  # (B, capacity), if documents differ (section 7)
+        self.segments: Tensor | None = None  # (B, capacity), if documents differ (section 8)
 
     def grow(self, batch_size: int, n_new: int, segments: Tensor | None = None) -> None:
         """Make place for n_new tokens in each row; set their positions and their mask.
@@ -81,7 +83,7 @@ class KVCache:
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` tokens. Raises ValueError if there are fewer."""
         checks.whole_number("length", length, least=0, most=self.length)
-        if length <= self.begun:  # whether or not the last reading came to its end
+        if length <= self.begun:  # nothing of the last reading is left, complete or not
             self.stored = self.n_layers
         self.length = length
         if length == 0:

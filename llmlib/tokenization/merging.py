@@ -64,7 +64,7 @@ def merge_long(
     return [i for i in ids if i >= 0]
 
 
-LONG = 100  # pieces of more bytes are merged with a heap, and are not remembered
+LONG = 100  # longer pieces are merged with a heap, and are not remembered
 
 
 class PieceIds(dict):
