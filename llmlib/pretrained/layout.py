@@ -53,7 +53,7 @@ def our_name(name: str) -> str:
     return name if ours is None else ours.replace("N", number[1] if number else "")
 
 
-# What libraries put around a model, or a part of it, while it trains
+# What torch.compile, FSDP and activation checkpointing put around a model, or a part of it
 WRAPPERS = re.compile(r"(?:^|(?<=\.))_(?:orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.")
 
 
