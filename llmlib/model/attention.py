@@ -28,7 +28,8 @@ def attend(
 
     q: (B, n_heads, T, head_dim); k and v: (B, n_heads, S, head_dim). mask: bool, broadcast to
     (B, n_heads, T, S), True where a query may look. Without one it is causal: query and key number
-    i belong to the same token; a single query sees all keys. drop_rate: share of weights dropped.
+    i belong to the same token, and a single query, as the latest token, sees all keys. drop_rate:
+    share of weights dropped.
     """
     several = q.shape[-2] > 1
     if several and q.dtype is torch.bfloat16 and q.device.type == "cpu":

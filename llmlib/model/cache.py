@@ -36,8 +36,7 @@ class KVCache:
     def __init__(self, n_layers: int, batch_size: int, capacity: int):
         self.n_layers, self.batch_size, self.capacity = n_layers, batch_size, capacity
         self.length = 0
-        # where the last reading began, and how many layers have stored it: if an error cut it off,
-        # not all have, and the checks refuse to go on from there
+        # the last reading began there, and so many layers have stored it (after an error, not all)
         self.begun, self.stored = 0, n_layers
         self.data: Tensor | None = None  # (2 n_layers, B, H, capacity, D), from `update` on
         self.positions: slice | Tensor = slice(0, 0)
