@@ -22,7 +22,7 @@ from llmlib.plots import COLORS, use_style
 
 HERE = Path(__file__).resolve().parent
 NOTEBOOK = HERE.parent / "notebooks" / "06_pretraining.ipynb"
-SETTINGS = {"STEPS": 2750, "EVERY": 250}  # of the notebook's run, for the picture
+SETTINGS = {"STEPS": 2750, "EVERY": 250, "LAYERS": 3}  # of the run, for the picture
 MEAN_OF = 25  # steps of training that one point of the gray curve is the mean of
 SHOWN = {
     "250": 220,
