@@ -137,6 +137,7 @@ def packed_texts_have_a_mask():
     """03.3: a causal mask with a window, within documents, without padding."""
 
     def wanted(segments: torch.Tensor, window: int, **faults: bool) -> torch.Tensor:
+        """Return the mask (T, T) that is right, or one with the faults named."""
         i, j = torch.arange(len(segments))[:, None], torch.arange(len(segments))
         mask = (i - j < window + faults.get("wide", 0)) & ((i >= j) | faults.get("ahead", False))
         mask &= (segments[:, None] == segments) | faults.get("across", False)
@@ -144,6 +145,7 @@ def packed_texts_have_a_mask():
         return mask & (~padded | faults.get("padding", False))
 
     def packed(*segments: int, window: int) -> Any:
+        """Return the case of a row with these document numbers."""
         row = torch.tensor(segments)
         right = wanted(row, window)
         mistakes = {

@@ -162,6 +162,7 @@ def repeated(answer: Any, V: int, P: int) -> Callable[[list[int]], int]:
     """Return ids -> the word that the two layers write into `after` at the last word."""
 
     def predict(ids: list[int]) -> int:
+        """Return the word that is written at the last of the ids."""
         first, second = answer(V, P)
         x = torch.zeros(1, len(ids), 3 * V + P)
         places = torch.arange(len(ids))

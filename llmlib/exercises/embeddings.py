@@ -112,6 +112,7 @@ def rows_are_shortened():
     """02.4: rows from the first singular directions, each by the root of its singular value."""
 
     def short(matrix, k):
+        """Return the case of a matrix and k directions."""
         left, s, _ = torch.linalg.svd(matrix, full_matrices=False)
         left, s = left[:, :k], s[:k]
 
@@ -251,6 +252,7 @@ def senses_are_told_apart():
     """02.8: two groups of rows by direction, whatever their lengths and whichever is 0."""
 
     def groups(sizes, seed, dim=8):
+        """Return the case of two groups with so many rows each."""
         truth = torch.cat([torch.full((size,), label) for label, size in enumerate(sizes)])
         order = torch.randperm(len(truth), generator=torch.Generator().manual_seed(seed))
         truth = truth[order]

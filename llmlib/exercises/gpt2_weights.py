@@ -21,6 +21,7 @@ def bfloat16_is_rounded_to_the_nearest():
     """07.1: the bits of bfloat16 as uint16, rounded to the nearest, halves to even."""
 
     def given(values, bits):
+        """Return the case of some float32 values and their bits."""
         values, wanted = np.array(values, np.float32), np.array(bits)
 
         def bits_of(result, wide=False):
@@ -158,6 +159,7 @@ def reordered(model: GPT, block: int, order: list[int], parts: str = "wbc") -> G
     thirds = torch.cat([rows, 12 + rows, 24 + rows])
 
     def change(model):
+        """Put the heads of the block into the order, in the parts that are named."""
         attn = model.h[block].attn
         if "w" in parts:
             attn.c_attn.weight.copy_(attn.c_attn.weight[thirds].clone())
@@ -288,6 +290,7 @@ def a_table_is_written():
     """07.8: a sorted string table of one block, as short as TensorFlow writes it."""
 
     def given(pairs):
+        """Return the case of some keys and values."""
         wanted, block = write_table(pairs), Block(16)
         for key, value in pairs:
             block.add(key, value)

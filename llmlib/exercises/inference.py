@@ -151,9 +151,11 @@ def served(answer):
     """Serve prompts with a model of the check; return the texts and the number of steps."""
 
     def run(prompts, slots, stop, most):
+        """Serve the prompts; return the texts and how often `step` was asked."""
         n_steps = 0
 
         def step(texts):
+            """Return the next id of each text, and refuse more texts than slots."""
             nonlocal n_steps
             n_steps += 1
             if not 0 < len(texts) <= slots:
@@ -284,6 +286,7 @@ def counted(limit):
             n_asked = 0
 
             def next_probs(ids):
+                """Return the probabilities after some ids, and refuse to be asked too often."""
                 nonlocal n_asked
                 n_asked += 1
                 if n_asked > limit:

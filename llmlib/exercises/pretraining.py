@@ -156,6 +156,7 @@ def the_noise_scale_is_estimated():
     """06.5: noise over signal of gradients, from batches of two sizes."""
 
     def estimate(gradients, batch_size):
+        """Return noise over signal, from gradients of single batches and of all."""
         stack = torch.stack(gradients).double()
         n, small = len(stack), stack.square().sum(1).mean()
         large = stack.mean(0).square().sum()
@@ -238,6 +239,7 @@ def after_steps(steps: int) -> Callable:
 
     def through(step: Callable) -> Callable:
         def run(weight, grads, lr, betas):
+            """Return the weight after the steps, and how many numbers the state holds."""
             state: dict[str, Any] = {}
             for grad in grads[:steps]:
                 weight = step(weight.clone(), grad.clone(), state, lr, betas)

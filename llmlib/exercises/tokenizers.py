@@ -53,6 +53,7 @@ def only_what_changes_is_counted():
     """09.3: how the counts of pairs change with a merge."""
 
     def given(tokens, pair, new_id, mistakes=None):
+        """Return the case of a list of tokens and a pair to merge."""
         merged, place = [], 0
         while place < len(tokens):
             found = tuple(tokens[place : place + 2]) == pair
