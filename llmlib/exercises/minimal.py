@@ -1,17 +1,25 @@
 """Checks of the exercises of notebook 08."""
 
 import copy
-import json
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from llmlib.exercises import case, exercise
-from llmlib.minimal import GPT2
+from llmlib.exercises.minimal_answers import (
+    at_once,
+    block_alone,
+    greedy,
+    measured,
+    multiplications,
+    passes,
+    peak,
+    saved,
+    small_model,
+    trained,
+    window_losses,
+)
 
 LOGITS = (1.0, 3.0, 2.0, -1.0)
 
@@ -36,7 +44,7 @@ def the_head_is_used_once():
     yield case(
         model,
         ids,
-        through=lambda answer: lambda *args: multiplications(answer, *args),
+        through=measured(multiplications),
         expected=lambda number: number <= one_row,
         saying=f"its result with at most {one_row:,} operations",
         mistakes={
@@ -182,89 +190,82 @@ def long_texts_are_judged_in_windows():
 
 
 @exercise("08.6")
-def each_token_is_computed_once():
-    """08.6: greedy text with keys and values that are kept."""
-    model, ids, n = small_model(), [3, 1, 4], 10
-    expected = greedy(model, ids, n)
-    at_start = copy.deepcopy(model)
+def several_texts_grow_together():
+    """08.6: greedy texts of several prompts, with keys and values that are kept."""
+    model = small_model()
+    at_start, no_norm = copy.deepcopy(model), copy.deepcopy(model)
     with torch.no_grad():
         at_start.wpe.weight.copy_(model.wpe.weight[:1].expand(16, -1))
-    yield case(
-        model,
-        ids,
-        n,
-        expected=expected,
-        mistakes={
-            "give the new tokens alone": ids + expected,
-            "each new token is at position 0": greedy(at_start, ids, n),
-            "the first new token is missing": lambda found: list(found[:3]) == expected[1:4],
-        },
-    )
-    yield case(model, [7], 3, expected=greedy(model, [7], 3))
-    once = multiplications(model, torch.tensor([ids + expected]))
-    yield case(
-        model,
-        ids,
-        n,
-        through=lambda answer: lambda *args: multiplications(answer, *args),
-        expected=lambda number: number <= 1.2 * once,
-        saying=f"its result with at most {int(1.2 * once):,} operations",
-        mistakes={"tokens are computed more than once": lambda number: number > 1.2 * once},
-    )
+    no_norm.add_module("ln_f", nn.Identity())
+
+    def texts(model, prompts, n):
+        return [greedy(model, prompt, n) for prompt in prompts]
+
+    lists = ([[3, 1, 4], [1], [5, 9, 2, 6, 5]], 8), ([[7]], 3), ([[2, 7], [1, 8]], 5), ([[4, 4]], 1)
+    for prompts, n in lists:
+        expected = texts(model, prompts, n)
+        mistakes = {
+            "give the new tokens alone": [p + new for p, new in zip(prompts, expected)],
+            "each new token is at position 0": texts(at_start, prompts, n),
+            "the final norm is missing": texts(no_norm, prompts, n),
+            "the first new token is missing": lambda found, expected=expected: (
+                [list(row[: len(new) - 1]) for row, new in zip(found, expected)]
+                == [new[1:] for new in expected]
+            ),
+        }
+        yield case(model, [list(p) for p in prompts], n, expected=expected, mistakes=mistakes)
+        steps = max(map(len, prompts)) + n - 1
+        n_tokens = sum(map(len, prompts)) + len(prompts) * (n - 1)
+        yield case(
+            model,
+            [list(p) for p in prompts],
+            n,
+            through=measured(passes),
+            expected=lambda found, most=(steps, n_tokens): found <= most and found[1] == most[1],
+            saying=f"its result in at most {steps} calls of each layer, on {n_tokens} tokens",
+            mistakes={
+                "the layers are called for each text by itself": lambda r, n=steps: r[0] > n,
+                "padding, or a token for the second time, went in": lambda r, n=n_tokens: r[1] > n,
+                "tokens went past the layer, which can't be called": lambda r, n=n_tokens: r[1] < n,
+            },
+        )
 
 
-def small_model(n_layer: int = 2) -> GPT2:
-    """Return a GPT2 with random weights that are the same in every run."""
-    model = GPT2(n_vocab=12, n_ctx=16, n_embd=8, n_head=2, n_layer=n_layer)
-    generator = torch.Generator().manual_seed(28)
-    for _, weight in sorted(model.named_parameters()):
-        nn.init.normal_(weight, std=0.7, generator=generator)
-    vars(model)["__name__"] = "model"  # what a message calls it
-    return model.eval()
-
-
-def multiplications(call, *args) -> int:
-    """Return how many operations of matrix products a call takes, as PyTorch counts them."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        call(*args)
-    return counter.get_total_flops()
-
-
-def saved(answer):
-    """Return a function that saves a model by the answer, and gives what the files hold."""
-
-    def save(model):
-        with tempfile.TemporaryDirectory() as folder:
-            answer(model, Path(folder))
-            sizes = json.loads((Path(folder) / "hparams.json").read_text())
-            data = (Path(folder) / "model.ckpt.data-00000-of-00001").read_bytes()
-        return sizes, np.frombuffer(data, "<f4").copy()
-
-    return save
-
-
-def window_losses(
-    model: nn.Module, ids: list[int], n_ctx: int, stride: int
-) -> list[tuple[torch.Tensor, int]]:
-    """Return for each window the losses of its targets, and how many of them are not new."""
-    windows, counted = [], 0
-    for start in range(0, len(ids) - 1, stride):
-        inputs = torch.tensor([ids[start : start + n_ctx]])
-        targets = torch.tensor(ids[start + 1 : start + n_ctx + 1])
-        with torch.no_grad():
-            logits = model(inputs)[0, : len(targets)]
-        losses = nn.functional.cross_entropy(logits, targets, reduction="none")
-        windows.append((losses, counted - start))
-        counted = start + len(targets)
-        if counted == len(ids) - 1:
-            break
-    return windows
-
-
-def greedy(model: nn.Module, ids: list[int], n: int) -> list[int]:
-    """Return the n most probable tokens after some, one after the other."""
-    text = list(ids)
-    for _ in range(n):
-        with torch.no_grad():
-            text.append(int(model(torch.tensor([text]))[0, -1].argmax()))
-    return text[len(ids) :]
+@exercise("08.7")
+def one_block_is_held_at_a_time():
+    """08.7: the gradients of all weights, without what more than a block has saved."""
+    for seed, size in ((1, (2, 17)), (2, (1, 6))):
+        model = small_model(n_layer=6)
+        ids = torch.randint(12, size, generator=torch.Generator().manual_seed(seed))
+        loss, wanted = trained(at_once, model, ids)
+        yield case(
+            model,
+            ids,
+            through=measured(lambda *args: trained(*args)[0]),
+            expected=loss,
+            mistakes={"this is the sum, not the mean": loss * ids[:, 1:].numel()},
+        )
+        for start in (None, 1.0):
+            yield case(
+                model,
+                ids,
+                through=measured(lambda *args, s=start: trained(*args, s)[1]),
+                expected={name: grad + (start or 0) for name, grad in wanted.items()},
+                tolerance=1e-4,
+                saying="the gradients of loss.backward(), added to those that are there",
+                mistakes={
+                    f"that of {name} is wrong": lambda found, name=name, want=grad, s=start: (
+                        not torch.allclose(found[name], want + (s or 0), rtol=1e-3, atol=1e-4)
+                    )
+                    for name, grad in wanted.items()
+                },
+            )
+        most = 1.5 * peak(block_alone, model, ids)
+        yield case(
+            model,
+            ids,
+            through=measured(peak),
+            expected=lambda found, most=most: found <= most,
+            saying=f"its result while autograd holds at most {most:,.0f} numbers",
+            mistakes={"several blocks are held": lambda found, most=most: found > most},
+        )

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy, one_hot, scaled_dot_product_attention
 
 
 def computes_all_rows(model, ids):
@@ -167,24 +167,97 @@ def gives_the_sum(model, ids, n_ctx, stride):
     return total
 
 
-def computes_everything_again(model, ids, n):
-    text = list(ids)
-    for _ in range(n):
-        with torch.no_grad():
-            text.append(model(torch.tensor([text]))[0, -1].argmax().item())
-    return text[len(ids) :]
+def one_by_one(model, prompts, n):
+    texts = [list(prompt) for prompt in prompts]
+    for text in texts:
+        for _ in range(n):
+            with torch.no_grad():
+                text.append(model(torch.tensor([text]))[0, -1].argmax().item())
+    return [text[len(prompt) :] for text, prompt in zip(texts, prompts)]
 
 
-def gives_the_whole_text(model, ids, n):
-    return list(ids) + computes_everything_again(model, ids, n)
+def together(whole=False, first=False, pad=False, norm=True, cache=True):
+    @torch.no_grad()
+    def step(model, kept, tokens, place):
+        x = model.wte(tokens)[:, None] + model.wpe.weight[place]
+        for i, block in enumerate(model.h):
+            attn = block.attn
+            parts = attn.c_attn(block.ln_1(x)).chunk(3, dim=2)
+            q, k, v = (p.unflatten(2, (attn.n_head, -1)).transpose(1, 2) for p in parts)
+            if place:
+                k, v = torch.cat([kept[i][0], k], 2), torch.cat([kept[i][1], v], 2)
+            kept[i] = k, v
+            mixed = scaled_dot_product_attention(q, k, v)
+            x = x + attn.c_proj(mixed.transpose(1, 2).flatten(2))
+            x = x + block.mlp(block.ln_2(x))
+        return ((model.ln_f(x[:, 0]) if norm else x[:, 0]) @ model.wte.weight.T).argmax(1)
+
+    @torch.no_grad()
+    def grow(model, prompts, n):
+        texts, rows, kept = [list(p) for p in prompts], list(range(len(prompts))), {}
+        longest = max(map(len, prompts))
+        for place in range(longest + n - 1):
+            if not cache:
+                kept = {}
+            tokens = [texts[row][place] for row in rows]
+            best = step(model, kept, torch.tensor(tokens), place if cache else 0)
+            for row, token in zip(rows, best.tolist()):
+                if len(texts[row]) == place + 1:
+                    texts[row].append(token)
+            going = [j for j, r in enumerate(rows) if pad or place + 2 < len(prompts[r]) + n]
+            kept = {i: (k[going], v[going]) for i, (k, v) in kept.items()}
+            rows = [rows[j] for j in going]
+        begins = [0 if whole else len(prompt) + first for prompt in prompts]
+        ends = [len(prompt) + n for prompt in prompts]
+        return [text[begin:end] for text, begin, end in zip(texts, begins, ends)]
+
+    return grow
 
 
-def stays_at_the_first_position(model, ids, n):
+def stays_at_the_first_position(model, prompts, n):
     rows = model.wpe.weight.data.clone()
     model.wpe.weight.data[:] = rows[0]
-    found = computes_everything_again(model, ids, n)
+    found = one_by_one(model, prompts, n)
     model.wpe.weight.data[:] = rows
     return found
+
+
+def cached_one_by_one(model, prompts, n):
+    return [together()(model, [prompt], n)[0] for prompt in prompts]
+
+
+def backward_at_once(model, ids, scale=1.0):
+    logits = model(ids[:, :-1])
+    loss = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+    (loss * scale).backward()
+    return loss.item()
+
+
+def backward_by_blocks(embeddings=True, head=True, hold=False, replace=False, sums=False):
+    def backward(model, ids):
+        inputs, n = ids[:, :-1], ids[:, 1:].numel()
+        if replace:
+            model.zero_grad()
+        with torch.no_grad():
+            states = [model.wte(inputs) + model.wpe.weight[: inputs.shape[1]]]
+            for block in model.h:
+                states.append(block(states[-1]))
+        blocks = list(zip(model.h, [state.detach().requires_grad_() for state in states]))
+        held = [block(x) for block, x in blocks] if hold else None
+        top = states[-1].requires_grad_()
+        table = model.wte.weight if head else model.wte.weight.detach()
+        logits = (model.ln_f(top) @ table.T).flatten(0, 1)
+        loss = cross_entropy(logits, ids[:, 1:].flatten(), reduction="sum" if sums else "mean")
+        loss.backward()
+        upstream = top.grad
+        for i, (block, x) in reversed(list(enumerate(blocks))):
+            (held[i] if hold else block(x)).backward(upstream)
+            upstream = x.grad
+        if embeddings:
+            (model.wte(inputs) + model.wpe.weight[: inputs.shape[1]]).backward(upstream)
+        return loss.item() if n else 0.0
+
+    return backward
 
 
 WRONG = {
@@ -212,5 +285,19 @@ WRONG = {
         multiplies_by_the_temperature,
     ],
     "08.5": [counts_overlaps_again, does_not_overlap, averages_windows, gives_the_sum],
-    "08.6": [computes_everything_again, gives_the_whole_text, stays_at_the_first_position],
+    "08.6": [
+        one_by_one,
+        cached_one_by_one,
+        stays_at_the_first_position,
+        together(whole=True),
+        together(first=True),
+        together(pad=True),
+        together(norm=False),
+        together(cache=False),
+    ],
+    "08.7": [
+        backward_at_once,
+        *(backward_by_blocks(**{part: False}) for part in ("embeddings", "head")),
+        *(backward_by_blocks(**{way: True}) for way in ("hold", "replace", "sums")),
+    ],
 }
