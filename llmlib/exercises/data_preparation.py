@@ -124,7 +124,7 @@ class Collection:
     def run(self, i, k):
         """Read a run that may be needed."""
         if not 0 <= k < self.enough[i]:
-            raise RuntimeError(f"run({i}, {k}): the first {self.enough[i]} runs are enough")
+            raise RuntimeError(f"run({i}, {k}): of this document m is {self.enough[i]}")
         return self.documents[i][k]
 
     def similar(self, i, j):

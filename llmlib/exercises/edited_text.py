@@ -45,7 +45,10 @@ def editor(answer):
             asked.append(place)
             if len(asked) == limit + 1:
                 needless.append(f"word_end was asked more than {limit} times")
-            return WORDS.match(text, place).end()
+            found = WORDS.match(text, place)
+            if found is None:
+                raise IndexError(f"word_end(text, {place}): the text ends at {len(text)}")
+            return found.end()
 
         def cut(word):
             """Return the pieces of a word, and note if it is not new."""
