@@ -33,7 +33,7 @@ def join_words(words: Iterable[str]) -> str:
         # a straight quotation mark closes if one is open
         closes = word in set(".,;:!?)]}…") or (word == '"' and quoted)
         opens = word in set("([{") or (word == '"' and not quoted)
-        quoted ^= word == '"'
+        quoted ^= word == '"'  # each one opens or closes
         pieces += [word] if closes else [space, word]
         space = "" if opens else " "
     return "".join(pieces)
@@ -50,7 +50,7 @@ class WordTokenizer(VocabularyTokenizer):
 class CharTokenizer(VocabularyTokenizer):
     """Single characters (Unicode code points) as tokens."""
 
-    word = re.compile(r"(?s).")
+    word = re.compile(r"(?s).")  # (?s): any character, also the end of a line
 
     @staticmethod
     def split(text: str, /) -> list[str]:

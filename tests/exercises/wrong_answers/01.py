@@ -1,6 +1,10 @@
 """Plausible wrong answers to the exercises of notebook 01: each must be refused."""
 
-from collections import Counter
+import math
+import re
+from collections import Counter, defaultdict
+from functools import wraps
+from itertools import accumulate, chain
 
 import torch
 
@@ -73,18 +77,6 @@ def merges_from_the_right(word, merges):
     return pieces
 
 
-def forgets_the_target(n_tokens, max_length, stride):
-    return max(0, (n_tokens - max_length) // stride + 1)
-
-
-def forgets_short_texts(n_tokens, max_length, stride):
-    return (n_tokens - max_length - 1) // stride + 1
-
-
-def rounds_towards_zero(n_tokens, max_length, stride):
-    return max(0, int((n_tokens - max_length - 1) / stride) + 1)
-
-
 def counts_different_windows_only(train_ids, val_ids, n):
     def windows(ids):
         return {tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)}
@@ -102,45 +94,89 @@ def compares_tokens(train_ids, val_ids, n):
     return sum(i in set(train_ids) for i in val_ids) / len(val_ids)
 
 
-def windows_of(document, n):
-    words = document.split()
-    return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+def groups_by_runs(enough, *checks):
+    """Return an answer to 01.6 that reads `enough` runs, and asks where all checks agree."""
+
+    def answer(sizes, run, similar, percent):
+        groups, holders = list(range(len(sizes))), defaultdict(list)
+        for i, size in enumerate(sizes):
+            for k in range(enough(size, percent)):
+                number = run(i, k)
+                for j in holders[number]:
+                    small, large = sorted((size, sizes[j]))
+                    if not all(check(i, j, groups, small, large, percent) for check in checks):
+                        continue
+                    if similar(i, j):
+                        old, new = max(groups[i], groups[j]), min(groups[i], groups[j])
+                        groups = [new if group == old else group for group in groups]
+                holders[number].append(i)
+        return groups
+
+    return answer
 
 
-def compares_with_earlier_documents_only(documents, n, threshold):
-    groups = []
-    for place, document in enumerate(documents):
-        found = place
-        for other in range(place):
-            a, b = windows_of(document, n), windows_of(documents[other], n)
-            if len(a & b) >= threshold * len(a | b):
-                found = groups[other]
-                break
-        groups.append(found)
-    return groups
+def named(name, answer):
+    """Return an answer by another name."""
+    answer.__name__ = name
+    return answer
 
 
-def compares_with_the_first_of_a_group(documents, n, threshold):
-    groups = []
-    for place, document in enumerate(documents):
-        found = place
-        for other in dict.fromkeys(groups):
-            a, b = windows_of(document, n), windows_of(documents[other], n)
-            if len(a & b) >= threshold * len(a | b):
-                found = other
-                break
-        groups.append(found)
-    return groups
+def read_all(size, percent):
+    return size
 
 
-def divides_by_the_smaller_set(documents, n, threshold):
-    groups = list(range(len(documents)))
-    for i in range(len(documents)):
+def read_enough(size, percent):
+    return size * (100 - percent) // 100 + 1
+
+
+def apart(i, j, groups, *_):
+    return groups[i] != groups[j]
+
+
+def fits(i, j, groups, small, large, percent):
+    return 100 * small >= percent * large
+
+
+def longer_than_just_enough(i, j, groups, small, large, percent):
+    return 100 * small > percent * large
+
+
+def compares_all_pairs(sizes, run, similar, percent):
+    groups = list(range(len(sizes)))
+    for i in range(len(sizes)):
         for j in range(i):
-            a, b = windows_of(documents[i], n), windows_of(documents[j], n)
-            if len(a & b) >= threshold * min(len(a), len(b)):
+            if groups[i] != groups[j] and similar(i, j):
                 old, new = max(groups[i], groups[j]), min(groups[i], groups[j])
                 groups = [new if group == old else group for group in groups]
+    return groups
+
+
+def asked_once(check_first):
+    """Return a copy of the answer that keeps what was asked, and asks no pair twice."""
+
+    @wraps(check_first)
+    def answer(sizes, run, similar, percent):
+        known = {}
+
+        def once(i, j):
+            if (i, j) not in known:
+                known[i, j] = similar(i, j)
+            return known[i, j]
+
+        return check_first(sizes, run, once, percent)
+
+    return answer
+
+
+def joins_no_chains(sizes, run, similar, percent):
+    groups, holders = list(range(len(sizes))), defaultdict(list)
+    for i, size in enumerate(sizes):
+        for number in [run(i, k) for k in range(read_enough(size, percent))]:
+            for j in holders[number]:
+                small, large = sorted((size, sizes[j]))
+                if groups[i] == i and fits(i, j, groups, small, large, percent) and similar(i, j):
+                    groups[i] = groups[j]
+            holders[number].append(i)
     return groups
 
 
@@ -185,6 +221,81 @@ def gives_the_number(text, vocabulary):
     return len(longest_first(text, vocabulary))
 
 
+def cuts_everything_again(words, edits, word_end, cut):
+    return recut(words, edits, word_end, cut, keeps=False)
+
+
+def finds_all_words_again(words, edits, word_end, cut):
+    return recut(words, edits, word_end, cut, behind=10**9)
+
+
+def looks_at_the_words_within_the_edit_only(words, edits, word_end, cut):
+    return recut(words, edits, word_end, cut, behind=0)
+
+
+def goes_one_character_back(words, edits, word_end, cut):
+    return recut(words, edits, word_end, cut, behind=1)
+
+
+def cuts_the_words_before_an_edit_again(words, edits, word_end, cut):
+    return recut(words, edits, word_end, cut, compares=False)
+
+
+def recut(words, edits, word_end, cut, behind=2, keeps=True, compares=True):
+    """Solve 01.8, apart from what the arguments say."""
+    text, new, stays, place = "".join(chain.from_iterable(words)), "", [], 0
+    for start, end, inserted in [*edits, (len(text) + behind,) * 2 + ("",)]:
+        stays.append((place, start, len(new) - place))
+        new += text[place:start] + inserted
+        place = end
+    ends = [*accumulate(sum(map(len, pieces)) for pieces in words)]
+    old = {
+        start + shift: (end + shift, pieces, end + behind <= last)
+        for first, last, shift in stays
+        for start, end, pieces in zip([0, *ends], ends, words)
+        if first <= start and end <= last and keeps
+    }
+    result, place = [], 0
+    while place < len(new):
+        end, pieces, sure = old.get(place, (0, None, False))
+        if not sure:
+            found = word_end(new, place)
+            if not compares or found != end:
+                end, pieces = found, cut(new[place:found])
+        result.append(pieces)
+        place = end
+    return result
+
+
+def cuts_the_touched_words_alone(words, edits, word_end, cut):
+    for start, end, new in reversed(edits):
+        ends = [*accumulate(sum(map(len, pieces)) for pieces in words)]
+        first = sum(e + 2 <= start for e in ends)
+        last = sum(e < end for e in ends) + 1
+        before = ends[first - 1] if first else 0
+        touched = "".join(chain.from_iterable(words[first:last]))
+        touched = touched[: start - before] + new + touched[end - before :]
+        place, found = 0, []
+        while place < len(touched):
+            stop = word_end(touched, place)
+            found.append(touched[place:stop])
+            place = stop
+        words[first:last] = [re.findall("(?s)..?", word) for word in found]
+    return words
+
+
+def takes_the_places_of_the_new_text(words, edits, word_end, cut):
+    text = "".join(chain.from_iterable(words))
+    for start, end, new in edits:
+        text = text[:start] + new + text[end:]
+    place, result = 0, []
+    while place < len(text):
+        stop = word_end(text, place)
+        result.append(re.findall("(?s)..?", text[place:stop]))
+        place = stop
+    return result
+
+
 WRONG = {
     "01.1": [
         takes_a_share_of_the_different_words,
@@ -197,13 +308,36 @@ WRONG = {
         goes_through_the_merges_once_for_each_place,
         merges_from_the_right,
     ],
-    "01.4": [forgets_the_target, forgets_short_texts, rounds_towards_zero],
+    "01.4": [longest_first, longest_last, gives_the_number],
     "01.5": [counts_different_windows_only, compares_tokens, searches_the_digits],
     "01.6": [
-        compares_with_earlier_documents_only,
-        compares_with_the_first_of_a_group,
-        divides_by_the_smaller_set,
+        compares_all_pairs,
+        joins_no_chains,
+        named("reads_all_runs", groups_by_runs(read_all, apart, fits)),
+        named("asks_twice", groups_by_runs(read_enough, apart, fits)),
+        *(
+            named(name, asked_once(groups_by_runs(*how)))
+            for name, how in {
+                "reads_one_run_too_few": (lambda *a: read_enough(*a) - 1, apart, fits),
+                "rounds_with_floats": (
+                    lambda size, percent: size - math.ceil(percent / 100 * size) + 1,
+                    apart,
+                    fits,
+                ),
+                "asks_within_a_group": (read_enough, fits),
+                "asks_whatever_the_sizes": (read_enough, apart),
+                "wants_more_than_enough": (read_enough, apart, longer_than_just_enough),
+            }.items()
+        ),
     ],
     "01.7": [starts_again_at_the_separator, counts_through, gives_a_list],
-    "01.8": [longest_first, longest_last, gives_the_number],
+    "01.8": [
+        cuts_everything_again,
+        finds_all_words_again,
+        looks_at_the_words_within_the_edit_only,
+        goes_one_character_back,
+        cuts_the_words_before_an_edit_again,
+        cuts_the_touched_words_alone,
+        takes_the_places_of_the_new_text,
+    ],
 }
