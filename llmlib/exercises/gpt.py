@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from llmlib.exercises import case, exercise, noise
+from llmlib.exercises.gpt_answers import Chain, Copied
 from llmlib.exercises.grown_gpt import Grown, some_gpt
-from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 
 
@@ -202,31 +202,10 @@ def on_copies(answer: Callable) -> Callable:
 
 
 @exercise("04.5")
-def it_counts_on():
-    """04.5: a GPT whose weights, set by hand, predict the next number."""
-    for vocab_size in (5, 12):
-
-        def counts(model, step=1, vocab_size=vocab_size, wraps=True):
-            """Return whether a model predicts the number `step` further on, round in a circle."""
-            if type(model).__name__ != "GPT" or model.config.vocab_size != vocab_size:
-                return False
-            length = min(model.config.context_length, 6)
-            order = torch.randperm(vocab_size, generator=torch.Generator().manual_seed(0))
-            ids = order.repeat(length)[: vocab_size * length].view(-1, length)
-            following = model.eval()(ids).argmax(dim=-1)
-            asked = ids < vocab_size - 1 if not wraps else torch.ones_like(ids, dtype=torch.bool)
-            return torch.equal(following[asked], ((ids + step) % vocab_size)[asked])
-
-        yield case(
-            vocab_size,
-            expected=counts,
-            saying="a GPT whose highest logit after any token is that of the next number",
-            mistakes={
-                "it counts down: shift the head the other way": lambda m, f=counts: f(m, -1),
-                "it repeats the token just read": lambda m, f=counts: f(m, 0),
-                "it does not begin again after the last": lambda m, f=counts: f(m, wraps=False),
-            },
-        )
+def it_writes_what_followed():
+    """04.5: a GPT whose weights, set by hand, copy what followed the last two tokens."""
+    for vocab_size, length in ((3, 6), (12, 16), (40, 64)):
+        yield Copied(vocab_size, length).case()
 
 
 @exercise("04.6")
@@ -239,57 +218,11 @@ def it_is_deeper_and_the_same():
         )
 
 
-def bytes_needed(
-    config: GPTConfig, n_tokens: int, per_parameter: int = 16, per_token: int = 64
-) -> tuple[int, int]:
-    """Return the bytes that do not depend on the depth, and those of each block."""
-    C = config.emb_dim
-    tables = config.vocab_size * (1 if config.tie_weights else 2) + config.context_length
-    block = 12 * C * C + (13 if config.qkv_bias else 10) * C
-    return per_parameter * (tables + 2) * C, per_parameter * block + per_token * C * n_tokens
-
-
-def fit(config: GPTConfig, n_bytes: int, n_tokens: int, **changes: int) -> int:
-    """Return how many blocks fit; `changes` go to `bytes_needed`."""
-    fixed, each = bytes_needed(config, n_tokens, **changes)
-    return max(0, (n_bytes - fixed) // each)
-
-
 @exercise("04.7")
-def blocks_are_counted_by_memory():
-    """04.7: how many blocks fit into memory, with parameters, AdamW and activations."""
-
-    small = GPTConfig(100, 16, emb_dim=8, n_heads=2, n_layers=3)
-    both = replace(small, qkv_bias=False, tie_weights=False)
-    large = GPTConfig.preset("gpt2-124M")
-    unbiased = replace(small, qkv_bias=False)
-    fixed, each = bytes_needed(small, 40)
-    exact = fixed + 7 * each
-    for config, n_bytes, n_tokens in (
-        (small, exact, 40),
-        (small, exact - 1, 40),
-        (unbiased, sum(bytes_needed(unbiased, 40)), 40),
-        (large, 16 * 10**9, 4096),
-        (both, 10**6, 64),
-        (replace(both, qkv_bias=True), 10**6, 64),
-        (small, fixed + each - 1, 40),
-        (small, 10, 40),
-    ):
-        mistakes = {
-            "the activations are missing": fit(config, n_bytes, n_tokens, per_token=0),
-            "a parameter takes 16 bytes to train": fit(config, n_bytes, n_tokens, per_parameter=4),
-            "an activation takes 4 bytes": fit(config, n_bytes, n_tokens, per_token=16),
-            "a head of its own is a second table": fit(
-                replace(config, tie_weights=True), n_bytes, n_tokens
-            ),
-            "without biases, a block is smaller": fit(
-                replace(config, qkv_bias=True), n_bytes, n_tokens
-            ),
-            "there is no negative number of blocks": lambda result: result < 0,
-        }
-        expected = fit(config, n_bytes, n_tokens)
-        mistakes = {words: wrong for words, wrong in mistakes.items() if wrong != expected}
-        yield case(config, n_bytes, n_tokens, expected=expected, mistakes=mistakes)
+def the_way_back_is_frugal():
+    """04.7: the gradient of a stack, with few streams held and few blocks run again."""
+    for n_blocks, room in ((3, 0), (3, 1), (1, 0), (2, 5), (7, 0), (10, 2), (23, 3), (40, 4)):
+        yield Chain(n_blocks, room).case()
 
 
 @exercise("04.8")

@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -170,40 +171,79 @@ def each_part_normed_alone(model, ids, token):
     return torch.cat([model.ln_f(parts) @ row, (model.ln_f.bias @ row)[None]])
 
 
-def configured(vocab_size):
-    return GPTConfig(vocab_size, 16, emb_dim=vocab_size, n_heads=1, n_layers=1, tie_weights=False)
+def directions(vocab_size, context_length):
+    sizes = [vocab_size, vocab_size, vocab_size, context_length]
+    return torch.eye(sum(sizes)).split(sizes)
 
 
-def silent_but_wrong(vocab_size, shift, quiet=True):
-    model = GPT(configured(vocab_size))
-    with torch.no_grad():
-        model.wte.weight.copy_(torch.eye(vocab_size))
-        model.lm_head.weight.copy_(torch.roll(torch.eye(vocab_size), shift, dims=0))
-        if quiet:
-            model.wpe.weight.zero_()
-            model.h[0].attn.c_proj.weight.zero_()
-            model.h[0].mlp.c_proj.weight.zero_()
+@torch.no_grad()
+def copying(vocab_size, context_length, alone=6.0, pair=2.0, latest=1.0, start=2.0, sharp=20.0):
+    """A match of the last token, a match of the pair, the whole text, and no pair at the start."""
+    V, T = vocab_size, context_length
+    token, before, earlier, place = directions(V, T)
+    C = token.shape[1]
+    model = GPT(GPTConfig(V, T, emb_dim=C, n_heads=1, n_layers=3, tie_weights=False))
+    for ones, block in enumerate(model.h, start=2):
+        block.ln_1.weight.fill_(math.sqrt(ones / C - (ones / C) ** 2))
+        block.ln_1.bias.fill_(ones / C)
+        for layer in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_proj):
+            layer.weight.zero_()
+    model.wte.weight.copy_(token)
+    model.wpe.weight.copy_(place)
+    model.lm_head.weight.copy_(token)
+    for block, read, write in ((0, token, before), (1, before, earlier)):
+        q, k, v = model.h[block].attn.c_attn.weight.chunk(3)
+        q[: T - 1], k[:T], v[:V] = 20 * math.sqrt(C) * place[1:], place, read
+        model.h[block].attn.c_proj.weight[:, :V] = write.T
+    last = model.h[2].attn
+    q, k, v = last.c_attn.weight.chunk(3)
+    q[: 2 * V] = sharp * math.sqrt(C) * torch.cat([alone * T * token, pair * T * before])
+    k[: 2 * V] = torch.cat([before, earlier])
+    worth = latest * torch.arange(T) - start * T * (torch.arange(T) < 2)
+    last.c_attn.bias[2 * V], k[2 * V] = 1, sharp * math.sqrt(C) * worth @ place
+    v[:V], last.c_proj.weight[:, :V] = token, 10 * token.T
     return model
 
 
-def counts_backwards(vocab_size):
-    return silent_but_wrong(vocab_size, -1)
+def last_token_alone(vocab_size, context_length):
+    return copying(vocab_size, context_length, pair=0.0, start=0.0)
 
 
-def repeats(vocab_size):
-    return silent_but_wrong(vocab_size, 0)
+def first_occurrence(vocab_size, context_length):
+    return copying(vocab_size, context_length, latest=-1.0)
 
 
-def stops_at_the_last(vocab_size):
-    model = silent_but_wrong(vocab_size, 1)
-    with torch.no_grad():
-        model.lm_head.weight[0] = 0.0
-        model.lm_head.weight[-1, -1] = 1.0
-    return model
+def all_occurrences_alike(vocab_size, context_length):
+    return copying(vocab_size, context_length, latest=0.0)
 
 
-def untrained(vocab_size):
-    return GPT(configured(vocab_size))
+def pairs_of_nothing(vocab_size, context_length):
+    return copying(vocab_size, context_length, start=0.0)
+
+
+def half_a_pair_is_enough(vocab_size, context_length):
+    return copying(vocab_size, context_length, alone=2.0)
+
+
+def too_soft_a_choice(vocab_size, context_length):
+    return copying(vocab_size, context_length, sharp=0.05)
+
+
+def good_for_short_texts(vocab_size, context_length):
+    near = 6 / context_length  # a match is worth six places, however long the text is
+    return copying(vocab_size, context_length, 5 * near, near, start=near)
+
+
+def repeats(vocab_size, context_length):
+    return copying(vocab_size, context_length, alone=0.0, pair=0.0, start=0.0)
+
+
+def of_another_vocabulary(vocab_size, context_length):
+    return copying(vocab_size + 1, context_length)
+
+
+def untrained(vocab_size, context_length):
+    return GPT(GPTConfig(vocab_size, context_length, emb_dim=8, n_heads=1, n_layers=1))
 
 
 def new_blocks_at_random(model, n_layers):
@@ -263,37 +303,101 @@ def old_blocks_shared(model, n_layers):
     return grown
 
 
-def fitted(c, n_bytes, n_tokens, per_parameter=16, per_token=64, vectors=None, heads=None):
-    C = c.emb_dim
-    heads = heads or (1 if c.tie_weights else 2)
-    vectors = vectors or (13 if c.qkv_bias else 10)
-    fixed = per_parameter * (heads * c.vocab_size + c.context_length + 2) * C
-    each = per_parameter * (12 * C * C + vectors * C) + per_token * C * n_tokens
-    return (n_bytes - fixed) // each
+def kept_in_list(forward, backward, n_blocks, x, upstream, room):
+    streams = [x]
+    for i in range(n_blocks - 1):
+        streams.append(forward(i, streams[-1]))
+    for i in reversed(range(n_blocks)):
+        upstream = backward(i, streams.pop(), upstream)
+    return upstream
 
 
-def activations_forgotten(config, n_bytes, n_tokens):
-    return max(0, fitted(config, n_bytes, n_tokens, per_token=0))
+def always_from_the_start(forward, backward, n_blocks, x, upstream, room):
+    for last in reversed(range(n_blocks)):
+        stream = x
+        for i in range(last):
+            stream = forward(i, stream)
+        upstream = backward(last, stream, upstream)
+    return upstream
 
 
-def weights_only(config, n_bytes, n_tokens):
-    return max(0, fitted(config, n_bytes, n_tokens, per_parameter=4))
+def one_block_too_far(forward, backward, n_blocks, x, upstream, room):
+    for last in reversed(range(n_blocks)):
+        stream = x
+        for i in range(last + 1):
+            stream = forward(i, stream)
+        upstream = backward(last, stream, upstream)
+    return upstream
 
 
-def activations_of_one_byte(config, n_bytes, n_tokens):
-    return max(0, fitted(config, n_bytes, n_tokens, per_token=16))
+def at_even_distances(forward, backward, n_blocks, x, upstream, room):
+    step = max(1, math.ceil(n_blocks / (room + 1)))
+    kept, stream = {0: x}, x
+    for i in range(step * ((n_blocks - 1) // step)):
+        stream = forward(i, stream)
+        if (i + 1) % step == 0:
+            kept[i + 1] = stream
+    for last in reversed(range(n_blocks)):
+        stream = kept[last - last % step]
+        for i in range(last - last % step, last):
+            stream = forward(i, stream)
+        upstream = backward(last, stream, upstream)
+        kept.pop(last, None)
+    return upstream
 
 
-def head_forgotten(config, n_bytes, n_tokens):
-    return max(0, fitted(config, n_bytes, n_tokens, heads=1))
+def split(forward, backward, n_blocks, x, upstream, room, let_go=True, where=None, copy=False):
+    """Keep the result where the table says, or at a place of another choice."""
+
+    @cache
+    def plan(n, room):
+        if n == 1 or room == 0:
+            return n * (n - 1) // 2, n - 1
+        return min((m + plan(n - m, room - 1)[0] + plan(m, room)[0], m) for m in range(1, n))
+
+    def back(first, n, stream, upstream, room):
+        if n == 1:
+            return backward(first, stream, upstream)
+        m = where(n) if where and room else plan(n, room)[1]
+        upper = stream
+        for i in range(first, first + m):
+            upper = forward(i, upper)
+        upper = upper.clone() if copy else upper
+        upstream = back(first + m, n - m, upper, upstream, max(0, room - 1))
+        if let_go:
+            del upper
+        return back(first, m, stream, upstream, room)
+
+    return back(0, n_blocks, x, upstream, room)
 
 
-def biases_always_there(config, n_bytes, n_tokens):
-    return max(0, fitted(config, n_bytes, n_tokens, vectors=13))
+def kept_while_going_down(*args):
+    return split(*args, let_go=False)
 
 
-def less_than_nothing(config, n_bytes, n_tokens):
-    return fitted(config, n_bytes, n_tokens)
+def in_halves(*args):
+    return split(*args, where=lambda n: n // 2)
+
+
+def copied_streams(*args):
+    return split(*args, copy=True)
+
+
+def one_more_place(forward, backward, n_blocks, x, upstream, room):
+    return split(forward, backward, n_blocks, x, upstream, room + 1)
+
+
+def first_block_left_out(forward, backward, n_blocks, x, upstream, room):
+    stream = x
+    for i in range(n_blocks - 1):
+        stream = forward(i, stream)
+    return backward(n_blocks - 1, stream, upstream)
+
+
+def backward_out_of_order(forward, backward, n_blocks, x, upstream, room):
+    for i in range(n_blocks):
+        upstream = backward(i, x, upstream)
+    return upstream
 
 
 def widened(model, n_heads=None, halve=True, by_itself=True, last_norm=True, share=False):
@@ -375,7 +479,18 @@ WRONG = {
         of_the_wrong_token,
         each_part_normed_alone,
     ],
-    "04.5": [counts_backwards, repeats, stops_at_the_last, untrained],
+    "04.5": [
+        last_token_alone,
+        first_occurrence,
+        all_occurrences_alike,
+        pairs_of_nothing,
+        half_a_pair_is_enough,
+        too_soft_a_choice,
+        good_for_short_texts,
+        repeats,
+        of_another_vocabulary,
+        untrained,
+    ],
     "04.6": [
         new_blocks_at_random,
         only_attention_silenced,
@@ -386,12 +501,16 @@ WRONG = {
         old_blocks_shared,
     ],
     "04.7": [
-        activations_forgotten,
-        weights_only,
-        activations_of_one_byte,
-        head_forgotten,
-        biases_always_there,
-        less_than_nothing,
+        kept_in_list,
+        always_from_the_start,
+        one_block_too_far,
+        at_even_distances,
+        kept_while_going_down,
+        in_halves,
+        copied_streams,
+        one_more_place,
+        first_block_left_out,
+        backward_out_of_order,
     ],
     "04.8": [
         wider_heads_not_more,
