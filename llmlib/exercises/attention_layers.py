@@ -122,7 +122,7 @@ def one_hot(word: int | None, V: int) -> torch.Tensor:
 
 def blended(found: torch.Tensor) -> bool:
     """Tell whether a vector gives parts of one to several words."""
-    return bool(((found > 0.01) & (found < 0.99)).any())
+    return bool((found > -0.01).all() and (found.sum() - 1).abs() < 0.1 and found.max() < 0.99)
 
 
 def fits(result: Any) -> bool:
