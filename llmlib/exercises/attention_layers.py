@@ -57,26 +57,29 @@ def detached(answer: Any) -> Callable[..., torch.Tensor]:
     return call
 
 
+TEXTS: list[list[int]] = [
+    [0, 1, 2, 1],
+    [0, 4, 4],
+    [0, 3, 5],
+    [0],
+    [0, 2],
+    [0, 5, 1, 5, 2, 5],
+    [0, 3, 5, 1, 5, 2, 3, 5],
+    [0, 3, 5, 1, 3, 5, 2, 3, 5],
+    [0, 3, 5, 1, 5, 2, 3, 5, 4, 5, 6, 5, 5],
+    [0, 3, 7, 1, 2, 4, 3, 5],  # before the last word stands one that is known
+    [0, 4, 4, 4, 2, 4, 4],
+    [0, 3, 5, 1, *[6, 5] * 15, 2, 3, 5],  # the pair is far back, the last word near
+    [0, 5, 1, *[3, 6] * 16, 5],
+    [0, *[3, 1, 6] * 11, 3, 5],
+]
+
+
 @exercise("03.8")
 def two_layers_back_off():
     """03.8: two layers, set by hand, that find what followed the last words earlier."""
     yield case(3, 4, expected=fits, saying="two layers for 4·3 + 4 numbers, of 2 heads and of 1")
-    for ids in (
-        [0, 1, 2, 1],
-        [0, 4, 4],
-        [0, 3, 5],
-        [0],
-        [0, 2],
-        [0, 5, 1, 5, 2, 5],
-        [0, 3, 5, 1, 5, 2, 3, 5],
-        [0, 3, 5, 1, 3, 5, 2, 3, 5],
-        [0, 3, 5, 1, 5, 2, 3, 5, 4, 5, 6, 5, 5],
-        [0, 3, 7, 1, 2, 4, 3, 5],  # before the last word stands one that is known
-        [0, 4, 4, 4, 2, 4, 4],
-        [0, 3, 5, 1, *[6, 5] * 15, 2, 3, 5],  # the pair is far back, the last word near
-        [0, 5, 1, *[3, 6] * 16, 5],
-        [0, *[3, 1, 6] * 11, 3, 5],
-    ):
+    for ids in TEXTS:
         V, P = max(max(ids) + 1, 3), max(4, len(ids) + len(ids) % 2)
         V = max(V, math.ceil(P / 4))
         right = one_hot(follower(ids), V)
