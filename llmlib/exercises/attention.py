@@ -9,10 +9,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from llmlib.exercises import Case, attention_layers, case, exercise, noise
+from llmlib.exercises import Case, attention_gradients, attention_layers, case, exercise, noise
 from llmlib.model.attention import attention_weights
 
-__all__ = ["attention_layers"]  # whose import registers its checks
+__all__ = ["attention_gradients", "attention_layers"]  # whose import registers their checks
 
 
 @exercise("03.1")

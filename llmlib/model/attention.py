@@ -135,7 +135,8 @@ class CausalAttention(nn.Module):
         mask = None
         if cache is not None:
             k, v, mask = cache.update(self.layer, k, v)  # (B, n_heads, S, head_dim)
-        drop_rate, weights = self.drop_rate if self.training else 0.0, None
+        drop_rate = self.drop_rate if self.training else 0.0
+        weights = None
         if return_weights:
             if mask is None:  # (T, T), True where a query may look
                 mask = torch.ones(T, T, dtype=torch.bool, device=x.device).tril()

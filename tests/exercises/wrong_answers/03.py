@@ -172,42 +172,6 @@ def only_the_last_block(q, blocks):
     return result
 
 
-def only_the_first_output(layer, x):
-    changed = x.clone()
-    changed[:, -1] += 1
-    return not torch.equal(layer(changed)[:, 0], layer(x)[:, 0])
-
-
-def only_the_last_token(layer, x):
-    changed = x.clone()
-    changed[:, -1] += 1
-    return not torch.equal(layer(changed)[:, :-1], layer(x)[:, :-1])
-
-
-def only_the_second_token(layer, x):
-    changed = x.clone()
-    changed[:, 1:2] += 1
-    return not torch.equal(layer(changed)[:, :1], layer(x)[:, :1])
-
-
-def one_output_too_few(layer, x):
-    for t in range(x.shape[1]):
-        changed = x.clone()
-        changed[:, t] += 1
-        if not torch.equal(layer(changed)[:, : max(0, t - 1)], layer(x)[:, : max(0, t - 1)]):
-            return True
-    return False
-
-
-def counts_the_token_itself(layer, x):
-    for t in range(x.shape[1]):
-        changed = x.clone()
-        changed[:, t] += 1
-        if not torch.equal(layer(changed)[:, : t + 1], layer(x)[:, : t + 1]):
-            return True
-    return False
-
-
 def heads_in_the_wrong_order(q, k, v):
     times = q.shape[1] // k.shape[1]
     k, v = k.repeat(1, times, 1, 1), v.repeat(1, times, 1, 1)
@@ -236,51 +200,179 @@ def divided_by_d(q, k, v):
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / q.shape[-1])
 
 
-def never_sees_the_future(layer, x):
-    return False
+def gradients(args, rows=32, root=2, lse=1.0, own=1.0, sign=1.0, everything=False, safe=True):
+    """Return the four gradients for d = 4, by blocks of rows, or with a part that is wrong."""
+    q, k, v, bias, out, logsumexp, d_out, d_logsumexp = args
+    T, S, W = len(q), len(k), len(bias)
+    d_q, d_k, d_v, d_bias = (torch.zeros_like(part) for part in args[:4])
+    for a in range(0, T, rows):
+        b = min(a + rows, T)
+        low, high = max(0, a + S - T - W + 1), b + S - T
+        if everything:
+            low, high = 0, S
+        back = torch.arange(a + S - T, b + S - T)[:, None] - torch.arange(low, high)
+        seen = (back >= 0) & (back < W)
+        scores = q[a:b] @ k[low:high].T / q.shape[1] ** 0.5 + bias[back.clamp(0, W - 1)]
+        if safe:
+            weights = (scores - logsumexp[a:b, None]).exp().where(seen, 0.0)
+        else:
+            weights = scores.exp() / logsumexp[a:b, None].exp() * seen
+        mean = own * (d_out[a:b] * out[a:b]).sum(1) - lse * d_logsumexp[a:b]
+        d_scores = sign * weights * (d_out[a:b] @ v[low:high].T - mean[:, None])
+        scale = 1.0 if root == 1 else q.shape[1] ** 0.5
+        d_v[low:high] += weights.T @ d_out[a:b]
+        d_q[a:b] = d_scores @ k[low:high] / scale
+        d_k[low:high] += d_scores.T @ q[a:b] / scale
+        d_bias.index_add_(0, back[seen], d_scores[seen])
+    return d_q, d_k, d_v, d_bias
 
 
-def two_layers(V, P, query=0, key="before", value=0, target="after", loud=100.0):
-    """Return the two layers of the solution, or with a part that reads the wrong numbers."""
-    C, token, place, before, after = 3 * V + P, 0, V, V + P, 2 * V + P
-    parts = {"token": token, "before": before, "after": after}
-    layers = [CausalAttention(C, 1, P), CausalAttention(C, 1, P)]
+def logsumexp_forgotten(*args):
+    return gradients(args, lse=0.0)
+
+
+def logsumexp_subtracted(*args):
+    return gradients(args, lse=-1.0)
+
+
+def softmax_not_undone(*args):
+    return gradients(args, own=0.0)
+
+
+def gradients_of_the_opposite_sign(*args):
+    return gradients(args, sign=-1.0)
+
+
+def gradients_undivided(*args):
+    return gradients(args, root=1)
+
+
+def powers_that_overflow(*args):
+    return gradients(args, safe=False)
+
+
+def all_scores_at_once(*args):
+    return gradients(args, rows=10**6, everything=True)
+
+
+def all_keys_of_each_block(*args):
+    return gradients(args, everything=True, rows=16)
+
+
+def values_unweighted(*args):
+    d_q, d_k, _, d_bias = gradients(args)
+    back = torch.arange(len(args[1]) - len(args[0]), len(args[1]))[:, None]
+    back = back - torch.arange(len(args[1]))
+    return d_q, d_k, ((back >= 0) & (back < len(args[3]))).float().T @ args[6], d_bias
+
+
+def queries_are_the_first_tokens(*args):
+    T, S = len(args[0]), len(args[1])
+    d_q, d_k, d_v, d_bias = gradients([args[0], args[1][:T], args[2][:T], *args[3:]])
+    return d_q, F.pad(d_k, (0, 0, 0, S - T)), F.pad(d_v, (0, 0, 0, S - T)), d_bias
+
+
+def a_strip_of_the_window(q, k, v, bias, out, logsumexp, d_out, d_logsumexp):
+    """Right, with a number for each query and distance."""
+    T, S, W, root = len(q), len(k), len(bias), q.shape[1] ** 0.5
+    at = torch.arange(S - T, S)[:, None] - torch.arange(W)  # (T, W): which key is how far back
+    seen, at = at >= 0, at.clamp(min=0)
+    scores = (q[:, None] * k[at]).sum(-1) / root + bias
+    weights = (scores - logsumexp[:, None]).exp().where(seen, 0.0)
+    d_weights = (d_out[:, None] * v[at]).sum(-1)
+    d_scores = weights * (d_weights + (d_logsumexp - (d_out * out).sum(1))[:, None])
+    d_k, d_v = torch.zeros_like(k), torch.zeros_like(v)
+    d_k.index_add_(0, at.flatten(), (d_scores[..., None] * q[:, None] / root).flatten(0, 1))
+    d_v.index_add_(0, at.flatten(), (weights[..., None] * d_out[:, None]).flatten(0, 1))
+    return (d_scores[..., None] * k[at]).sum(1) / root, d_k, d_v, d_scores.sum(0)
+
+
+def by_autograd(q, k, v, bias, out, logsumexp, d_out, d_logsumexp):
+    leaves = [part.clone().requires_grad_() for part in (q, k, v, bias)]
+    q, k, v, bias = leaves
+    back = torch.arange(len(k) - len(q), len(k))[:, None] - torch.arange(len(k))
+    seen = (back >= 0) & (back < len(bias))
+    scores = q @ k.T / q.shape[1] ** 0.5 + bias[back.clamp(0, len(bias) - 1)]
+    scores = scores.masked_fill(~seen, -torch.inf)
+    found = (scores.softmax(-1) @ v, scores.logsumexp(-1))
+    return torch.autograd.grad(found, leaves, (d_out, d_logsumexp))
+
+
+def three_gradients(*args):
+    return gradients(args)[:3]
+
+
+def backing_off(V, P, *, step=10.0, first=3.0, second=1.0, sink=2.5, key="before", value=0):
+    """Return the layers of the solution, or with scores that are out of order."""
+    C, d, parts = 4 * V + P, 2 * V + P // 2, {"before": V + P, "earlier": 2 * V + P, "word": 0}
+    layers = [CausalAttention(C, 2, P), CausalAttention(C, 1, P)]
     with torch.no_grad():
         for parameter in [*layers[0].parameters(), *layers[1].parameters()]:
             parameter.zero_()
-        first, second = layers
-        for i in range(P - 1):
-            first.c_attn.weight[i, place + i + 1] = loud * C**0.5
-        for i in range(P):
-            first.c_attn.weight[C + i, place + i] = 1.0
+        look, find = (layer.c_attn.weight for layer in layers)
+        for head, back in ((0, 1), (1, 2)):
+            for i in range(P):
+                look[C + head * d + i, V + i] = 1.0
+                if i >= back:
+                    look[head * d + i - back, V + i] = 100 * d**0.5
+            for i in range(V):
+                look[2 * C + head * d + i, i] = 1.0
+                layers[0].c_proj.weight[V + P + head * V + i, head * d + i] = 1.0
+        level = abs(step) * (P + 1) + 10
         for i in range(V):
-            first.c_attn.weight[2 * C + i, token + i] = 1.0
-            first.c_proj.weight[before + i, i] = 1.0
-            second.c_attn.weight[i, parts.get(query, token) + i] = loud * C**0.5
-            second.c_attn.weight[C + i, parts[key] + i] = 1.0
-            second.c_attn.weight[2 * C + i, parts.get(value, token) + i] = 1.0
-            second.c_proj.weight[parts[target] + i, i] = 1.0
-    return first, second
+            find[i, i], find[C + i, parts[key] + i] = first * level * C**0.5, 1.0
+            find[V + i, V + P + i], find[C + V + i, 2 * V + P + i] = second * level * C**0.5, 1.0
+            find[2 * C + i, i] = float(i > 0) if value == 0 else 1.0
+            layers[1].c_proj.weight[3 * V + P + i, i] = 1.0
+        layers[1].c_attn.bias[2 * V] = C**0.5
+        find[C + 2 * V, V : V + P] = step * torch.arange(P)
+        find[C + 2 * V, 0] = sink * level
+    return layers[0], layers[1]
 
 
-def finds_the_word_itself(vocab_size, context_length):
-    return two_layers(vocab_size, context_length, key="token")
+def the_first_place_wins(vocab_size, context_length):
+    return backing_off(vocab_size, context_length, step=-10.0)
 
 
-def hands_over_the_word_before(vocab_size, context_length):
-    return two_layers(vocab_size, context_length, key="token", value="before")
+def no_place_wins(vocab_size, context_length):
+    return backing_off(vocab_size, context_length, step=0.0)
 
 
-def written_in_the_wrong_place(vocab_size, context_length):
-    return two_layers(vocab_size, context_length, target="before")
+def steps_too_small(vocab_size, context_length):
+    return backing_off(vocab_size, context_length, step=1.0)
 
 
-def too_quiet_to_find(vocab_size, context_length):
-    return two_layers(vocab_size, context_length, loud=0.01)
+def the_last_word_alone(vocab_size, context_length):
+    return backing_off(vocab_size, context_length, second=0.0)
+
+
+def only_the_word_before_agrees(vocab_size, context_length):
+    return backing_off(vocab_size, context_length, first=1.5, second=1.5, sink=1.2)
+
+
+def no_place_to_rest(vocab_size, context_length):
+    return backing_off(vocab_size, context_length, sink=0.0)
+
+
+def rests_on_itself(vocab_size, context_length):
+    return backing_off(vocab_size, context_length, key="word")
+
+
+def word_0_is_handed_over(vocab_size, context_length):
+    return backing_off(vocab_size, context_length, value=1)
+
+
+def always_at_rest(vocab_size, context_length):
+    return backing_off(vocab_size, context_length, sink=9.0)
 
 
 def layers_that_do_nothing(vocab_size, context_length):
-    C = 3 * vocab_size + context_length
+    C = 4 * vocab_size + context_length
+    return CausalAttention(C, 2, context_length), CausalAttention(C, 1, context_length)
+
+
+def one_head_in_each_layer(vocab_size, context_length):
+    C = 4 * vocab_size + context_length
     return CausalAttention(C, 1, context_length), CausalAttention(C, 1, context_length)
 
 
@@ -328,18 +420,31 @@ WRONG = {
         divided_by_d,
     ],
     "03.7": [
-        only_the_first_output,
-        only_the_last_token,
-        only_the_second_token,
-        one_output_too_few,
-        counts_the_token_itself,
-        never_sees_the_future,
+        logsumexp_forgotten,
+        logsumexp_subtracted,
+        softmax_not_undone,
+        gradients_of_the_opposite_sign,
+        gradients_undivided,
+        values_unweighted,
+        powers_that_overflow,
+        queries_are_the_first_tokens,
+        all_scores_at_once,
+        a_strip_of_the_window,
+        all_keys_of_each_block,
+        by_autograd,
+        three_gradients,
     ],
     "03.8": [
-        finds_the_word_itself,
-        hands_over_the_word_before,
-        written_in_the_wrong_place,
-        too_quiet_to_find,
+        the_first_place_wins,
+        no_place_wins,
+        steps_too_small,
+        the_last_word_alone,
+        only_the_word_before_agrees,
+        no_place_to_rest,
+        rests_on_itself,
+        word_0_is_handed_over,
+        always_at_rest,
         layers_that_do_nothing,
+        one_head_in_each_layer,
     ],
 }
