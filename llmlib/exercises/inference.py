@@ -1,23 +1,21 @@
-"""Checks of the exercises of notebook 10."""
+"""Checks of notebook 10; 10.2 is in `inference_pages`, 10.6 in `inference_trees`."""
 
 import torch
 
-from llmlib.exercises import case, exercise, noise
+from llmlib.exercises import case, exercise, inference_pages, inference_trees, noise
 from llmlib.exercises.inference_answers import (
     all_texts,
     beam_of,
     chain,
     cut_off,
-    fastest,
-    grouped,
-    in_turns,
     next_id,
     random_world,
     repaired,
     rounded,
-    seen_in_pieces,
     served_at_once,
 )
+
+__all__ = ["inference_pages", "inference_trees"]  # whose import registers their checks
 
 
 def named(function, answer):
@@ -41,79 +39,6 @@ def beginnings_are_shared():
     longest = "the longest shared beginning counts, not the first that is found"
     yield case([[1, 9], [1, 2, 3], [1, 2, 3, 4]], expected=5, mistakes={longest: 7})
     yield case([], expected=0)
-
-
-def in_pieces(answer):
-    """Read q, k and v in pieces of some sizes; return what the answer gives, joined."""
-
-    def run(q, k, v, sizes):
-        cache: list = []
-        pieces = zip(*(part.clone().split(sizes, dim=1) for part in (q, k, v)))
-        return torch.cat([answer(*piece, cache) for piece in pieces], dim=1)
-
-    return named(run, answer)
-
-
-def numbers_kept(answer):
-    """Read q, k and v in pieces; return how many numbers are in the cache at the end."""
-
-    def run(q, k, v, sizes):
-        cache: list = []
-        for piece in zip(*(part.split(sizes, dim=1) for part in (q, k, v))):
-            answer(*(part.clone() for part in piece), cache)
-        return count_numbers(cache)
-
-    return named(run, answer)
-
-
-def count_numbers(value) -> int:
-    """How many numbers lie in the tensors of a nested list."""
-    if isinstance(value, torch.Tensor):
-        return value.numel()
-    parts = value.values() if isinstance(value, dict) else value
-    return sum(map(count_numbers, parts)) if isinstance(value, (dict, list, tuple)) else 0
-
-
-@exercise("10.2")
-def heads_share_keys():
-    """10.2: grouped-query attention with a cache."""
-    future = "new tokens must not see later ones of the same piece"
-    for H, G, sizes in ((4, 2, [3]), (4, 2, [3, 1, 1]), (6, 2, [2, 3, 1]), (2, 2, [1, 4])):
-        T = sum(sizes)
-        q, k, v = noise(H, T, 4, seed=1), noise(G, T, 4, seed=2), noise(G, T, 4, seed=3)
-        yield case(
-            q,
-            k,
-            v,
-            sizes,
-            expected=grouped(q, k, v, sizes),
-            saying=f"attention over all tokens so far, read in pieces of {sizes}",
-            through=in_pieces,
-            tolerance=1e-4,
-            mistakes={
-                "query head h uses key head h // (H / G), so neighbours share one": grouped(
-                    q, k, v, sizes, repeat=in_turns
-                ),
-                "new tokens see all old ones: the mask has to begin behind them": grouped(
-                    q, k, v, sizes, hidden=1
-                ),
-                future: seen_in_pieces(q, k, v, sizes),
-            },
-        )
-        most = 2 * G * T * 4
-        yield case(
-            q,
-            k,
-            v,
-            sizes,
-            expected=lambda n, most=most: 0 < n <= most,
-            saying=f"at most {most} numbers in the cache, after pieces of {sizes}",
-            through=numbers_kept,
-            mistakes={
-                "the repeated keys and values are kept, for each query head": 2 * H * T * 4,
-                "the cache is empty": 0,
-            },
-        )
 
 
 @exercise("10.3")
@@ -243,39 +168,6 @@ def characters_arrive_whole():
                 ),
             },
         )
-
-
-@exercise("10.6")
-def drafts_pay_or_do_not():
-    """10.6: how many tokens to draft."""
-    longer = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8]
-    yield case(
-        0.8,
-        0.2,
-        longer,
-        expected=3,
-        mistakes={
-            "a pass with K drafts costs the target reading[K], not 1": 4,
-            "the target gives one more token itself": 5,
-            "each drafted token costs c": 6,
-            "a draft counts only if all before it are accepted": 8,
-        },
-    )
-    for a, c, reading in (
-        (0.0, 0.1, [1.0, 1.1, 1.2]),
-        (0.9, 0.0, [1.0, 1.0, 1.0, 1.0]),
-        (0.7, 0.1, [1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3, 1.35]),
-        (0.9, 0.02, [1.0, 1.2, 1.9, 2.0, 2.1, 2.2]),
-        (0.5, 0.5, [1.0, 1.0]),
-        (0.8, 0.0, [1.0]),
-    ):
-        best = fastest(a, c, reading)
-        mistakes = {
-            "K counts the drafted tokens, from 0": best + 1,
-            "the target gives one more token itself": fastest(a, c, reading, extra=0),
-        }
-        wrong = {what: K for what, K in mistakes.items() if best != K}
-        yield case(a, c, list(reading), expected=best, mistakes=wrong)
 
 
 def counted(limit):

@@ -3,33 +3,8 @@
 import codecs
 
 import torch
-import torch.nn.functional as F
 
 from llmlib.exercises import noise
-
-
-def grouped(q, k, v, sizes, *, hidden=0, repeat=torch.repeat_interleave):
-    """What 10.2 asks for, all at once; `hidden`, `repeat`: mistakes to make on purpose."""
-    times, mask = len(q) // len(k), torch.ones(q.shape[1], q.shape[1], dtype=torch.bool).tril()
-    if hidden:  # the mask of each piece begins at its first key
-        starts = [sum(sizes[:n]) for n, size in enumerate(sizes) for _ in range(size)]
-        place = torch.arange(q.shape[1])
-        mask = place <= place[:, None] - torch.tensor(starts)[:, None]
-    k, v = (repeat(part, times, dim=0) for part in (k, v))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-
-
-def in_turns(x, times, dim):
-    """The mistake of 10.2 in which heads are repeated as a whole."""
-    return torch.cat([x] * times, dim=dim)
-
-
-def seen_in_pieces(q, k, v, sizes):
-    """The mistake of 10.2 in which a token sees all of its own piece."""
-    ends = [sum(sizes[: n + 1]) for n, size in enumerate(sizes) for _ in range(size)]
-    mask = torch.arange(q.shape[1]) < torch.tensor(ends)[:, None]
-    k, v = (part.repeat_interleave(len(q) // len(k), dim=0) for part in (k, v))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 def rounded(weight: torch.Tensor, group: int, steps: int = 127) -> torch.Tensor:
@@ -72,13 +47,6 @@ def repaired(pieces):
     """What 10.5 asks for: Python's own decoder, which waits."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     return [decoder.decode(piece) for piece in pieces] + [decoder.decode(b"", final=True)]
-
-
-def fastest(a, c, reading, *, extra=1):
-    """What 10.6 asks for; extra=0 forgets the token that the target gives itself."""
-    tokens = [sum(a**k for k in range(K + 1)) - (1 - extra) for K in range(len(reading))]
-    speed = [n / (K * c + cost) for K, (n, cost) in enumerate(zip(tokens, reading))]
-    return speed.index(max(speed))
 
 
 def chain(table, ids):

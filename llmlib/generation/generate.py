@@ -1,6 +1,6 @@
 """Text from a model, one token at a time: the one loop that all generation goes through.
 
-Written by hand; notebook 06 shows the loop in six lines, notebook 10 takes the rest apart. Works
+Written by hand; notebook 06 shows the loop in five lines, notebook 10 takes the rest apart. Works
 with any model of `llmlib.model.protocol` through its cache (notebook 10), and with any other
 callable that maps ids (B, T) to logits (B, T, V). What is left out: many users at once, who come
 and go, with a cache in pages (Kwon and others 2023).

@@ -87,7 +87,7 @@ class KVCache:
         self.length = length
         if length == 0:
             self.segments = None
-        elif self.segments is not None:
+        elif self.segments is not None:  # section 8 explains these two lines
             self.document = last_document(self.segments[:, :length])
 
     def select(self, rows: Tensor) -> None:

@@ -3,7 +3,6 @@
 import math
 
 import torch
-import torch.nn.functional as F
 
 
 def shared(a, b):
@@ -46,44 +45,109 @@ def takes_the_first_that_is_shared(prompts):
     return total
 
 
-def attention(q, k, v, cache, repeat, mask):
-    if cache:
-        k, v = torch.cat([cache[0], k], 1), torch.cat([cache[1], v], 1)
-    cache[:] = [k, v]
-    k, v = (repeat(part, len(q) // len(part)) for part in (k, v))
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask(q.shape[1], k.shape[1]))
+class Pages:
+    """A right answer to 10.2, in parts that wrong ones replace."""
+
+    def __init__(self, memory):
+        self.memory, self.tables, self.lengths = memory, {}, {}
+        self.empty, self.number = set(range(len(memory))), 0
+
+    def new(self):
+        self.number += 1
+        self.tables[self.number], self.lengths[self.number] = [], 0
+        return self.number
+
+    def fork(self, text, n):
+        other = self.new()
+        self.tables[other] = self.beginning(self.tables[text], -(-n // self.memory.shape[1]))
+        self.lengths[other] = n
+        return other
+
+    def beginning(self, table, n):
+        return table[:n]
+
+    def free(self, text):
+        table = self.tables.pop(text)
+        del self.lengths[text]
+        self.give_back(table)
+
+    def give_back(self, table):
+        self.empty |= set(table) - {page for other in self.tables.values() for page in other}
+
+    def page(self):
+        if not self.empty:
+            raise MemoryError
+        return self.empty.pop()
+
+    def must_copy(self, text, page, n):
+        return any(
+            page in table and self.lengths[other] > n for other, table in self.tables.items()
+        )
+
+    def append(self, text, key):
+        table, n, size = self.tables[text], self.lengths[text], self.memory.shape[1]
+        if n % size == 0:
+            table.append(self.page())
+        elif self.must_copy(text, table[-1], n):
+            self.copy(table)
+        self.memory[table[-1], n % size] = key
+        self.lengths[text] = n + 1
+
+    def copy(self, table):
+        page = self.page()
+        self.memory[page] = self.memory[table[-1]]
+        table[-1] = page
 
 
-def by_neighbours(part, n):
-    return part.repeat_interleave(n, dim=0)
+class NeverCopies(Pages):
+    def must_copy(self, text, page, n):
+        return False
 
 
-def behind_the_old(T, S):
-    return torch.ones(T, S, dtype=torch.bool).tril(S - T)
+class CopiesWhatIsShared(Pages):
+    def must_copy(self, text, page, n):
+        return sum(page in table for table in self.tables.values()) > 1
 
 
-def takes_the_heads_in_turns(q, k, v, cache):
-    return attention(q, k, v, cache, lambda x, n: x.repeat(n, 1, 1), behind_the_old)
+class CopiesInFork(Pages):
+    def beginning(self, table, n):
+        copied = []
+        for page in table[:n]:
+            copied.append(self.page())
+            self.memory[copied[-1]] = self.memory[page]
+        return copied
 
 
-def sees_the_future(q, k, v, cache):
-    return attention(q, k, v, cache, by_neighbours, lambda T, S: None)
+class SharesTheTable(Pages):
+    def beginning(self, table, n):
+        return table
 
 
-def hides_the_old_tokens(q, k, v, cache):
-    def mask(T, S):
-        return torch.ones(T, S, dtype=torch.bool).tril()
-
-    return attention(q, k, v, cache, by_neighbours, mask)
+class NeverGivesBack(Pages):
+    def give_back(self, table):
+        pass
 
 
-def keeps_the_repeated_heads(q, k, v, cache):
-    k, v = (by_neighbours(part, len(q) // len(part)) for part in (k, v))
-    return attention(q, k, v, cache, lambda x, n: x, behind_the_old)
+class GivesAllBack(Pages):
+    def give_back(self, table):
+        self.empty |= set(table)
 
 
-def keeps_nothing(q, k, v, cache):
-    return attention(q, k, v, [], by_neighbours, behind_the_old)
+class LosesAPage(Pages):
+    def copy(self, table):
+        old = table.pop()
+        table.append(self.page())
+        self.memory[table[-1]] = self.memory[old]
+
+
+class ForgetsToCopyTheKeys(Pages):
+    def copy(self, table):
+        table[-1] = self.page()
+
+
+class CountsFreedTexts(Pages):
+    def free(self, text):
+        self.give_back(self.tables[text])
 
 
 def has_a_scale_for_each_row(weight, group):
@@ -210,32 +274,71 @@ def loses_what_is_broken(pieces):
     return [piece.decode(errors="ignore") for piece in pieces] + [""]
 
 
-def best_of(speed):
-    return speed.index(max(speed))
+def tree_reader(mask="tree", by_depth=True, twins=True, extra=1, move=True, forget=True):
+    """A right answer to 10.6, and with other settings wrong ones."""
+
+    def read_tree(model, cache, last, tokens, parents):
+        n_old, n = cache.length, 1 + len(tokens)
+        sees = torch.eye(n, dtype=torch.bool)
+        for node, parent in enumerate(parents, 1):
+            sees[node] |= sees[parent + 1]
+        depth = sees.sum(dim=1) - 1 if by_depth else torch.arange(n)
+        if mask == "causal":
+            sees = torch.ones(n, n, dtype=torch.bool).tril()
+        old = torch.full((n, n_old), mask != "new only")
+
+        class Tree:
+            length, positions = n_old, n_old + depth
+            mask = torch.cat([old, sees], dim=1)[None, None]
+
+            def grow(self, batch_size, n_new, segments=None):
+                cache.grow(batch_size, n_new)
+
+            def update(self, layer, k, v):
+                return *cache.update(layer, k, v)[:2], self.mask
+
+        said = model(torch.tensor([[last, *tokens]]), Tree())[0].argmax(-1).tolist()
+        path, tried = [0], {0: [0]}
+        for node, (token, parent) in enumerate(zip(tokens, parents), 1):
+            before = tried.get(parent + 1)
+            is_new = twins or all(before != other[:-1] for other in tried.values())
+            if before and said[parent + 1] == token and is_new:
+                tried[node] = [*before, node]
+        path = max(tried.values(), key=len)
+        slots = [n_old + node for node in path]
+        if move:
+            cache.data[..., n_old : n_old + len(path), :] = cache.data[..., slots, :]
+        if forget:
+            cache.rewind(n_old + len(path))
+        return [said[node] for node in path][: len(path) - 1 + extra]
+
+    return read_tree
 
 
-def tokens(a, K):
-    return sum(a**k for k in range(K + 1))
+def named(name, answer):
+    answer.__name__ = name
+    return answer
 
 
-def forgets_the_longer_reading(a, c, reading):
-    return best_of([tokens(a, K) / (1 + K * c) for K in range(len(reading))])
+def reads_branch_by_branch(model, cache, last, tokens, parents):
+    n_old, best = cache.length, []
+    branches = []
+    for token, parent in zip(tokens, parents):
+        branches.append([*(branches[parent] if parent >= 0 else []), token])
+    for branch in [[], *branches]:
+        said = model(torch.tensor([[last, *branch]]), cache)[0].argmax(-1).tolist()
+        cache.rewind(n_old)
+        if branch == said[:-1] and len(said) > len(best):
+            best = said
+    model(torch.tensor([[last, *best[:-1]]]), cache)
+    return best
 
 
-def forgets_the_extra_token(a, c, reading):
-    return best_of([(tokens(a, K) - 1) / (K * c + r) for K, r in enumerate(reading)])
-
-
-def forgets_the_draft(a, c, reading):
-    return best_of([tokens(a, K) / r for K, r in enumerate(reading)])
-
-
-def counts_from_one(a, c, reading):
-    return 1 + best_of([tokens(a, K) / (K * c + r) for K, r in enumerate(reading)])
-
-
-def counts_on_all_drafts(a, c, reading):
-    return best_of([(1 + a * K) / (K * c + r) for K, r in enumerate(reading)])
+def keeps_only_last(model, cache, last, tokens, parents):
+    n_old = cache.length
+    said = tree_reader()(model, cache, last, tokens, parents)
+    cache.rewind(n_old + 1)
+    return said
 
 
 def is_greedy(next_probs, n):
@@ -274,11 +377,15 @@ WRONG = {
         takes_the_first_that_is_shared,
     ],
     "10.2": [
-        takes_the_heads_in_turns,
-        sees_the_future,
-        hides_the_old_tokens,
-        keeps_the_repeated_heads,
-        keeps_nothing,
+        NeverCopies,
+        CopiesWhatIsShared,
+        CopiesInFork,
+        SharesTheTable,
+        NeverGivesBack,
+        GivesAllBack,
+        LosesAPage,
+        ForgetsToCopyTheKeys,
+        CountsFreedTexts,
     ],
     "10.3": [
         has_a_scale_for_each_row,
@@ -304,11 +411,15 @@ WRONG = {
         loses_what_is_broken,
     ],
     "10.6": [
-        forgets_the_longer_reading,
-        forgets_the_extra_token,
-        forgets_the_draft,
-        counts_on_all_drafts,
-        counts_from_one,
+        named("sees_other_branches", tree_reader(mask="causal")),
+        named("sees_no_text", tree_reader(mask="new only")),
+        named("counts_in_order", tree_reader(by_depth=False)),
+        named("follows_the_first_twin", tree_reader(twins=False)),
+        named("forgets_the_extra_token", tree_reader(extra=0)),
+        named("moves_no_keys", tree_reader(move=False)),
+        named("keeps_refused_drafts", tree_reader(forget=False)),
+        keeps_only_last,
+        reads_branch_by_branch,
     ],
     "10.7": [is_greedy, has_a_beam_of_two, tries_all_texts],
 }
