@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 from llmlib.exercises import case, exercise
-from llmlib.exercises.cuts import (
+from llmlib.exercises.word_cuts import (
     can_be_cut,
     common_beginning,
     continuations,
