@@ -1,8 +1,19 @@
 """Checks of the exercises of notebook 09."""
 
+import random
 from collections import Counter
 
 from llmlib.exercises import case, exercise
+from llmlib.exercises.word_cuts import (
+    can_be_cut,
+    common_beginning,
+    continuations,
+    first_lost,
+    learned,
+    limited_encode,
+    longest_match_cuts,
+    tokens_of,
+)
 
 
 @exercise("09.1")
@@ -28,29 +39,8 @@ def half_a_character_is_held_back():
 
 
 @exercise("09.2")
-def digits_are_grouped_from_the_right():
-    """09.2: groups of three digits, counted from the right."""
-    left, backwards = (
-        "these are counted from the left",
-        "the groups come in the order of the number",
-    )
-    yield case(
-        "1234567",
-        expected=["1", "234", "567"],
-        mistakes={left: ["123", "456", "7"], backwards: ["567", "234", "1"]},
-    )
-    yield case("2024", expected=["2", "024"], mistakes={left: ["202", "4"]})
-    yield case(
-        "123456", expected=["123", "456"], mistakes={"no group is empty": ["", "123", "456"]}
-    )
-    yield case("1000000", expected=["1", "000", "000"])
-    yield case("7", expected=["7"])
-    yield case("", expected=[], mistakes={"no group is empty": [""]})
-
-
-@exercise("09.3")
 def only_what_changes_is_counted():
-    """09.3: how the counts of pairs change with a merge."""
+    """09.2: how the counts of pairs change with a merge."""
 
     def given(tokens, pair, new_id, mistakes=None):
         """Return the case of a list of tokens and a pair to merge."""
@@ -86,6 +76,51 @@ def only_what_changes_is_counted():
     yield given([1, 2, 3, 2, 3, 1, 2], (2, 3), 9, zeros)
     yield given([1, 3, 2], (1, 2), 9, zeros)
     yield given([1, 2], (1, 2), 9, zeros)
+
+
+def whatever_follows(data, merges):
+    """Return the case of a text and the merges of a BPE: which of its tokens stay."""
+    futures = continuations(data, merges)
+    cut, wanted = futures[b""], common_beginning(futures.values())
+
+    def contradicts(rest):
+        """Tell whether a result promises too much: the text may go on with this rest."""
+        return lambda result: futures[rest][: len(result)] != list(result) == cut[: len(result)]
+
+    def is_short(result):
+        return len(result) < len(wanted) and list(result) == wanted[: len(result)]
+
+    mistakes = {
+        f"if {rest!r} follows, the cut begins otherwise": contradicts(rest) for rest in futures
+    }
+    mistakes["more tokens stay, whatever follows"] = is_short
+    mistakes["the cut does not begin like this"] = lambda result: list(result) != cut[: len(result)]
+    return case(
+        data,
+        tokens_of(merges, data),
+        limited_encode(merges, data),
+        expected=lambda result: list(result) == wanted,
+        saying=repr(wanted),
+        mistakes=mistakes,
+    )
+
+
+@exercise("09.3")
+def tokens_stay():
+    """09.3: the tokens that no continuation can change."""
+    small = [(b"b", b"c"), (b"a", b"b")]
+    for data in (b"ab", b"aba", b"abc", b"", b"cab"):
+        yield whatever_follows(data, small)
+    twins = [(b"a", b"a"), (b"aa", b"aa")]
+    for n in range(1, 8):
+        yield whatever_follows(b"a" * n, twins)
+    rng = random.Random(0)
+    for letters in (b"ab", b"abc", b"abcd") * 8:
+        merges = learned(bytes(rng.choices(letters, k=60)), 8)
+        for _ in range(4):
+            yield whatever_follows(bytes(rng.choices(letters, k=rng.randint(3, 16))), merges)
+    text = bytes(rng.choices(b"abc", k=300))
+    yield whatever_follows(text, learned(text, 40))
 
 
 def pairs(*args, expected, mistakes=None):
@@ -130,30 +165,42 @@ def merges_are_found_again():
     yield pairs([b"a", b"b"], expected=[])
 
 
+def lost_by_greed(pieces, wanted):
+    """Describe a call that gives the first word that only the longest match cannot cut."""
+    pieces = set(pieces)
+    mistakes = {
+        "there is such a word": None,
+        "the longest match cuts this word": lambda word: longest_match_cuts(word, pieces),
+        "this word cannot be cut": lambda word: not can_be_cut(word, pieces),
+        "a shorter word is lost, too": lambda word: len(word) > len(wanted),
+        "of words of one length, return the first": lambda word: word > wanted,
+    }
+    return case(set(pieces), expected=wanted, mistakes=mistakes)
+
+
 @exercise("09.5")
-def pieces_are_found_in_the_text():
-    """09.5: where each WordPiece piece begins and ends."""
-    marks = "the hashes of a piece inside a word are not in the text"
-    again = "search behind the last piece: the same letters come again"
-    spaces = "how much white space there is must not be guessed"
-    yield pairs(
-        "unable", ["un", "##able"], expected=[(0, 2), (2, 6)], mistakes={marks: [(0, 2), (2, 8)]}
-    )
-    yield pairs(
-        "a\t\tcat,\ta hat",
-        ["a", "c", "##at", ",", "a", "hat"],
-        expected=[(0, 1), (3, 4), (4, 6), (6, 7), (8, 9), (10, 13)],
-        mistakes={
-            again: lambda result: tuple(result[4]) == (0, 1),
-            spaces: lambda result: tuple(result[1]) == (2, 3),
-        },
-    )
-    yield pairs("ab ab", ["ab", "a", "##b"], expected=[(0, 2), (3, 4), (4, 5)])
-    lone = {"a lone hash is a piece of the text": lambda result: len(result) < 2}
-    yield pairs("# 1", ["#", "1"], expected=[(0, 1), (2, 3)], mistakes=lone)
-    yield pairs("##a", ["#", "#", "a"], expected=[(0, 1), (1, 2), (2, 3)])
-    yield pairs("naïve 🦊", ["na", "##ïve", "🦊"], expected=[(0, 2), (2, 5), (6, 7)])
-    yield pairs("", [], expected=[])
+def greed_loses_words():
+    """09.5: the shortest word that can be cut, but not by the longest match."""
+    yield lost_by_greed({"a", "ab", "bc"}, "abc")
+    yield lost_by_greed({"a", "b", "ab"}, None)
+    yield lost_by_greed({"aa", "aaa"}, "aaaa")
+    yield lost_by_greed({"ab", "abc", "cde"}, "abcde")
+    yield lost_by_greed({"a", "abcd", "bc"}, None)
+    yield lost_by_greed({"c", "cb", "ba", "a", "ab", "bb"}, "abb")
+    rng = random.Random(0)
+    for letters, longest in [("ab", 8), ("abc", 6)] * 20:
+        sizes = [rng.randint(1, 4) for _ in range(rng.randint(3, 6))]
+        pieces = {"".join(rng.choices(letters, k=size)) for size in sizes}
+        if word := first_lost(pieces, longest):
+            yield lost_by_greed(pieces, word)
+    # words of single letters and of runs of a: the longest match takes 7, and 5 are left over
+    yield lost_by_greed({"a" * 6, "a" * 7, *"bcd"}, "a" * 12)
+    # all c are needed before the match is tempted, and then a is no beginning
+    yield lost_by_greed({"c", "cccccccb", "bac", "d"}, "cccccccbac")
+    # in each run of a, twos and fours leave an even rest
+    yield lost_by_greed({"aa", "aaaa", "aaaaaa", *"bc"}, None)
+    # no piece begins another, so there is one cut at most
+    yield lost_by_greed({"ab", "ac", "bca", "bcb", "c"}, None)
 
 
 def all_borders(word, p):

@@ -25,19 +25,6 @@ def waits_for_one_byte_at_most(data):
         return data[:-1].decode("utf-8", "replace"), data[-1:]
 
 
-def groups_from_the_left(digits):
-    return [digits[i : i + 3] for i in range(0, len(digits), 3)]
-
-
-def puts_the_last_group_first(digits):
-    return [digits[max(0, end - 3) : end] for end in range(len(digits), 0, -3)]
-
-
-def leaves_an_empty_group(digits):
-    first = len(digits) % 3
-    return [digits[:first]] + [digits[i : i + 3] for i in range(first, len(digits), 3)]
-
-
 def merged(tokens, pair, new_id):
     result = []
     for token in tokens:
@@ -120,40 +107,194 @@ def joins_from_the_left(tokens):
     return merges
 
 
-def counts_the_hashes(text, pieces):
-    spans, place = [], 0
-    for piece in pieces:
-        while place < len(text) and text[place].isspace():
-            place += 1
-        spans.append((place, place + len(piece)))
-        place += len(piece)
-    return spans
+def keeps_every_token(data, tokens, encode):
+    return last_tokens(data, tokens, encode)[1](len(data))
 
 
-def searches_from_the_beginning(text, pieces):
-    letters = [piece.removeprefix("##") or piece for piece in pieces]
-    return [(text.index(piece), text.index(piece) + len(piece)) for piece in letters]
+def holds_back_one_token(data, tokens, encode):
+    return keeps_every_token(data, tokens, encode)[:-1]
 
 
-def guesses_the_spaces(text, pieces):
-    spans, place = [], 0
-    for number, piece in enumerate(pieces):
-        letters = piece.removeprefix("##") or piece
-        place += number > 0 and not piece.startswith("##") and letters.isalnum()
-        spans.append((place, place + len(letters)))
-        place += len(letters)
-    return spans
+def holds_back_one_token_that_may_grow(data, tokens, encode):
+    cut = keeps_every_token(data, tokens, encode)
+    grows = cut and any(len(t) > len(cut[-1]) and t.startswith(cut[-1]) for t in tokens)
+    return cut[:-1] if grows else cut
 
 
-def takes_lone_hashes_for_notation(text, pieces):
-    spans, place = [], 0
-    for piece in pieces:
-        letters = piece.strip("#")
-        if letters:
-            start = text.index(letters, place)
-            place = start + len(letters)
-            spans.append((start, place))
-    return spans
+def encodes_the_whole_text(data, tokens, encode):
+    begun = [data[start:] for start in range(len(data))]
+    rests = [t[len(start) :] for start in begun for t in tokens if t.startswith(start)]
+    cuts = [encode(data + rest) for rest in [b"", *rests]]
+    same = [len(set(parts)) == 1 for parts in zip(*cuts)]
+    return cuts[0][: [*same, False].index(False)]
+
+
+def encodes_a_window(data, tokens, encode):
+    longest, stay = max(map(len, tokens)), []
+    while data:
+        token = encode(data[: 2 * longest])[0]
+        stay.append(token)
+        data = data[len(token) :]
+    return stay[:-1]
+
+
+def takes_the_longest_match(data, tokens, encode):
+    stay = []
+    while data:
+        stay.append(max((token for token in tokens if data.startswith(token)), key=len))
+        data = data[len(stay[-1]) :]
+    return stay[:-1]
+
+
+def last_tokens(data, tokens, encode, fits=None):
+    longest, last = max(map(len, tokens)), [b""]
+
+    def stand_side_by_side(start, token):
+        return start == 0 or encode(last[start] + token) == [last[start], token]
+
+    fits = fits or stand_side_by_side
+    for end in range(1, len(data) + 1):
+        starts = range(max(0, end - longest), end)
+        found = (i for i in starts if data[i:end] in tokens and fits(i, data[i:end]))
+        last.append(data[next(found) : end])
+
+    def cut(end):
+        return [*cut(end - len(last[end])), last[end]] if end else []
+
+    return fits, cut
+
+
+def what_is_common(data, cut, starts):
+    cuts = [cut(len(data)), *map(cut, starts)]
+    same = [len(set(parts)) == 1 for parts in zip(*cuts)]
+    return cuts[0][: [*same, False].index(False)]
+
+
+def fears_every_place(data, tokens, encode):
+    _, cut = last_tokens(data, tokens, encode)
+    return what_is_common(data, cut, range(max(0, len(data) - max(map(len, tokens))), len(data)))
+
+
+def fears_tokens_that_do_not_fit(data, tokens, encode):
+    _, cut = last_tokens(data, tokens, encode)
+    starts = [
+        i
+        for i in range(len(data))
+        if any(len(t) > len(data) - i and t.startswith(data[i:]) for t in tokens)
+    ]
+    return what_is_common(data, cut, starts)
+
+
+def takes_the_longest_last_token(data, tokens, encode):
+    fits, cut = last_tokens(data, tokens, encode, fits=lambda start, token: True)
+    starts = [
+        i
+        for i in range(len(data))
+        if any(len(t) > len(data) - i and t.startswith(data[i:]) and fits(i, t) for t in tokens)
+    ]
+    return what_is_common(data, cut, starts)
+
+
+def asks_again_and_again(data, tokens, encode):
+    def cut(end):
+        for start in range(max(0, end - max(map(len, tokens))), end):
+            before, token = cut(start), data[start:end]
+            if token in tokens and (not start or encode(before[-1] + token)[-1] == token):
+                return [*before, token]
+        return []
+
+    def fits(start, token):
+        return not start or encode(cut(start)[-1] + token)[-1] == token
+
+    starts = [
+        i
+        for i in range(len(data))
+        if any(len(t) > len(data) - i and t.startswith(data[i:]) and fits(i, t) for t in tokens)
+    ]
+    return what_is_common(data, cut, starts)
+
+
+def greedily(word, pieces):
+    while word:
+        end = max((n for n in range(1, len(word) + 1) if word[:n] in pieces), default=0)
+        if not end:
+            return False
+        word = word[end:]
+    return True
+
+
+def joins_two_pieces(pieces):
+    words = sorted((a + b for a in pieces for b in pieces), key=lambda word: (len(word), word))
+    return next((word for word in words if not greedily(word, pieces)), None)
+
+
+def counts_pieces_in_place_of_letters(pieces):
+    words = [""]
+    for _ in range(4):
+        words = [word + piece for word in words for piece in sorted(pieces)]
+        lost = [word for word in words if not greedily(word, pieces)]
+        if lost:
+            return min(lost, key=lambda word: (len(word), word))
+    return None
+
+
+def gives_up_after_a_few_letters(pieces):
+    words = {""}
+    for _ in range(7):
+        words |= {word + piece for word in words for piece in pieces if len(word + piece) <= 7}
+    lost = [word for word in words if not greedily(word, pieces)]
+    return min(lost, key=lambda word: (len(word), word), default=None)
+
+
+def search(pieces, at_stuck=True, both=True, ahead=True, order=1):
+    beginnings = {piece[:n] for piece in pieces for n in range(len(piece) + 1)}
+
+    def match(rest, at_end):
+        goes_on = beginnings if ahead else pieces
+        while rest and (at_end or rest not in goes_on):
+            size = max((n for n in range(1, len(rest) + 1) if rest[:n] in pieces), default=0)
+            rest = rest[size:] if size else None
+        return rest
+
+    queue, seen = [("", "", frozenset([""]))], set()
+    for word, rest, open_ends in queue:
+        for letter in sorted(set("".join(pieces)))[::order]:
+            longer = {end + letter for end in open_ends} & beginnings
+            longer |= {""} if longer & pieces else set()
+            undecided = None if rest is None else match(rest + letter, False)
+            if "" in longer and match(undecided, True) is None:
+                return word + letter
+            state = (undecided, frozenset(longer) if both else None)
+            if longer and state not in seen and (at_stuck or undecided is not None):
+                seen.add(state)
+                queue.append((word + letter, undecided, frozenset(longer)))
+    return None
+
+
+def drops_a_word_when_greed_is_stuck(pieces):
+    return search(pieces, at_stuck=False)
+
+
+def compares_what_greed_left_alone(pieces):
+    return search(pieces, both=False)
+
+
+def decides_as_soon_as_no_piece_stands_there(pieces):
+    return search(pieces, ahead=False)
+
+
+def returns_the_last_word(pieces):
+    return search(pieces, order=-1)
+
+
+def returns_any_word_that_greed_cannot_cut(pieces):
+    letters = sorted(set("".join(pieces)))
+    words = [*letters, *(a + b for a in letters for b in letters)]
+    return next((word for word in words if not greedily(word, pieces)), None)
+
+
+def never_finds_one(pieces):
+    return None
 
 
 def sums(word, p):
@@ -225,19 +366,35 @@ WRONG = {
         holds_back_whatever_is_broken,
         waits_for_one_byte_at_most,
     ],
-    "09.2": [groups_from_the_left, puts_the_last_group_first, leaves_an_empty_group],
-    "09.3": [
+    "09.2": [
         keeps_the_zeros,
         gives_the_new_counts,
         counts_the_pair_between_twice,
         merges_from_the_right,
     ],
+    "09.3": [
+        keeps_every_token,
+        holds_back_one_token,
+        holds_back_one_token_that_may_grow,
+        encodes_the_whole_text,
+        fears_every_place,
+        fears_tokens_that_do_not_fit,
+        takes_the_longest_last_token,
+        takes_the_longest_match,
+        encodes_a_window,
+        asks_again_and_again,
+    ],
     "09.4": [cuts_at_the_longest_beginning, cuts_at_the_shortest_beginning, joins_from_the_left],
     "09.5": [
-        counts_the_hashes,
-        searches_from_the_beginning,
-        guesses_the_spaces,
-        takes_lone_hashes_for_notation,
+        joins_two_pieces,
+        counts_pieces_in_place_of_letters,
+        gives_up_after_a_few_letters,
+        drops_a_word_when_greed_is_stuck,
+        compares_what_greed_left_alone,
+        decides_as_soon_as_no_piece_stands_there,
+        returns_the_last_word,
+        returns_any_word_that_greed_cannot_cut,
+        never_finds_one,
     ],
     "09.6": [does_not_divide, counts_the_cuts, forgets_what_comes_after],
     "09.7": [
