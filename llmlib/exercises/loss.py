@@ -9,6 +9,8 @@ from llmlib.exercises import case, exercise, noise
 from llmlib.exercises.loss_answers import (
     AtMost,
     Counts,
+    comes_back,
+    encodes,
     hidden_log_probs,
     information,
     without_autograd,
@@ -162,6 +164,35 @@ def the_divergence_is_measured():
     )
 
 
+def mistakes_of_hidden(ids, chain, expected):
+    """Return the mistakes of 05.6: words, and a wrong result or the test of it."""
+
+    def as_if(*other, **mistake):
+        """Return the test whether an answer makes this mistake."""
+        return lambda found: torch.allclose(
+            found, hidden_log_probs(ids, *(other or chain), **mistake)
+        )
+
+    start, transitions, shows = chain
+    return {
+        "the chain walks on from a silent state": as_if(most=0),
+        "silent states may follow each other, and go in circles": lambda found: any(
+            as_if(most=k)(found) for k in range(1, 6)
+        ),
+        "these are bits": expected / math.log(2),
+        "that is of the whole text so far": expected.cumsum(0),
+        "transitions are read the wrong way round": as_if(start, transitions.T, shows, most=1),
+        "add up all the paths, not only the likeliest": as_if(add=max),
+        "the tokens so far tell where the chain may be": as_if(forget=True),
+        "after an impossible token, too, it is -inf": lambda found: (
+            torch.allclose(found[:1], expected[:1]) and bool(found.isnan().any())
+        ),
+        "a state was lost that had become unlikely": lambda found: bool(
+            (found.isneginf() & expected.isfinite()).any()
+        ),
+    }
+
+
 @exercise("05.6")
 def a_hidden_chain_is_judged():
     """05.6: the log-probability of each token where several states show it, and some show none."""
@@ -170,29 +201,6 @@ def a_hidden_chain_is_judged():
         """Return the case of a text; budget: the operations on tensors for each token."""
         chain = [torch.tensor(part, dtype=torch.float64) for part in (start, transitions, shows)]
         expected = hidden_log_probs(ids, *chain)
-        backward = [chain[0], chain[1].T, chain[2]]
-
-        def as_if(chain=chain, **mistake):
-            """Return the test whether an answer makes this mistake."""
-            return lambda found: torch.allclose(found, hidden_log_probs(ids, *chain, **mistake))
-
-        mistakes = {
-            "the chain walks on from a silent state": as_if(most=0),
-            "silent states may follow each other, and go in circles": lambda found: any(
-                as_if(most=k)(found) for k in range(1, 6)
-            ),
-            "these are bits": expected / math.log(2),
-            "that is of the whole text so far": expected.cumsum(0),
-            "transitions are read the wrong way round": as_if(backward, most=1),
-            "add up all the paths, not only the likeliest": as_if(add=max),
-            "the tokens so far tell where the chain may be": as_if(forget=True),
-            "after an impossible token, too, it is -inf": lambda found: (
-                torch.allclose(found[:1], expected[:1]) and bool(found.isnan().any())
-            ),
-            "a state was lost that had become unlikely": lambda found: bool(
-                (found.isneginf() & expected.isfinite()).any()
-            ),
-        }
         slow = "go on from what is known of the states; do not begin again for each token"
 
         def through(answer):
@@ -205,6 +213,7 @@ def a_hidden_chain_is_judged():
 
             return called
 
+        mistakes = mistakes_of_hidden(ids, chain, expected)
         return case(ids, *chain, expected=expected, through=through, mistakes=mistakes)
 
     half = [0.5, 0.5]
@@ -240,66 +249,46 @@ def bytes_are_counted_and_not_characters():
     yield case("🦊!", [math.log(0.5), math.log(0.25)], expected=0.6)
 
 
-@exercise("05.8")
-def a_text_becomes_bits_and_a_text_again():
-    """05.8: an arithmetic coder with numbers of limited size, there and back."""
-
-    def encodes(answer):
-        """Return the method `encode` of the answer's class."""
-
-        def called(ids, counts):
-            return answer().encode(list(ids), counts)
-
-        called.__name__ = f"{answer.__name__}().encode"
-        return called
-
-    def comes_back(answer):
-        """Return a function that encodes a text, and decodes it with other bits behind."""
-
-        def called(ids, counts, after):
-            bits = answer().encode(list(ids), counts)
-            counts.calls = 0
-            return answer().decode(bits + after, counts)
-
-        called.__name__ = f"{answer.__name__}().encode, then decode"
-        return called
-
-    def given(ids, name, count, hint="another text comes back"):
-        """Yield the cases of a text: its bits, and the way back whatever stands behind them."""
-        most = 2 + information(count, ids) + len(ids) / 1000 + 1e-6
+def there_and_back(ids, name, count, hint="another text comes back"):
+    """Yield the cases of a text: its bits, and the way back whatever stands behind them."""
+    most = 2 + information(count, ids) + len(ids) / 1000 + 1e-6
+    yield case(
+        ids,
+        Counts(name, count, len(ids)),
+        expected=lambda bits: type(bits) is str and not bits.strip("01") and len(bits) <= most,
+        saying=f"at most {int(most)} of the characters 0 and 1",
+        through=encodes,
+        mistakes={
+            "bits are written as a string": lambda bits: type(bits) is not str,
+            "these bits are too many": lambda bits: not bits.strip("01"),
+        },
+    )
+    for after in ("", "0000", "1" * 40, "0110"):
         yield case(
             ids,
             Counts(name, count, len(ids)),
-            expected=lambda bits: type(bits) is str and not bits.strip("01") and len(bits) <= most,
-            saying=f"at most {int(most)} of the characters 0 and 1",
-            through=encodes,
+            after,
+            expected=lambda found, after=after: (list(found[0]), found[1]) == (ids, after),
+            saying=f"the text and {after!r}",
+            through=comes_back,
             mistakes={
-                "bits are written as a string": lambda bits: type(bits) is not str,
-                "these bits are too many": lambda bits: not bits.strip("01"),
+                "the text is right, and the bits after it are not": (
+                    lambda found: list(found[0]) == ids
+                ),
+                hint: lambda found: bool(found[0]),
             },
         )
-        for after in ("", "0000", "1" * 40, "0110"):
-            yield case(
-                ids,
-                Counts(name, count, len(ids)),
-                after,
-                expected=lambda found, after=after: (list(found[0]), found[1]) == (ids, after),
-                saying=f"the text and {after!r}",
-                through=comes_back,
-                mistakes={
-                    "the text is right, and the bits after it are not": (
-                        lambda found: list(found[0]) == ids
-                    ),
-                    hint: lambda found: bool(found[0]),
-                },
-            )
 
-    yield from given([1, 1, 0], "a_coin", lambda ids: [1, 1])
-    yield from given([0], "a_die_of_three", lambda ids: [1, 1, 1])
-    yield from given([2, 1, 2, 2, 0], "a_loaded_die", lambda ids: [3, 1, 7])
-    yield from given([1] * 500 + [0], "the_end_is_rare", lambda ids: [1, 2**16 - 1])
+
+@exercise("05.8")
+def a_text_becomes_bits_and_a_text_again():
+    """05.8: an arithmetic coder with numbers of limited size, there and back."""
+    yield from there_and_back([1, 1, 0], "a_coin", lambda ids: [1, 1])
+    yield from there_and_back([0], "a_die_of_three", lambda ids: [1, 1, 1])
+    yield from there_and_back([2, 1, 2, 2, 0], "a_loaded_die", lambda ids: [3, 1, 7])
+    yield from there_and_back([1] * 500 + [0], "the_end_is_rare", lambda ids: [1, 2**16 - 1])
     for times in (28, 58, 300):
-        yield from given(
+        yield from there_and_back(
             [2] * times + [0],
             "always_the_middle",
             lambda ids: [1, 2**14 - 1, 2**15, 2**14],
@@ -310,4 +299,4 @@ def a_text_becomes_bits_and_a_text_again():
     def recent(ids):
         return [1, *(1 + 40 * ids[-30:].count(token) for token in (1, 2, 3))]
 
-    yield from given([*text, 0], "what_was_recent", recent)
+    yield from there_and_back([*text, 0], "what_was_recent", recent)

@@ -174,3 +174,25 @@ def information(count: Callable[[list[int]], list[int]], ids: list[int]) -> floa
     """Return -log2 of the probability that counts give to a text."""
     tables = [count(ids[:t]) for t in range(len(ids))]
     return -sum(math.log2(n[token] / sum(n)) for n, token in zip(tables, ids))
+
+
+def encodes(answer: Any) -> Callable:
+    """Return the method `encode` of the answer's class."""
+
+    def called(ids, counts):
+        return answer().encode(list(ids), counts)
+
+    called.__name__ = f"{answer.__name__}().encode"
+    return called
+
+
+def comes_back(answer: Any) -> Callable:
+    """Return a function that encodes a text, and decodes it with other bits behind."""
+
+    def called(ids, counts, after):
+        bits = answer().encode(list(ids), counts)
+        counts.calls = 0
+        return answer().decode(bits + after, counts)
+
+    called.__name__ = f"{answer.__name__}().encode, then decode"
+    return called
