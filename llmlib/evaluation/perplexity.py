@@ -28,7 +28,7 @@ class Evaluation:
     @property
     def perplexity(self) -> float:
         """The number of sides of a fair die that surprises as much: e to the loss."""
-        return math.exp(self.loss) if self.loss < 700 else math.inf
+        return math.exp(self.loss) if self.loss < 700 else math.inf  # e^710 is not a float any more
 
     def bits_per_byte(self, n_bytes: int) -> float:
         """Return the loss of the whole text in bits for each of its bytes.

@@ -2,44 +2,19 @@
 
 import functools
 import math
-from collections.abc import Callable
-from fractions import Fraction
-from types import CodeType
 
 import torch
 
 from llmlib.exercises import case, exercise, noise
-
-DERIVES = {"autograd", "backward", "grad", "inference_mode", "jacfwd", "jacrev", "jvp", "vjp"}
-
-
-def names_in(code: CodeType) -> set[str]:
-    """Return the names that a function looks up, those of functions within it included."""
-    inner = (names_in(part) for part in code.co_consts if isinstance(part, CodeType))
-    return set(code.co_names).union(*inner)
-
-
-def without_autograd(answer: Callable) -> Callable:
-    """Return the answer, called with copies where nothing is recorded for a gradient."""
-
-    def refuse(used: set[str]) -> None:
-        if used:
-            raise RuntimeError(f"use the formula, without autograd ({', '.join(sorted(used))})")
-
-    @functools.wraps(answer)
-    def called(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the answer for copies, with autograd out of reach."""
-        code = getattr(answer, "__code__", None)
-        try:
-            with torch.inference_mode():
-                result = answer(logits.clone(), targets.clone())
-        except RuntimeError as error:
-            refuse({"autograd"} if "does not require grad" in str(error) else set())
-            raise
-        refuse(names_in(code) & DERIVES if code else set())
-        return result
-
-    return called
+from llmlib.exercises.loss_answers import (
+    AtMost,
+    Counts,
+    comes_back,
+    encodes,
+    hidden_log_probs,
+    information,
+    without_autograd,
+)
 
 
 @exercise("05.1")
@@ -189,47 +164,73 @@ def the_divergence_is_measured():
     )
 
 
+def mistakes_of_hidden(ids, chain, expected):
+    """Return the mistakes of 05.6: words, and a wrong result or the test of it."""
+
+    def as_if(*other, **mistake):
+        """Return the test whether an answer makes this mistake."""
+        return lambda found: torch.allclose(
+            found, hidden_log_probs(ids, *(other or chain), **mistake)
+        )
+
+    start, transitions, shows = chain
+    return {
+        "the chain walks on from a silent state": as_if(most=0),
+        "silent states may follow each other, and go in circles": lambda found: any(
+            as_if(most=k)(found) for k in range(1, 6)
+        ),
+        "these are bits": expected / math.log(2),
+        "that is of the whole text so far": expected.cumsum(0),
+        "transitions are read the wrong way round": as_if(start, transitions.T, shows, most=1),
+        "add up all the paths, not only the likeliest": as_if(add=max),
+        "the tokens so far tell where the chain may be": as_if(forget=True),
+        "after an impossible token, too, it is -inf": lambda found: (
+            torch.allclose(found[:1], expected[:1]) and bool(found.isnan().any())
+        ),
+        "a state was lost that had become unlikely": lambda found: bool(
+            (found.isneginf() & expected.isfinite()).any()
+        ),
+    }
+
+
 @exercise("05.6")
-def the_floor_of_a_chain_is_found():
-    """05.6: the entropy rate of a Markov chain, also of one that goes in circles."""
+def a_hidden_chain_is_judged():
+    """05.6: the log-probability of each token where several states show it, and some show none."""
 
-    def row_entropies(transitions):
-        return torch.special.entr(transitions.double()).sum(-1)
+    def given(ids, start, transitions, shows, budget=math.inf):
+        """Return the case of a text; budget: the operations on tensors for each token."""
+        chain = [torch.tensor(part, dtype=torch.float64) for part in (start, transitions, shows)]
+        expected = hidden_log_probs(ids, *chain)
+        slow = "go on from what is known of the states; do not begin again for each token"
 
-    def given(rows, **mistakes):
-        """Return the case of a table of transitions."""
-        transitions = torch.tensor(rows)
-        V = len(rows)
-        # π P = π and Σ π = 1: V + 1 equations for V unknowns
-        equations = torch.cat([transitions.double().T - torch.eye(V), torch.ones(1, V)])
-        right = torch.zeros(V + 1, dtype=torch.float64)
-        right[-1] = 1
-        shares = torch.linalg.lstsq(equations, right[:, None]).solution[:, 0]
-        entropies = row_entropies(transitions)
-        named = {
-            "the chain does not stand at all tokens equally often": entropies.mean().item(),
-            "that is a model that does not look at the token before": (
-                torch.special.entr(shares).sum().item()
-            ),
-            "these are bits": (shares @ entropies).item() / math.log(2),
-        }
-        floor = (shares @ entropies).item()
-        named = {words: wrong for words, wrong in named.items() if abs(wrong - floor) > 1e-3}
-        return case(transitions, expected=floor, tolerance=1e-3, mistakes=named | mistakes)
+        def through(answer):
+            """Return the answer, called with copies and with a budget."""
+
+            @functools.wraps(answer)
+            def called(ids, *chain):
+                with AtMost(budget * len(ids), slow):
+                    return answer(list(ids), *(part.clone() for part in chain))
+
+            return called
+
+        mistakes = mistakes_of_hidden(ids, chain, expected)
+        return case(ids, *chain, expected=expected, through=through, mistakes=mistakes)
 
     half = [0.5, 0.5]
-    yield given([half, half])
-    yield given([[0.875, 0.125], half])
-    zero = "0 · ln 0 counts as 0, as its limit is"
-    yield given([[0.0, 1.0], half], **{zero: math.nan})
-    circles = "this chain goes in circles, so its powers do not settle: take their mean"
-    yield given(
-        [[0.0, 0.5, 0.5], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]],
-        **{
-            circles: lambda result: any(abs(result - x * math.log(2)) < 1e-4 for x in (2 / 3, 1, 0))
-        },
-    )
-    yield given([[0.125, 0.25, 0.625], [0.5, 0.375, 0.125], [0.0, 0.0625, 0.9375]])
+    yield given([0, 1, 0], [1.0, 0.0], [half, half], [[1.0, 0.0], [0.0, 1.0]])
+    yield given([0, 0, 1, 0], [0.25, 0.75], [[0.875, 0.125], half], [half, [0.875, 0.125]])
+    walk = [[0.5, 0.5, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]]
+    shown = [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
+    yield given([0, 0, 1], [1.0, 0.0, 0.0], walk, shown)
+    yield given([0, 1, 0, 0, 1], [1.0, 0.0, 0.0], walk, shown)
+    yield given([1, 0], [0.0, 0.5, 0.5], walk, shown)
+    circle = [[0.0, 0.5, 0.25, 0.25], [0.25, 0.0, 0.75, 0.0], [0.0, 0.5, 0.25, 0.25], [0.25] * 4]
+    words = [[0.75, 0.25, 0.0], [0.0] * 3, [0.0] * 3, [0.0, 0.5, 0.5]]
+    yield given([0, 2, 1, 0], [0.0, 1.0, 0.0, 0.0], circle, words)
+    stays, rare = [[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1 / 64, 63 / 64]]
+    yield given([0] * 400 + [1, 0], half, stays, rare, budget=200)
+    long = torch.randint(3, (1000,), generator=torch.Generator().manual_seed(0)).tolist()
+    yield given(long, [0.5, 0.0, 0.5, 0.0], circle, words)
 
 
 @exercise("05.7")
@@ -248,73 +249,54 @@ def bytes_are_counted_and_not_characters():
     yield case("🦊!", [math.log(0.5), math.log(0.25)], expected=0.6)
 
 
-class Interval:
-    """Where a text lies between 0 and 1, and what a string of bits says about that."""
-
-    def __init__(self, ids: list[int], next_probs: Callable):
-        self.low, width = Fraction(0), Fraction(1)
-        for place, token in enumerate(ids):
-            p = next_probs(ids[:place])
-            self.low += width * sum(p[:token], Fraction(0))
-            width *= p[token]
-        self.high, self.bits = self.low + width, 1
-        while Fraction(1, 2 ** (self.bits - 1)) > width:
-            self.bits += 1  # in the end ⌈−log2 width⌉ + 1
-
-    def ends(self, code: str) -> tuple[Fraction, Fraction]:
-        """Return the interval of the numbers that begin with these bits."""
-        start = Fraction(int(code or "0", 2), 2 ** len(code))
-        return start, start + Fraction(1, 2 ** len(code))
-
-    def holds(self, code: str) -> bool:
-        """Tell whether all numbers that begin with these bits are in the interval."""
-        start, stop = self.ends(code)
-        return self.low <= start and stop <= self.high
-
-    def touches(self, code: str) -> bool:
-        """Tell whether some number that begins with these bits is in the interval."""
-        start, stop = self.ends(code)
-        return start < self.high and stop > self.low
-
-
-@exercise("05.8")
-def a_text_becomes_bits():
-    """05.8: an arithmetic coder with exact fractions."""
-
-    def given(ids, next_probs, name):
-        """Return a case: ids, and a function of that name for the model."""
-        place = Interval(ids, next_probs)
-        next_probs.__name__ = name
-        written = (
-            f"at most {place.bits} bits, all of whose numbers lie in [{place.low}, {place.high})"
-        )
-        if len(written) > 110:
-            written = f"at most {place.bits} bits, all of whose numbers lie in the text's interval"
-        return case(
+def there_and_back(ids, name, count, hint="another text comes back"):
+    """Yield the cases of a text: its bits, and the way back whatever stands behind them."""
+    most = 2 + information(count, ids) + len(ids) / 1000 + 1e-6
+    yield case(
+        ids,
+        Counts(name, count, len(ids)),
+        expected=lambda bits: type(bits) is str and not bits.strip("01") and len(bits) <= most,
+        saying=f"at most {int(most)} of the characters 0 and 1",
+        through=encodes,
+        mistakes={
+            "bits are written as a string": lambda bits: type(bits) is not str,
+            "these bits are too many": lambda bits: not bits.strip("01"),
+        },
+    )
+    for after in ("", "0000", "1" * 40, "0110"):
+        yield case(
             ids,
-            next_probs,
-            expected=lambda code: (
-                type(code) is str and len(code) <= place.bits and place.holds(code)
-            ),
-            saying=written,
-            through=lambda answer: functools.wraps(answer)(lambda a, b: answer(list(a), b)),
+            Counts(name, count, len(ids)),
+            after,
+            expected=lambda found, after=after: (list(found[0]), found[1]) == (ids, after),
+            saying=f"the text and {after!r}",
+            through=comes_back,
             mistakes={
-                "these bits are right, and too many": place.holds,
-                "bits are written as a string": lambda code: type(code) is not str,
-                "some of the numbers that begin with these bits lie outside": place.touches,
-                "these bits lead to another text": lambda code: not place.touches(code),
+                "the text is right, and the bits after it are not": (
+                    lambda found: list(found[0]) == ids
+                ),
+                hint: lambda found: bool(found[0]),
             },
         )
 
-    third, quarter = Fraction(1, 3), Fraction(1, 4)
-    yield given([0, 1, 1], lambda ids: [Fraction(1, 2)] * 2, "a_coin")
-    yield given([1], lambda ids: [third] * 3, "a_die_of_three")
-    yield given([2, 0, 1, 2], lambda ids: [third] * 3, "a_die_of_three")
-    yield given([1, 0], lambda ids: [quarter, 2 * quarter, quarter], "a_loaded_die")
 
-    def remembers(ids):
-        return [Fraction(1 + ids.count(token), 3 + len(ids)) for token in range(3)]
+@exercise("05.8")
+def a_text_becomes_bits_and_a_text_again():
+    """05.8: an arithmetic coder with numbers of limited size, there and back."""
+    yield from there_and_back([1, 1, 0], "a_coin", lambda ids: [1, 1])
+    yield from there_and_back([0], "a_die_of_three", lambda ids: [1, 1, 1])
+    yield from there_and_back([2, 1, 2, 2, 0], "a_loaded_die", lambda ids: [3, 1, 7])
+    yield from there_and_back([1] * 500 + [0], "the_end_is_rare", lambda ids: [1, 2**16 - 1])
+    for times in (28, 58, 300):
+        yield from there_and_back(
+            [2] * times + [0],
+            "always_the_middle",
+            lambda ids: [1, 2**14 - 1, 2**15, 2**14],
+            hint="around the middle no first bit is known, and the interval still has to grow",
+        )
+    text = torch.randint(1, 4, (2500,), generator=torch.Generator().manual_seed(0)).tolist()
 
-    yield given([0, 0, 2, 0, 0, 1], remembers, "a_model_that_counts")
-    yield given([0, 1, 2] * 40, remembers, "a_model_that_counts")
-    yield given([0, 0], lambda ids: [Fraction(1), Fraction(0)], "a_model_that_is_certain")
+    def recent(ids):
+        return [1, *(1 + 40 * ids[-30:].count(token) for token in (1, 2, 3))]
+
+    yield from there_and_back([*text, 0], "what_was_recent", recent)

@@ -70,7 +70,8 @@ def checkpointed_cross_entropy(
     def sum_of_chunk(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return cross_entropy(head(x), y, reduction="sum")
 
-    checks.targets(targets, features.shape[:-1], 2**63, IGNORED, reduction)  # ids: in each chunk
+    # V is known only with the logits: each chunk looks whether its ids are below it
+    checks.targets(targets, features.shape[:-1], 2**63, IGNORED, reduction)
     features, targets = features.flatten(0, -2), targets.flatten()  # (N, C) and (N,)
     total = torch.zeros((), device=features.device)
     for x, y in zip(features.split(chunk_size), targets.split(chunk_size)):
@@ -116,10 +117,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=dtype, device=features.device)
         grad_features = torch.empty_like(features) if for_features else None
         grad_weight = None
-        # rows of whole cache lines, which some libraries multiply faster
-        padded = features.new_zeros(
-            min(N, chunk_size), V + -V % 64
-        )  # in bfloat16, products read it: no nan
+        # rows of whole cache lines, which some libraries multiply faster; zeros, since some
+        # products in bfloat16 read the gap too, and a nan that lay there would spread
+        padded = features.new_zeros(min(N, chunk_size), V + -V % 64)
         for start in range(0, N, chunk_size):
             x, y, c = (part[start : start + chunk_size] for part in (features, targets, counts))
             rows = padded[: len(x)]
@@ -136,7 +136,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable  # a gradient of this gradient is refused
     def backward(ctx, grad):
         """Scale the gradients from the way forward by grad, the gradient of the sum."""
         grad_features, grad_weight = ctx.saved_tensors
@@ -218,7 +218,7 @@ def next_token_loss(
     read = features_of(model)
     if read is None:  # a plain function, which need not know about segments
         options: dict[str, Any] = {} if segments is None else {"segments": segments}
-        if hasattr(model, "features"):  # compiled in place: only its call is
+        if hasattr(model, "features"):  # model.compile() has compiled nothing but its call
             options["aux"] = aux
         logits = model(inputs, **options)
         return cross_entropy(logits, targets, reduction="sum")

@@ -175,94 +175,263 @@ def gives_the_cross_entropy(p, q):
     return -sum(p[word] * math.log(q[word]) for word in possible)
 
 
-def rows(transitions):
-    return torch.special.entr(transitions.double()).sum(dim=1)
+def walks_on(transitions, shows, steps=None):
+    """Where a chain is when it shows the next word; steps: silent ones, or any number."""
+    silent = transitions * (shows.sum(dim=1, keepdim=True) == 0)
+    unity = torch.eye(len(shows), dtype=torch.float64)
+    if steps is None:
+        return torch.linalg.inv(unity - silent)
+    total = unity
+    for _ in range(steps):
+        total = unity + silent @ total
+    return total
 
 
-def averages_the_rows(transitions):
-    return rows(transitions).mean().item()
+def right_chain(ids, start, transitions, shows, steps=None, add=torch.logsumexp):
+    walk = walks_on(transitions, shows, steps)
+    state, hop, words = (start @ walk).log(), (transitions @ walk).log(), shows.log()
+    before, found = torch.zeros((), dtype=torch.float64), []
+    for token in ids:
+        shown = state + words[:, token]
+        total = add(shown, 0)
+        impossible = total.isneginf()
+        found.append(total if impossible else total - before)
+        before, state = total, add(shown[:, None] + hop, 0)
+    return torch.stack(found)
 
 
-def shares_of(transitions):
-    power = torch.matrix_power(transitions.double(), 20_001)
-    return power.mean(dim=0)
+def gives_bits_of_the_chain(*chain):
+    return right_chain(*chain) / math.log(2)
 
 
-def takes_the_entropy_of_the_shares(transitions):
-    return torch.special.entr(shares_of(transitions)).sum().item()
+def adds_up_the_text(*chain):
+    return right_chain(*chain).cumsum(0)
 
 
-def gives_bits_of_the_chain(transitions):
-    return (shares_of(transitions) @ rows(transitions)).item() / math.log(2)
+def reads_transitions_the_wrong_way(ids, start, transitions, shows):
+    return right_chain(ids, start, transitions.T, shows, steps=1)
 
 
-def walks_in_circles(transitions):
-    return (torch.matrix_power(transitions.double(), 20_000)[0] @ rows(transitions)).item()
+def takes_the_likeliest_path(*chain):
+    return right_chain(*chain, add=torch.amax)
 
 
-def forgets_that_zero_costs_nothing(transitions):
-    P = transitions.double()
-    return (shares_of(P) @ -(P * P.log()).sum(dim=1)).item()
+def does_not_look_at_the_words(ids, start, transitions, shows):
+    state, visible = start, (shows.sum(dim=1) > 0).double()
+    found = []
+    for token in ids:
+        state = state @ walks_on(transitions, shows)
+        found.append(state @ shows[:, token])
+        state = (state * visible) @ transitions
+    return torch.stack(found).log()
+
+
+def stops_at_silent_states(*chain):
+    return right_chain(*chain, steps=0)
+
+
+def walks_one_silent_step(*chain):
+    return right_chain(*chain, steps=1)
+
+
+def walks_five_silent_steps(*chain):
+    return right_chain(*chain, steps=5)
+
+
+def scales_without_logarithms(ids, start, transitions, shows):
+    walk, found = walks_on(transitions, shows), []
+    state = start @ walk
+    for token in ids:
+        shown = state * shows[:, token]
+        found.append(shown.sum())
+        state = shown / shown.sum().clamp(min=1e-300) @ transitions @ walk
+    return torch.stack(found).log()
+
+
+def is_not_a_number_after_the_impossible(ids, start, transitions, shows):
+    walk, found = walks_on(transitions, shows), []
+    state, hop = (start @ walk).log(), (transitions @ walk).log()
+    for token in ids:
+        shown = state + shows[:, token].log()
+        found.append(shown.logsumexp(0))
+        state = (shown[:, None] - found[-1] + hop).logsumexp(0)
+    return torch.stack(found)
+
+
+def begins_again_for_each_token(ids, *chain):
+    return torch.stack([right_chain(ids[: t + 1], *chain)[-1] for t in range(len(ids))])
 
 
 def forgets_the_sign(text, log_probs):
     return sum(log_probs) / math.log(2) / len(text.encode())
 
 
-def narrow(ids, next_probs):
-    low, width = Fraction(0), Fraction(1)
-    for place, token in enumerate(ids):
-        p = next_probs(ids[:place])
-        low, width = low + width * sum(p[:token], Fraction(0)), width * p[token]
-    return low, width
+class RightCoder:
+    """An arithmetic coder with numbers of `width` bits; mistakes can be made on purpose."""
+
+    width, around_the_middle, tail = 32, True, 2
+
+    def begin(self):
+        self.one = 1 << self.width
+        self.low, self.high = 0, self.one
+
+    def narrow(self, counts, token):
+        size, total, below = self.high - self.low, sum(counts), sum(counts[:token])
+        self.high = self.low + size * (below + counts[token]) // total
+        self.low += size * below // total
+        if self.high <= self.low:
+            raise ZeroDivisionError("the interval is empty")
+
+    def doublings(self):
+        half, quarter = self.one // 2, self.one // 4
+        while True:
+            if self.high <= half:
+                cut = 0
+            elif self.low >= half:
+                cut = half
+            elif self.around_the_middle and self.low >= quarter and self.high <= 3 * quarter:
+                cut = quarter
+            else:
+                return
+            self.low, self.high = 2 * (self.low - cut), 2 * (self.high - cut)
+            yield cut
+
+    def encode(self, ids, counts):
+        self.begin()
+        bits, waiting = "", 0
+        for place, token in enumerate(ids):
+            self.narrow(counts(ids[:place]), token)
+            for cut in self.doublings():
+                if cut == self.one // 4:
+                    waiting += 1
+                else:
+                    bits += "01"[cut > 0] + "10"[cut > 0] * waiting
+                    waiting = 0
+        first = self.low >= self.one // 4
+        return bits + ("01"[first] + "10"[first] * (waiting + self.tail - 1))[: self.tail + waiting]
+
+    def decode(self, bits, counts):
+        self.begin()
+        ids, used = [], 0
+        value = int(bits[: self.width].ljust(self.width, "0"), 2)
+        while ids[-1:] != [0]:
+            n, token, size = counts(ids), 0, self.high - self.low
+            ends = [self.low + size * sum(n[: k + 1]) // sum(n) for k in range(len(n) - 1)]
+            while token < len(ends) and value >= ends[token]:
+                token += 1
+            self.narrow(n, token)
+            ids.append(token)
+            for cut in self.doublings():
+                new = bits[used + self.width : used + self.width + 1] or "0"
+                value, used = 2 * (value - cut) + int(new), used + 1
+        return ids, bits[used + self.tail :]
 
 
-def writes_the_lower_end(ids, next_probs):
-    low, width = narrow(ids, next_probs)
-    k = 1
-    while Fraction(1, 2**k) > width:
-        k += 1
-    return format(math.floor(low * 2**k), "b").zfill(k)
+class KnowsNoMiddle(RightCoder):
+    around_the_middle = False
 
 
-def looks_at_the_first_number_only(ids, next_probs):
-    low, width = narrow(ids, next_probs)
-    k = 1
-    while Fraction(math.ceil(low * 2**k), 2**k) >= low + width:
-        k += 1
-    return format(math.ceil(low * 2**k), "b").zfill(k)
+class KeepsAtLeastOneUnit(KnowsNoMiddle):
+    def narrow(self, counts, token):
+        size, total, below = self.high - self.low, sum(counts), sum(counts[:token])
+        self.low += min(size - 1, size * below // total)
+        self.high = self.low + max(1, size * counts[token] // total)
 
 
-def writes_ten_bits_more(ids, next_probs):
-    low, width = narrow(ids, next_probs)
-    k = 10
-    while Fraction(1, 2 ** (k - 10)) > width:
-        k += 1
-    return format(math.ceil(low * 2**k), "b").zfill(k)
+class HasSixteenBits(RightCoder):
+    width = 16
 
 
-def uses_floats(ids, next_probs):
-    low, width = map(float, narrow(ids, next_probs))
-    k = 1
-    while 2.0**-k > width / 2 and k < 1000:
-        k += 1
-    return format(math.ceil(low * 2**k), "b").zfill(k)
+class WritesThirtyBitsMore(RightCoder):
+    tail = 32
 
 
-def puts_the_last_token_first(ids, next_probs):
-    return right_compressor([len(next_probs([])) - 1 - i for i in ids], next_probs)
+class WritesOneBitLess(RightCoder):
+    tail = 1
 
 
-def right_compressor(ids, next_probs):
-    low, width = narrow(ids, next_probs)
-    k = 0
-    while Fraction(math.ceil(low * 2**k) + 1, 2**k) > low + width:
-        k += 1
-    return format(math.ceil(low * 2**k), "b").zfill(k)
+class WritesNothingAtTheEnd(RightCoder):
+    tail = 0
 
 
-def gives_a_number(ids, next_probs):
-    return int(right_compressor(ids, next_probs) or "0", 2)
+class LosesWhatFollows(RightCoder):
+    def decode(self, bits, counts):
+        return super().decode(bits, counts)[0], ""
+
+
+class ReadsTheWholeWindow(RightCoder):
+    def decode(self, bits, counts):
+        ids, after = super().decode(bits, counts)
+        return ids, after[30:]
+
+
+class IgnoresTheModel(RightCoder):
+    def narrow(self, counts, token):
+        super().narrow([1] * len(counts), token)
+
+
+class WritesNumbers(RightCoder):
+    def encode(self, ids, counts):
+        return [int(bit) for bit in super().encode(ids, counts)]
+
+
+class LetsNumbersGrow:
+    """The interval in exact fractions."""
+
+    def narrow(self, low, width, n, token):
+        return low + width * Fraction(sum(n[:token]), sum(n)), width * Fraction(n[token], sum(n))
+
+    def encode(self, ids, counts):
+        low, width = Fraction(0), Fraction(1)
+        for place, token in enumerate(ids):
+            low, width = self.narrow(low, width, counts(ids[:place]), token)
+        k = self.bits_of(low, width)
+        return format(math.ceil(low * 2**k), "b").zfill(k) if k else ""
+
+    def bits_of(self, low, width):
+        k = 0
+        while Fraction(math.ceil(low * 2**k) + 1, 2**k) > low + width:
+            k += 1
+        return k
+
+    def decode(self, bits, counts):
+        value = Fraction(int(bits or "0", 2), 2 ** len(bits))
+        ids, low, width = [], Fraction(0), Fraction(1)
+        while ids[-1:] != [0]:
+            n, token = counts(ids), 0
+            while value >= sum(self.narrow(low, width, n, token)):
+                token += 1
+            low, width = self.narrow(low, width, n, token)
+            ids.append(token)
+        return ids, bits[self.bits_of(low, width) :]
+
+
+class ReadsAllBitsAtOnce(RightCoder):
+    def decode(self, bits, counts):
+        number = int(bits, 2)  # noqa: F841
+        return super().decode(bits, counts)
+
+
+class UsesFloats:
+    """The interval in floats, which are not doubled."""
+
+    def encode(self, ids, counts):
+        low, width = 0.0, 1.0
+        for place, token in enumerate(ids):
+            n = counts(ids[:place])
+            low, width = low + width * sum(n[:token]) / sum(n), width * n[token] / sum(n)
+        k = min(1000, 1 - math.floor(math.log2(max(width, 1e-300))))
+        return format(math.ceil(low * 2.0**k), "b").zfill(k)
+
+    def decode(self, bits, counts):
+        ids, low, width, value = [], 0.0, 1.0, int(bits[:60], 2) / 2.0 ** len(bits[:60])
+        while ids[-1:] != [0]:
+            n, token = counts(ids), 0
+            while token < len(n) - 1 and value >= low + width * sum(n[: token + 1]) / sum(n):
+                token += 1
+            low, width = low + width * sum(n[:token]) / sum(n), width * n[token] / sum(n)
+            ids.append(token)
+        return ids, bits[1 - math.floor(math.log2(width)) :]
 
 
 WRONG = {
@@ -303,19 +472,32 @@ WRONG = {
         gives_the_cross_entropy,
     ],
     "05.6": [
-        averages_the_rows,
-        takes_the_entropy_of_the_shares,
         gives_bits_of_the_chain,
-        walks_in_circles,
-        forgets_that_zero_costs_nothing,
+        adds_up_the_text,
+        reads_transitions_the_wrong_way,
+        takes_the_likeliest_path,
+        does_not_look_at_the_words,
+        stops_at_silent_states,
+        walks_one_silent_step,
+        walks_five_silent_steps,
+        scales_without_logarithms,
+        is_not_a_number_after_the_impossible,
+        begins_again_for_each_token,
     ],
     "05.7": [counts_characters, stays_with_nats, counts_tokens, forgets_the_sign],
     "05.8": [
-        writes_the_lower_end,
-        looks_at_the_first_number_only,
-        writes_ten_bits_more,
-        uses_floats,
-        puts_the_last_token_first,
-        gives_a_number,
+        KnowsNoMiddle,
+        KeepsAtLeastOneUnit,
+        HasSixteenBits,
+        WritesThirtyBitsMore,
+        WritesOneBitLess,
+        WritesNothingAtTheEnd,
+        LosesWhatFollows,
+        ReadsTheWholeWindow,
+        IgnoresTheModel,
+        WritesNumbers,
+        LetsNumbersGrow,
+        ReadsAllBitsAtOnce,
+        UsesFloats,
     ],
 }
