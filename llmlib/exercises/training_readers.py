@@ -5,9 +5,8 @@ import itertools
 import sys
 import tracemalloc
 from collections.abc import Callable
-from typing import Any
 
-from llmlib.exercises import case, exercise
+from llmlib.exercises import Case, case, exercise
 from llmlib.exercises.training_rates import AliveTensors
 
 
@@ -149,66 +148,88 @@ def with_few_steps(n_steps: int) -> Callable:
     return through
 
 
+def whole_case(n: int, batch_size: int) -> Case:
+    """Return the case of one machine from the start: full batches, and whole epochs."""
+    return case(
+        n, batch_size, 0, 0, 1, 0,
+        through=line_of(4 * n),
+        expected=epochs_are_whole(n, batch_size),
+        saying=f"batches of {batch_size}, and among each {n} numbers in turn every one once",
+        mistakes={
+            "a batch goes on across the end of an epoch": lambda batches: any(
+                len(batch) != batch_size for batch in batches
+            ),
+            "no number of an epoch is left out or comes twice": lambda batches: True,
+        },
+    )  # fmt: skip
+
+
+def shared_case(*run: int) -> Case:
+    """Return the case of several machines, which read together what one alone reads."""
+    tests = {
+        "all machines together read one batch, all of it": is_shared,
+        "the parts of two machines differ by at most one place": is_even,
+        "the batch of a step is the same with any world and start": is_the_same_batch,
+    }
+
+    def fails(test: Callable) -> Callable:
+        return lambda machines: not test(machines)
+
+    return case(
+        *run,
+        through=all_machines(6),
+        expected=lambda machines: all(test(machines) for test in tests.values()),
+        saying="the batches that one machine reads from there, shared as evenly as can be",
+        mistakes={words: fails(test) for words, test in tests.items()},
+    )
+
+
+def shuffled_case(n: int, batch_size: int) -> Case:
+    """Return the case of orders that are compared with chance."""
+
+    def a_pattern(orders: dict) -> bool:
+        return any(map(patterned, orders.values()))
+
+    def one_seed(orders: dict) -> bool:
+        return alike(orders, lambda seed, epoch, other, later: seed == other)
+
+    def two_seeds(orders: dict) -> bool:
+        return alike(orders, lambda seed, epoch, other, later: seed != other)
+
+    return case(
+        n,
+        batch_size,
+        through=some_orders,
+        expected=lambda o: not (a_pattern(o) or one_seed(o) or two_seeds(o)),
+        saying="orders of several seeds and epochs that have no more in common than chance gives",
+        mistakes={
+            "neighbours show a pattern": a_pattern,
+            "the epochs of a seed resemble one another": one_seed,
+            "an epoch of one seed is an epoch of another": two_seeds,
+        },
+    )
+
+
+def large_case(n: int, start: int) -> Case:
+    """Return the case of many examples, of which little is stored and no step replayed."""
+
+    def fits(batches: list[list[int]]) -> bool:
+        numbers = joined(batches)
+        return len(numbers) == 12 and 0 <= min(numbers) <= max(numbers) < n
+
+    saying = f"three batches of numbers below {n}"
+    return case(
+        n, 4, 0, 0, 1, start, through=with_few_steps(3), expected=fits, saying=saying
+    )  # fmt: skip
+
+
 @exercise("06.7")
 def readers_go_on_with_other_machines():
     """06.7: batches that any number of machines share, from any step on, of orders not stored."""
     for n, batch_size in ((7, 3), (5, 8), (1, 2), (64, 4), (2, 1)):
-        yield case(
-            n, batch_size, 0, 0, 1, 0,
-            through=line_of(4 * n),
-            expected=epochs_are_whole(n, batch_size),
-            saying=f"batches of {batch_size}, and among each {n} numbers in turn every one once",
-            mistakes={
-                "a batch goes on across the end of an epoch": lambda batches, size=batch_size: any(
-                    len(batch) != size for batch in batches
-                ),
-                "no number of an epoch is left out or comes twice": lambda batches: True,
-            },
-        )  # fmt: skip
+        yield whole_case(n, batch_size)
     for run in ((7, 6, 0, 2, 0), (7, 6, 0, 4, 0), (20, 8, 3, 3, 5), (5, 3, 1, 5, 9)):
-        wrong: dict[str, Any] = {
-            "all machines together read one batch, all of it": lambda machines: (
-                not is_shared(machines)
-            ),
-            "the parts of two machines differ by at most one place": lambda machines: (
-                not is_even(machines)
-            ),
-            "the batch of a step is the same with any world and start": lambda machines: (
-                not is_the_same_batch(machines)
-            ),
-        }
-        yield case(
-            *run,
-            through=all_machines(6),
-            expected=lambda machines: (
-                is_shared(machines) and is_even(machines) and is_the_same_batch(machines)
-            ),
-            saying="the batches that one machine reads from there, shared as evenly as can be",
-            mistakes=wrong,
-        )
-    yield case(
-        1000, 50,
-        through=some_orders,
-        expected=lambda orders: not (
-            any(map(patterned, orders.values())) or alike(orders, lambda *keys: True)
-        ),
-        saying="orders of several seeds and epochs that have no more in common than chance gives",
-        mistakes={
-            "neighbours show a pattern": lambda orders: any(map(patterned, orders.values())),
-            "the epochs of a seed resemble one another": lambda orders: alike(
-                orders, lambda seed, epoch, other, later: seed == other
-            ),
-            "an epoch of one seed is an epoch of another": lambda orders: alike(
-                orders, lambda seed, epoch, other, later: seed != other
-            ),
-        },
-    )  # fmt: skip
-    for n, start in ((300_000, 10_000_000), (10**12 + 1, 10**12 // 4 - 1)):
-        yield case(
-            n, 4, 0, 0, 1, start,
-            through=with_few_steps(3),
-            expected=lambda batches, n=n: (
-                len(numbers := joined(batches)) == 12 and 0 <= min(numbers) <= max(numbers) < n
-            ),
-            saying=f"three batches of numbers below {n}",
-        )  # fmt: skip
+        yield shared_case(*run)
+    yield shuffled_case(1000, 50)
+    yield large_case(300_000, 10_000_000)  # a list of so many is noticed, and does no harm
+    yield large_case(10**12 + 1, 10**12 // 4 - 1)
