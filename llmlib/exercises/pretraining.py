@@ -1,4 +1,4 @@
-"""Checks of the exercises of notebook 06."""
+"""Checks of the exercises of notebook 06; 06.6 and 06.7 have modules of their own."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
-from llmlib.exercises import case, exercise, noise
+from llmlib.exercises import case, exercise, noise, training_rates, training_readers
+
+__all__ = ["training_rates", "training_readers"]  # whose import registers their checks
 
 
 def untouched(*given: torch.Tensor, **options: Any) -> Any:
@@ -175,49 +177,6 @@ def the_noise_scale_is_estimated():
     for n, size in ((2, 1), (4, 16), (5, 3)):
         gradients = [torch.ones(6) + 0.5 * noise(6, seed=seed) for seed in range(n)]
         yield case(gradients, size, expected=estimate(gradients, size), tolerance=1e-4)
-
-
-@exercise("06.6")
-def the_best_word_sets_the_mark():
-    """06.6: logits below a share of the best probability become -inf (min-p)."""
-    low = -math.inf
-    logits = torch.tensor([[0.5, 0.3, 0.14, 0.06]]).log()
-    kept = torch.tensor([[logits[0, 0], logits[0, 1], low, low]])
-    absolute = logits.masked_fill(logits.exp() < 0.5, low)
-    share = "that compares with min_p itself: compare with min_p times the best"
-    yield case(logits.clone(), 0.5, expected=kept, mistakes={share: absolute})
-    yield case(logits + 7, 0.5, expected=kept + 7)
-    batch = torch.tensor([[0.0, -1.0, -3.0], [-9.0, -6.0, -8.0]])
-    both = torch.tensor([[0.0, -1.0, low], [low, -6.0, -8.0]])
-    one_for_all = torch.tensor([[0.0, -1.0, low], [low, low, low]])
-    row = "each row has its own best"
-    yield case(batch.clone(), 0.1, expected=both, mistakes={row: one_for_all})
-    yield case(batch.clone(), 1.0, expected=torch.tensor([[0.0, low, low], [low, -6.0, low]]))
-    yield case(batch[:, None].clone(), 0.1, expected=both[:, None])
-
-
-@exercise("06.7")
-def what_was_said_is_less_likely():
-    """06.7: the repetition penalty, for either sign and once per token."""
-    logits = torch.tensor([[2.0, -1.0, 1.0, 0.5]])
-    expected = torch.tensor([[1.0, -2.0, 1.0, 0.5]])
-    divided = torch.tensor([[1.0, -0.5, 1.0, 0.5]])
-    twice = torch.tensor([[0.5, -2.0, 1.0, 0.5]])
-    sign = "a negative logit that is divided comes nearer to 0, which is more likely"
-    once = "said twice is punished once"
-    yield case(
-        logits.clone(), torch.tensor([[0, 1]]), 2.0, expected=expected, mistakes={sign: divided}
-    )
-    yield case(
-        logits.clone(), torch.tensor([[0, 1, 0]]), 2.0, expected=expected, mistakes={once: twice}
-    )
-    yield untouched(logits, torch.tensor([[3]]), penalty=2.0)
-    rows = torch.tensor([[1.0, 1.0, 1.0], [-1.0, -1.0, -1.0]])
-    ids = torch.tensor([[0, 0], [2, 1]])
-    punished = torch.tensor([[0.5, 1.0, 1.0], [-1.0, -2.0, -2.0]])
-    first_row = torch.tensor([[0.5, 1.0, 1.0], [-2.0, -1.0, -1.0]])
-    own = {"each row has said its own tokens": first_row}
-    yield case(rows, ids, 2.0, expected=punished, mistakes=own)
 
 
 def factored(steps, lr, betas, weight, grads):

@@ -155,6 +155,7 @@ class Trainer:
         for batches that `split_batch` or the loss refuses, and RuntimeError if it is torn.
         """
         checks.not_torn(self.torn, self.step)
+        # buffers are what a layer may write in its forward pass, such as running means
         step, moment, buffers = self.step, self.position.moment(), versions(self.model.buffers())
         try:
             return self.learn(batches)

@@ -1,6 +1,8 @@
 """Plausible wrong answers to the exercises of notebook 06: each must be refused."""
 
+import itertools
 import math
+import random
 
 import torch
 
@@ -123,44 +125,201 @@ def noise_alone(gradients, batch_size):
     return noise_and_signal(gradients)[0] * batch_size
 
 
-def absolute_probability(logits, min_p):
-    return logits.masked_fill(logits.softmax(-1) < min_p, -math.inf)
+def slopes_in(w, v, rates, loss, momentum, constant=False, forgets=False, old=False, last=0):
+    """Return the derivatives by the graph of the whole run, with a mistake or without one."""
+    rates, w = rates.clone().requires_grad_(), w.clone().requires_grad_()
+    for k, rate in enumerate(rates):
+        (g,) = torch.autograd.grad(loss(w, k), w, create_graph=not constant)
+        before, v = v, momentum * (v.detach() if forgets else v) + g
+        w = w - rate * (before if old else v)
+    return torch.autograd.grad(loss(w, len(rates) - last), rates)[0]
 
 
-def ratio_of_logits(logits, min_p):
-    return logits.masked_fill(logits < min_p * logits.amax(-1, keepdim=True), -math.inf)
+def keeps_the_graph_of_the_run(loss, weight, rates, momentum):
+    return slopes_in(weight, torch.zeros_like(weight), rates, loss, momentum)
 
 
-def best_of_the_batch(logits, min_p):
-    return logits.masked_fill(logits < logits.max() + math.log(min_p), -math.inf)
+def takes_gradients_for_constants(loss, weight, rates, momentum):
+    return slopes_in(weight, torch.zeros_like(weight), rates, loss, momentum, constant=True)
 
 
-def divides_always(logits, ids, penalty):
-    return logits.scatter(1, ids, logits.gather(1, ids) / penalty)
+def carries_no_velocity(loss, weight, rates, momentum):
+    return slopes_in(weight, torch.zeros_like(weight), rates, loss, momentum, forgets=True)
 
 
-def subtracts(logits, ids, penalty):
-    return logits.scatter(1, ids, logits.gather(1, ids) - math.log(penalty))
+def steps_by_the_old_velocity(loss, weight, rates, momentum):
+    return slopes_in(weight, 0 * weight.requires_grad_(), rates, loss, momentum, old=True)
 
 
-def punishes_each_time(logits, ids, penalty):
-    logits = logits.clone()
-    for row, said in enumerate(ids.tolist()):
-        for i in said:
-            logits[row, i] *= penalty if logits[row, i] < 0 else 1 / penalty
-    return logits
+def ends_on_the_last_step(loss, weight, rates, momentum):
+    return slopes_in(weight, torch.zeros_like(weight), rates, loss, momentum, last=1)
 
 
-def punishes_in_place(logits, ids, penalty):
-    said = logits.gather(1, ids)
-    return logits.scatter_(1, ids, torch.where(said > 0, said / penalty, said * penalty))
+def slopes_upwards(loss, weight, rates, momentum):
+    return -slopes_in(weight, torch.zeros_like(weight), rates, loss, momentum)
 
 
-def first_row_for_all(logits, ids, penalty):
-    logits = logits.clone()
-    said = logits[:, ids[0]]
-    logits[:, ids[0]] = torch.where(said > 0, said / penalty, said * penalty)
-    return logits
+def one_slope_for_all(loss, weight, rates, momentum):
+    return slopes_in(weight, torch.zeros_like(weight), rates, loss, momentum).sum()
+
+
+def slopes_backwards(loss, weight, rates, momentum, keep=False, again=False):
+    """Return the derivatives, walking backwards over states that are kept, or undone."""
+    w, v, n = weight, torch.zeros_like(weight), len(rates)
+    states, slopes = [], torch.zeros(n)
+
+    def gradient(w, k, **options):
+        w = w.detach().requires_grad_()
+        return w, *torch.autograd.grad(loss(w, k), w, **options)
+
+    for k in range(n):
+        states.append((w, v) if keep else None)
+        v = momentum * v + gradient(w, k)[1]
+        w = w - rates[k] * v
+    (_, a), b = gradient(w, n), torch.zeros_like(weight)
+    for k in reversed(range(n)):
+        slopes[k] = -(a @ v)
+        if again:  # from the first step
+            w, v = weight, torch.zeros_like(weight)
+            for i in range(k):
+                v = momentum * v + gradient(w, i)[1]
+                w = w - rates[i] * v
+        elif keep:
+            w, v = states.pop()
+        else:
+            w = w + rates[k] * v
+            v = (v - gradient(w, k)[1]) / momentum
+        leaf, g = gradient(w, k, create_graph=True)
+        b = b - rates[k] * a
+        a, b = a + torch.autograd.grad(g, leaf, b)[0], momentum * b
+    return slopes
+
+
+def keeps_every_state(loss, weight, rates, momentum):
+    return slopes_backwards(loss, weight, rates, momentum, keep=True)
+
+
+def starts_again_for_each_step(loss, weight, rates, momentum):
+    return slopes_backwards(loss, weight, rates, momentum, again=True)
+
+
+def undoes_the_steps(loss, weight, rates, momentum):
+    return slopes_backwards(loss, weight, rates, momentum)
+
+
+def changes_the_weight(loss, weight, rates, momentum):
+    slopes = slopes_in(weight, torch.zeros_like(weight), rates, loss, momentum)
+    weight -= 0.1
+    return slopes
+
+
+def number_at(place, n, key):
+    """Return the number at a place of an order, by the cipher of the solution."""
+    half = max(1, ((n - 1).bit_length() + 1) // 2)
+    while True:
+        left, right = place >> half, place & (2**half - 1)
+        for i in range(4):
+            f = random.Random(repr((key, i, right))).getrandbits(half)
+            left, right = right, left ^ f
+        place = (left << half) | right
+        if place < n:
+            return place
+
+
+def line(n, seed):
+    for epoch in itertools.count():
+        yield from (number_at(i, n, (seed, epoch)) for i in range(n))
+
+
+def reader(n, batch_size, rank, world, start, number):
+    for step in itertools.count(start):
+        places = range(step * batch_size + rank, (step + 1) * batch_size, world)
+        yield [number(i % n, i // n) for i in places]
+
+
+def drops_the_rest(n, batch_size, seed, rank, world, start):
+    for step in itertools.count(start):
+        epoch, k = divmod(step, max(1, n // batch_size))
+        places = range(k * batch_size, min(n, (k + 1) * batch_size))
+        yield [number_at(i, n, (seed, epoch)) for i in places][rank::world]
+
+
+def a_batch_for_each(n, batch_size, seed, rank, world, start):
+    for step in itertools.count(start):
+        first = (step * world + rank) * batch_size
+        places = range(first, first + batch_size)
+        yield [number_at(i % n, n, (seed, i // n)) for i in places]
+
+
+def drops_what_does_not_divide(n, batch_size, seed, rank, world, start):
+    share = batch_size // world
+    for step in itertools.count(start):
+        first = step * batch_size + rank * share
+        places = range(first, first + (share if world > 1 else batch_size))
+        yield [number_at(i % n, n, (seed, i // n)) for i in places]
+
+
+def leaves_the_rest_to_the_last(n, batch_size, seed, rank, world, start):
+    share = batch_size // world
+    for step in itertools.count(start):
+        ends = (rank * share, batch_size if rank == world - 1 else (rank + 1) * share)
+        places = range(step * batch_size + ends[0], step * batch_size + ends[1])
+        yield [number_at(i % n, n, (seed, i // n)) for i in places]
+
+
+def shuffles_for_each_machine(n, batch_size, seed, rank, world, start):
+    return reader(n, batch_size, rank, world, start, lambda i, e: number_at(i, n, (seed, e, rank)))
+
+
+def starts_at_the_beginning(n, batch_size, seed, rank, world, start):
+    return reader(n, batch_size, rank, world, 0, lambda i, e: number_at(i, n, (seed, e)))
+
+
+def shuffles_once(n, batch_size, seed, rank, world, start):
+    return reader(n, batch_size, rank, world, start, lambda i, e: number_at(i, n, seed))
+
+
+def adds_seed_and_epoch(n, batch_size, seed, rank, world, start):
+    return reader(n, batch_size, rank, world, start, lambda i, e: number_at(i, n, seed + e))
+
+
+def rotates_one_order(n, batch_size, seed, rank, world, start):
+    return reader(
+        n, batch_size, rank, world, start, lambda i, e: number_at((i + 13 * e) % n, n, seed)
+    )
+
+
+def affine_map(n, batch_size, seed, rank, world, start):
+    def number(i, epoch):
+        dice = random.Random(repr((seed, epoch)))
+        a = next(a for a in iter(lambda: dice.randrange(1, n + 1), None) if math.gcd(a, n) == 1)
+        return (a * i + dice.randrange(n)) % n
+
+    return reader(n, batch_size, rank, world, start, number)
+
+
+def does_not_shuffle(n, batch_size, seed, rank, world, start):
+    return reader(n, batch_size, rank, world, start, lambda i, e: i)
+
+
+def stores_the_order(n, batch_size, seed, rank, world, start):
+    orders = {}
+
+    def number(i, epoch):
+        if epoch not in orders:
+            generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
+            orders[epoch] = torch.randperm(n, generator=generator)
+        return int(orders[epoch][i])
+
+    return reader(n, batch_size, rank, world, start, number)
+
+
+def replays_the_run(n, batch_size, seed, rank, world, start):
+    numbers = line(n, seed)
+    for step in itertools.count():
+        batch = list(itertools.islice(numbers, batch_size))
+        if step >= start:
+            yield batch[rank::world]
 
 
 def squares(grad, beta, state):
@@ -212,7 +371,33 @@ WRONG = {
         signal_over_noise,
         noise_alone,
     ],
-    "06.6": [absolute_probability, ratio_of_logits, best_of_the_batch],
-    "06.7": [divides_always, subtracts, punishes_each_time, punishes_in_place, first_row_for_all],
+    "06.6": [
+        keeps_the_graph_of_the_run,
+        takes_gradients_for_constants,
+        carries_no_velocity,
+        steps_by_the_old_velocity,
+        ends_on_the_last_step,
+        slopes_upwards,
+        one_slope_for_all,
+        keeps_every_state,
+        starts_again_for_each_step,
+        undoes_the_steps,
+        changes_the_weight,
+    ],
+    "06.7": [
+        drops_the_rest,
+        a_batch_for_each,
+        drops_what_does_not_divide,
+        leaves_the_rest_to_the_last,
+        shuffles_for_each_machine,
+        starts_at_the_beginning,
+        shuffles_once,
+        adds_seed_and_epoch,
+        rotates_one_order,
+        affine_map,
+        does_not_shuffle,
+        stores_the_order,
+        replays_the_run,
+    ],
     "06.8": [keeps_v_whole, corrects_nothing, divides_by_nothing],
 }
