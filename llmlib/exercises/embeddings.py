@@ -1,9 +1,11 @@
-"""The checks of notebook 02, on word vectors."""
+"""Checks of the exercises of notebook 02; those of the hard ones are in `word_spaces`."""
 
 import torch
 import torch.nn.functional as F
 
-from llmlib.exercises import case, exercise, noise
+from llmlib.exercises import case, exercise, noise, word_spaces
+
+__all__ = ["word_spaces"]  # whose import registers its checks
 
 
 @exercise("02.1")
@@ -107,41 +109,6 @@ def probabilities_come_back():
     yield from chances(noise(4, seed=2), noise(6, 4, seed=3), torch.softmax(noise(6), dim=0))
 
 
-@exercise("02.4")
-def rows_are_shortened():
-    """02.4: rows from the first singular directions, each by the root of its singular value."""
-
-    def short(matrix, k):
-        """Return the case of a matrix and k directions."""
-        left, s, _ = torch.linalg.svd(matrix, full_matrices=False)
-        left, s = left[:, :k], s[:k]
-
-        def gram(power):
-            wanted = (left * s**power) @ left.T
-            return lambda result: (
-                result.shape == (len(matrix), k)
-                and torch.allclose(result @ result.T, wanted, atol=1e-3)
-            )
-
-        return case(
-            matrix.clone(),
-            k,
-            expected=gram(1),
-            saying=f"{k} columns of U, each times the root of its singular value",
-            mistakes={
-                "multiplied by the singular values, not by their roots": gram(2),
-                "the columns of U alone, without the singular values": gram(0),
-                "these are the transposed W, or too many columns": (
-                    lambda result: result.shape != (len(matrix), k)
-                ),
-            },
-        )
-
-    yield short(torch.diag(torch.tensor([9.0, 4.0, 1.0])), 2)
-    yield short(noise(6, 5), 3)
-    yield short(noise(5, 8, seed=1) + 2, 2)
-
-
 @exercise("02.5")
 def right_answer_has_a_rank():
     """02.5: the rank of the right word among those that are not excluded."""
@@ -168,53 +135,6 @@ def right_answer_has_a_rank():
     tie = {"words with the same score are not ahead of it": 2}
     yield place([2.0, 2.0, 1.0], 0, [], 1, **tie)
     yield place([2.0, 2.0, 1.0], 1, [], 1, **tie)
-
-
-@exercise("02.6")
-def analogies_are_products():
-    """02.6: the word that the product of shifted cosines finds."""
-    square = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0], [-1.0, 1.0]])
-    lifted = torch.cat([square, torch.ones(4, 1)], dim=1)
-    yield answered(lifted, 0, 1, 3)
-    yield answered(lifted * torch.tensor([[1.0], [5.0], [0.1], [2.0]]), 0, 1, 3)
-    for seed in range(8):  # where the ways differ
-        yield answered(noise(12, 3, seed=seed), 0, 1, 2)
-    yield answered(noise(12, 3, seed=9), 4, 7, 2)
-
-
-def answered(matrix, a, b, c):
-    """Return the case of one analogy; what other formulas would find are the named mistakes."""
-    similar = F.cosine_similarity(matrix[:, None], matrix[None], dim=-1)
-    s = (similar + 1) / 2
-
-    def best(scores, banned=(a, b, c)):
-        return max((i for i in range(len(matrix)) if i not in banned), key=scores.__getitem__)
-
-    ratio = (s[b] * s[c] / (s[a] + 0.001)).tolist()
-    wrong = {
-        "the words of the question are not allowed": best(ratio, ()),
-        "the cosines are not shifted to lie between 0 and 1": best(
-            (similar[b] * similar[c] / (similar[a] + 0.001)).tolist()
-        ),
-        "the cosines are added, not multiplied": best(
-            (similar[b] + similar[c] - similar[a]).tolist()
-        ),
-        "the places of a and c are exchanged": best((s[b] * s[a] / (s[c] + 0.001)).tolist()),
-    }
-    right = best(ratio)
-    return case(
-        matrix.clone(),
-        a,
-        b,
-        c,
-        expected=lambda result: int(result) == right,
-        saying=str(right),
-        mistakes={
-            words: lambda result, bad=bad: int(result) == bad
-            for words, bad in wrong.items()
-            if bad != right
-        },
-    )
 
 
 @exercise("02.7")

@@ -88,28 +88,82 @@ def adds_up_to_something(v, contexts, noise):
     return noise * torch.exp(contexts @ v)
 
 
-def whole_singular_values(matrix, k):
-    left, s, _ = torch.linalg.svd(matrix, full_matrices=False)
-    return left[:, :k] * s[:k]
+def factorized(
+    pairs, values, weights, background, ridge, v, q, rounds, apart=False, old=False, free=False
+):
+    """Return the factors by way of the whole table, which is too large a thing to make."""
+    n, k = v.shape
+    table, omega = torch.zeros(n, n), torch.full((n, n), float(background))
+    table[pairs[:, 0], pairs[:, 1]] = values
+    omega[pairs[:, 0], pairs[:, 1]] = weights
+
+    def solved(omega, target, columns):
+        penalty = ridge * torch.eye(columns.shape[1])
+        if free:
+            penalty[-1, -1] = 1e-9
+        gram = (columns.T * omega[:, None]) @ columns + penalty  # (V, ·, ·)
+        return torch.linalg.solve(gram, (omega * target) @ columns)
+
+    def best(table, omega, v, q):
+        ones = torch.ones(n, 1)
+        if not apart:
+            both = solved(omega, table - q, torch.cat([v, ones], dim=1))
+            return both[:, :k], both[:, k]
+        u = solved(omega, table - q, v)
+        return u, solved(omega, table - q - u @ v.T, ones)[:, 0]
+
+    u, p = torch.zeros_like(v), torch.zeros_like(q)
+    for _ in range(rounds):
+        before = u, p
+        u, p = best(table, omega, v, q)
+        v, q = best(table.T, omega.T, *(before if old else (u, p)))
+    return u, p, v, q
 
 
-def without_singular_values(matrix, k):
-    return torch.linalg.svd(matrix, full_matrices=False)[0][:, :k]
+def background_on_top(pairs, values, weights, background, *rest):
+    return factorized(pairs, values, weights + background, background, *rest)
 
 
-def rows_of_the_company(matrix, k):
-    _, s, right = torch.linalg.svd(matrix, full_matrices=False)
-    return right[:k].T * s[:k].sqrt()
+def background_left_out(pairs, values, weights, background, *rest):
+    return factorized(pairs, values, weights, 0.0, *rest)
 
 
-def all_columns(matrix, k):
-    left, s, _ = torch.linalg.svd(matrix, full_matrices=False)
-    return left * s.sqrt()
+def weights_squared(pairs, values, weights, background, *rest):
+    return factorized(pairs, values, weights**2, background**2, *rest)
 
 
-def centres_first(matrix, k):
-    left, s, _ = torch.linalg.svd(matrix - matrix.mean(0), full_matrices=False)
-    return left[:, :k] * s[:k].sqrt()
+def shifts_afterwards(*given):
+    return factorized(*given, apart=True)
+
+
+def both_halves_from_the_old(*given):
+    return factorized(*given, old=True)
+
+
+def shifts_without_ridge(*given):
+    return factorized(*given, free=True)
+
+
+def row_by_row(pairs, values, weights, background, ridge, v, q, rounds):
+    """Visit each cell, one row at a time."""
+
+    def best(pairs, v, q):
+        columns, rows = torch.cat([v, torch.ones(len(v), 1)], dim=1), []
+        for i in range(len(v)):
+            omega, x, mine = (
+                torch.full((len(v),), background),
+                torch.zeros(len(v)),
+                pairs[:, 0] == i,
+            )
+            omega[pairs[mine, 1]], x[pairs[mine, 1]] = weights[mine], values[mine]
+            gram = columns.T @ (omega[:, None] * columns) + ridge * torch.eye(columns.shape[1])
+            rows.append(torch.linalg.solve(gram, columns.T @ (omega * (x - q))))
+        return torch.stack(rows)[:, :-1], torch.stack(rows)[:, -1]
+
+    for _ in range(rounds):
+        u, p = best(pairs, v, q)
+        v, q = best(pairs.flip(1), u, p)
+    return u, p, v, q
 
 
 def counts_from_zero(scores, right, excluded):
@@ -130,30 +184,66 @@ def counts_ties_as_ahead(scores, right, excluded):
     return sum(bool(scores[i] >= scores[right]) for i in allowed)
 
 
-def adds_instead_of_multiplying(matrix, a, b, c):
-    u = F.normalize(matrix, dim=1)
-    scores = u @ (u[b] - u[a] + u[c])
-    scores[[a, b, c]] = -torch.inf
-    return int(scores.argmax())
+def gaps_after_fit(a, b, pairs, everyone=False, mirror=True):
+    i, j = torch.tensor(pairs).T
+    middle_a, middle_b = (a.mean(0), b.mean(0)) if everyone else (a[i].mean(0), b[j].mean(0))
+    x, y = a[i] - middle_a, b[j] - middle_b
+    left, s, right = torch.linalg.svd(x.T @ y)
+    if not mirror and torch.linalg.det(left @ right) < 0:
+        left[:, -1] *= -1
+    return torch.cdist(s.sum() / x.square().sum() * (a - middle_a) @ left @ right + middle_b, b)
 
 
-def cosines_not_shifted(matrix, a, b, c):
-    u = F.normalize(matrix, dim=1)
-    scores = (u @ u[b]) * (u @ u[c]) / (u @ u[a] + 0.001)
-    scores[[a, b, c]] = -torch.inf
-    return int(scores.argmax())
+def mutual(gaps):
+    forth, back = gaps.argmin(dim=1).tolist(), gaps.argmin(dim=0).tolist()
+    return [(i, j) for i, j in enumerate(forth) if back[j] == i]
 
 
-def question_words_allowed(matrix, a, b, c):
-    s = (F.normalize(matrix, dim=1) @ F.normalize(matrix, dim=1).T + 1) / 2
-    return int((s[b] * s[c] / (s[a] + 0.001)).argmax())
+def all_mutual_pairs_at_once(a, b, known, radius, rounds=30, **fit):
+    pairs = list(known)
+    for _ in range(rounds):
+        gaps = gaps_after_fit(a, b, pairs, **fit)
+        pairs = mutual(gaps)
+    return {i: j for i, j in pairs if gaps[i, j] <= radius}
 
 
-def confuses_a_and_c(matrix, a, b, c):
-    s = (F.normalize(matrix, dim=1) @ F.normalize(matrix, dim=1).T + 1) / 2
-    scores = s[b] * s[a] / (s[c] + 0.001)
-    scores[[a, b, c]] = -torch.inf
-    return int(scores.argmax())
+def a_single_fit(a, b, known, radius):
+    return all_mutual_pairs_at_once(a, b, known, radius, rounds=1)
+
+
+def three_fits(a, b, known, radius):
+    return all_mutual_pairs_at_once(a, b, known, radius, rounds=3)
+
+
+def centred_on_all_rows(a, b, known, radius):
+    return all_mutual_pairs_at_once(a, b, known, radius, everyone=True)
+
+
+def no_mirror(a, b, known, radius):
+    return all_mutual_pairs_at_once(a, b, known, radius, mirror=False)
+
+
+def nearest_of_each(a, b, known, radius):
+    pairs = list(known)
+    for _ in range(30):
+        pairs = list(enumerate(gaps_after_fit(a, b, pairs).argmin(dim=1).tolist()))
+    return dict(pairs)
+
+
+def surest_first(a, b, known, radius):
+    """Return all mutual pairs, those that are too far apart, too."""
+    pairs, size = list(known), len(known)
+    while size < min(len(a), len(b)):
+        gaps = gaps_after_fit(a, b, pairs)
+        size = int(1.3 * size) + 1
+        pairs = sorted(mutual(gaps), key=lambda pair: gaps[pair].item())[:size]
+    return dict(mutual(gaps))
+
+
+def the_other_way(a, b, known, radius):
+    there = surest_first(a, b, known, radius)
+    gaps = gaps_after_fit(a, b, list(there.items()))
+    return {j: i for i, j in there.items() if gaps[i, j] <= radius}
 
 
 def direction_not_scaled(matrix, direction):
@@ -215,11 +305,14 @@ WRONG = {
         adds_up_to_something,
     ],
     "02.4": [
-        whole_singular_values,
-        without_singular_values,
-        rows_of_the_company,
-        all_columns,
-        centres_first,
+        factorized,
+        background_on_top,
+        background_left_out,
+        weights_squared,
+        shifts_afterwards,
+        both_halves_from_the_old,
+        shifts_without_ridge,
+        row_by_row,
     ],
     "02.5": [
         counts_from_zero,
@@ -228,10 +321,14 @@ WRONG = {
         counts_ties_as_ahead,
     ],
     "02.6": [
-        adds_instead_of_multiplying,
-        cosines_not_shifted,
-        question_words_allowed,
-        confuses_a_and_c,
+        all_mutual_pairs_at_once,
+        a_single_fit,
+        three_fits,
+        centred_on_all_rows,
+        no_mirror,
+        nearest_of_each,
+        surest_first,
+        the_other_way,
     ],
     "02.7": [
         direction_not_scaled,
