@@ -45,7 +45,7 @@ def merge_words(
         while place >= 0:
             if place:
                 before = word[place - 1]
-                # next to another new token, the neighbour was the end of that one
+                # if the neighbour is a new token too, what stood here before was its second part
                 total[(second if before == sign else before) + first] -= weight
                 fresh[before + sign].append(number)
             if place < last and (after := word[place + 1]) != sign:
@@ -119,7 +119,8 @@ def learn_merges(
 
     ties: of equally frequent pairs, that with the lowest "ids" is merged (as Hugging Face does) or
     that whose "bytes" come last in the alphabet. rules: min_frequency, rarer pairs are not merged;
-    max_token_length, merged tokens have fewer bytes, but for two bytes (as in Hugging Face).
+    max_token_length, merged tokens have fewer bytes than that, except that a pair of single
+    bytes is always allowed (as in Hugging Face).
     """
     checks.one_of("ties", ties, ("ids", "bytes"))
     # one character for each token, chr(id): a pair is a string of two, and str.replace merges it
