@@ -50,7 +50,8 @@ class Search:
     def advance(self, log_probs: Tensor) -> list[int]:
         """Make each beam longer by its log-probabilities (n, V); return which beam each was."""
         totals = log_probs + log_probs.new_tensor([b.log_prob for b in self.beams])[:, None]
-        n_best = self.n * max(2, 1 + len(self.stops))  # at most all but n of them stop
+        # a beam can end in one way for each stop token: of so many, n or more go on
+        n_best = self.n * max(2, 1 + len(self.stops))
         best = totals.flatten().topk(min(totals.numel(), n_best))
         origins, beams, finished = [], [], []
         for rank, (total, place) in enumerate(zip(best.values.tolist(), best.indices.tolist())):
@@ -59,7 +60,7 @@ class Search:
             if total == -math.inf:
                 continue  # forbidden
             if token in self.stops or len(beam.ids) == self.longest:
-                finished += [beam] * (rank < self.n)  # the rest only fills the places of those
+                finished += [beam] * (rank < self.n)  # only what is among the n best has finished
             elif len(beams) < self.n:
                 beams.append(beam)
                 origins.append(origin)

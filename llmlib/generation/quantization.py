@@ -50,7 +50,7 @@ def quantize(model: Any, format: str = "int8") -> Any:
             tensor.data = tensor.data.float()
     if tied:
         packed.lm_head = PackedLinear(model.head_weight, None, format, float_output=True)
-    for module in packed.modules():  # nn.Module finds its parts in three dicts, at each token
+    for module in packed.modules():  # for speed: nn.Module searches three dicts for each part
         vars(module).update(module._modules | module._parameters)
     packed.eval().requires_grad_(False)
     packed.is_packed = True  # so that its weights need not be looked at again
