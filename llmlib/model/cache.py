@@ -36,8 +36,7 @@ class KVCache:
     def __init__(self, n_layers: int, batch_size: int, capacity: int):
         self.n_layers, self.batch_size, self.capacity = n_layers, batch_size, capacity
         self.length = 0
-        # where the last reading began, and how many layers have stored it; after an error in the
-        # middle not all have, and `checks` refuses to go on until `rewind` takes it back
+        # where the last reading began, and how many layers stored it: all, or `checks` refuse
         self.begun, self.stored = 0, n_layers
         self.data: Tensor | None = None  # (2 n_layers, B, H, capacity, D), from `update` on
         self.positions: slice | Tensor = slice(0, 0)
