@@ -1,4 +1,4 @@
-"""The check of exercise 03.7: the way back through attention, without its T × T matrix."""
+"""The check of exercise 03.7: the backward pass of attention, without its T × T matrix."""
 
 import math
 from collections.abc import Callable
