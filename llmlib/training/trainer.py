@@ -81,7 +81,7 @@ def accumulate(
     are summed, and divided once by the number of all targets. The loss is in nats per token.
     batches: inputs, targets and, if there are any, segments.
     aux_weights: of the losses that the model adds, one for all or one for each name. A batch gives
-    the mean of each, which counts by its share of the targets. aux: a dict that gets these means.
+    the mean of each, and has a weight by its share of the targets. aux: a dict for these means.
     """
     aux = {} if aux is None else aux
     # known before the first gradient, since batches are ids and take no memory
@@ -97,12 +97,12 @@ def accumulate(
         with quiet() if number < len(batches) else nullcontext():
             summed, added = loss(*batch)
             # a batch of half of the targets decides half of the mean, as it does for the loss
-            means = {name: count * value / max(n, 1) for name, (value, n) in added.items()}
-            weighted = (checks.aux_weight(name, aux_weights) * means[name] for name in means)
+            sums = {name: count * value / max(n, 1) for name, (value, n) in added.items()}
+            weighted = (checks.aux_weight(name, aux_weights) * sums[name] for name in sums)
             (scale * sum(weighted, start=summed)).backward()
         total += summed.detach()
-        for name, mean in means.items():
-            aux[name] = aux.get(name, 0.0) + mean.detach() / n_tokens
+        for name, part in sums.items():
+            aux[name] = aux.get(name, 0.0) + part.detach() / n_tokens
     for name in sorted(aux):  # in the same order in all processes
         aux[name] = sum_over_processes(aux[name], parallel)
     return sum_over_processes(total, parallel) / n_tokens, n_tokens
@@ -149,8 +149,8 @@ class Trainer:
         """Learn from some batches, and report what happened.
 
         Whatever ends a step early, Ctrl-C and a lack of memory included, leaves everything as it
-        was before: weights, position, random states. Only if weights were being written is there
-        no way back; then the trainer is torn, and refuses to go on.
+        was before: weights, position, random states. Only if weights or buffers were being
+        written is there no way back; then the trainer is torn, and refuses to go on.
         Raises FloatingPointError if the loss or the gradient is not finite, TypeError or ValueError
         for batches that `split_batch` or the loss refuses, and RuntimeError if it is torn.
         """
