@@ -85,7 +85,7 @@ def load(folder):
     Raises ValueError if the file of the weights has another size than hparams.json asks for.
     """
     model = GPT2(**json.loads((Path(folder) / "hparams.json").read_text()))
-    weights = sorted(model.state_dict().items())  # the file is in this order, too
+    weights = sorted(model.state_dict().items())  # the tensors themselves, in the file's order
     path = Path(folder) / "model.ckpt.data-00000-of-00001"
     size = path.stat().st_size
     expected = 4 * sum(weight.numel() for _, weight in weights)
