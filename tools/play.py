@@ -3,6 +3,7 @@
     python tools/play.py             each notebook: all settings changed at once, every cell twice
     python tools/play.py 03          just this one
     python tools/play.py --each 03   as stored, twice from top to bottom; then one setting at a time
+                                     is changed at the end, and what depends on it runs again
 
 A cell that starts with `#| settings` holds the settings of an experiment. The comment behind one
 says what a reader may try, a value that also makes the run short where it can:
@@ -22,6 +23,7 @@ import re
 import sys
 import time
 import tokenize
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +40,7 @@ from common import (
 )
 from execute import run_cells
 from nbformat import NotebookNode
+from rerun import Change, rerun
 
 TRY = re.compile(r"#(?:.*[;,:])?\s*try (?P<value>.+)$")
 
@@ -118,15 +121,34 @@ def play(path: Path, changed: list[Setting], times: int = 1, through: int = 1) -
     return run_cells(notebook, path, times)[1]
 
 
-def rounds(path: Path, each: bool) -> dict[str, tuple[list[Setting], int, int]]:
-    """Return the ways in which a notebook is played with: what is changed, times, through."""
-    settings = find_settings(path, read_notebook(path))
-    if not each:
-        return {"all settings changed, every cell twice": (settings, 2, 1)}
-    ways: dict[str, tuple[list[Setting], int, int]] = {"as stored, twice through": ([], 1, 2)}
-    for setting in settings:
-        ways[f"{setting.name} = {setting.other}, not {setting.stored}"] = ([setting], 1, 1)
-    return ways
+def changed_source(notebook: NotebookNode, setting: Setting) -> str:
+    """Return the cell of a setting with the other value in it."""
+    lines = notebook.cells[setting.cell].source.split("\n")
+    setting.change(lines)
+    return "\n".join(lines)
+
+
+def play_each(path: Path) -> Iterator[tuple[str, str, float]]:
+    """Play with the settings of a notebook one by one; yield the way, what failed, the seconds."""
+    start, notebook = time.monotonic(), read_notebook(path)
+    yield "as stored, twice through", play(path, [], through=2), time.monotonic() - start
+    settings = find_settings(path, notebook)
+    places = {cell.id: place for place, (_, cell) in enumerate(code_cells(notebook))}
+    changes = [
+        Change(places[notebook.cells[s.cell].id], s.name, changed_source(notebook, s))
+        for s in settings
+    ]
+    sources = [cell.source for _, cell in code_cells(notebook)]
+    ways = [f"{setting.name} = {setting.other}, not {setting.stored}" for setting in settings]
+    for way, (problem, seconds) in zip(ways, rerun(path, sources, changes)):
+        yield way, problem, seconds
+
+
+def play_at_once(path: Path) -> Iterator[tuple[str, str, float]]:
+    """Change all settings of a notebook at once, and run every cell twice; yields once."""
+    start, settings = time.monotonic(), find_settings(path, read_notebook(path))
+    problem = play(path, settings, times=2)
+    yield "all settings changed, every cell twice", problem, time.monotonic() - start
 
 
 @command_line
@@ -138,11 +160,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     failed = False
     for path in choose_notebooks(options.notebook, [ROOT / "notebooks"]):
-        for way, (changed, times, through) in rounds(path, options.each).items():
-            start = time.monotonic()
-            problem = play(path, changed, times, through)
+        for way, problem, seconds in (play_each if options.each else play_at_once)(path):
             verdict = "FAILED" if problem else "ok"
-            print(f"{short(path)}: {way}: {verdict}, {time.monotonic() - start:.0f} s", flush=True)
+            print(f"{short(path)}: {way}: {verdict}, {seconds:.0f} s", flush=True)
             if problem:
                 print(f"  {problem}", flush=True)
             failed = failed or bool(problem)

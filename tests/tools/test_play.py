@@ -9,6 +9,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 import play
+import rerun
 from common import NotebookError
 
 SETTINGS = """#| settings
@@ -62,16 +63,53 @@ def test_a_cell_that_offers_nothing_is_refused(notebook, cell, words):
 
 @pytest.mark.slow
 def test_all_settings_change_at_once_and_one_by_one(notebook, capsys):
-    path = notebook(SETTINGS, "assert (EPOCHS, WORDS, NAME) == (3, ['cat'], 'a'), 'all'")
+    path = notebook(SETTINGS, "assert (EPOCHS, len(WORDS)) in ((20, 2), (3, 1)), 'one'")
     before = path.read_bytes()
     assert play.main([str(path)]) == 0
     assert play.main(["--each", str(path)]) == 1
     rows = capsys.readouterr().out.splitlines()
     assert path.read_bytes() == before
     assert "03_a.ipynb: all settings changed, every cell twice: ok" in rows[0]
-    assert "as stored, twice through: FAILED" in rows[1] and "AssertionError: all" in rows[2]
-    assert "EPOCHS = 3, not 20: FAILED" in rows[3]
-    assert "WORDS = [\"cat\"], not ['fox', 'hen # 1']: FAILED" in rows[5]
+    assert "as stored, twice through: ok" in rows[1]
+    assert "EPOCHS = 3, not 20: FAILED" in rows[2]
+    assert "cell [2]" in rows[3] and "AssertionError: one" in rows[3]
+    assert "WORDS = [\"cat\"], not ['fox', 'hen # 1']: FAILED" in rows[4]
+
+
+@pytest.mark.slow
+def test_each_change_begins_where_the_notebook_ended_and_leaves_no_trace(notebook, capsys):
+    setting = "#| settings\nN = 1  # try 2\nM = 5  # try 6"
+    log = "seen = globals().get('seen', [])\nseen.append(N)"
+    alone = "runs = globals().get('runs', 0) + 1\nassert runs < 3, 'it does not depend on N or M'"
+    end = "assert seen[-1] == N and seen.count(N) == len(seen) - (N == 2) and M < 7, seen"
+    path = notebook(setting, log, alone, end)
+    assert play.main(["--each", str(path)]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split(": ")[1:] for row in rows[1:]] == [
+        ["N = 2, not 1", "ok, 0 s"],
+        ["M = 6, not 5", "ok, 0 s"],
+    ]
+    path = notebook(setting, "assert N < 2, 'large'", "", "assert M < 6, 'late'")
+    assert play.main(["--each", str(path)]) == 1
+    rows = capsys.readouterr().out.splitlines()
+    assert "AssertionError: large" in rows[2] and "AssertionError: late" in rows[4]
+
+
+def test_what_depends_on_a_setting_is_read_from_the_cells():
+    sources = [
+        "N = 3",
+        "import numpy as np\nfixed = np.zeros(2)",
+        "def f(x):\n    return x + N",
+        "y = f(1)",
+        "table = {}",
+        "table['y'] = y\nmean = np.mean([1])",
+        "box.value.append(y)",
+        "z = table",
+        "w = box",
+        "mean",
+        "np.ones(3)",
+    ]
+    assert rerun.dependents(sources, rerun.Change(0, "N", "N = 4")) == [2, 3, 5, 6, 7, 8, 9]
 
 
 @pytest.mark.slow
