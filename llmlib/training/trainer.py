@@ -143,7 +143,7 @@ class Trainer:
         self.step, self.position = 0, Position()
         # set while weights are written, and for good if an error meets the optimizers there: the
         # versions of the weights at that time, which tell when others have been loaded
-        self.torn: list[int] | None = None
+        self.torn: list[int] | None = None  # not torn; else the counts of the weights, once known
 
     def take_step(self, batches: Iterable[Sequence[torch.Tensor]]) -> StepReport:
         """Learn from some batches, and report what happened.
