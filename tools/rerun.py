@@ -19,6 +19,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from symtable import SymbolTable, symtable
 from typing import NamedTuple
 
 SECONDS = 1800  # for what depends on one setting
@@ -33,49 +34,47 @@ class Change(NamedTuple):
     source: str
 
 
-class Names(ast.NodeVisitor):
-    """The names that a cell uses, and those that it sets or may change."""
+class Names:
+    """What a cell takes from the cells before it, and the names that it sets or may change."""
 
     def __init__(self, source: str):
         self.used: set[str] = set()
         self.set: set[str] = set()
-        self.visit(ast.parse(source))
+        assigned: set[str] = set()  # for certain, by the statements so far
+        for statement in ast.parse(source).body:
+            table = symtable(ast.unparse(statement), "cell", "exec")
+            stored = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned()}
+            read = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
+            read |= globals_of(table)
+            if isinstance(statement, ast.For | ast.With):  # which set their names before all else
+                read -= stored
+            self.used |= read - assigned
+            if not isinstance(statement, ast.If | ast.Try | ast.While):
+                assigned |= stored
+            self.set |= stored | changed_by(statement)
 
-    def visit_Name(self, node: ast.Name) -> None:
-        """Note a name; what is assigned to, also in a function, counts as set."""
-        (self.used if isinstance(node.ctx, ast.Load) else self.set).add(node.id)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef | ast.ClassDef) -> None:
-        """Note a function or class by its name, and what stands in it."""
-        self.set.add(node.name)
-        self.generic_visit(node)
+def globals_of(table: SymbolTable) -> set[str]:
+    """Return the global names that functions, classes and comprehensions in a table refer to."""
+    found = set()
+    for child in table.get_children():
+        found |= {symbol.get_name() for symbol in child.get_symbols() if symbol.is_global()}
+        found |= globals_of(child)
+    return found
 
-    visit_ClassDef = visit_FunctionDef
 
-    def visit_Call(self, node: ast.Call) -> None:
-        """Note that `x.f(...)` may change x."""
-        if isinstance(node.func, ast.Attribute):
-            self.note_change(node.func.value)
-        self.generic_visit(node)
-
-    def visit_Subscript(self, node: ast.Subscript) -> None:
-        """Note that `x[i] = ...` changes x."""
-        if not isinstance(node.ctx, ast.Load):
-            self.note_change(node)
-        self.generic_visit(node)
-
-    def visit_Attribute(self, node: ast.Attribute) -> None:
-        """Note that `x.a = ...` changes x."""
-        if not isinstance(node.ctx, ast.Load):
-            self.note_change(node)
-        self.generic_visit(node)
-
-    def note_change(self, node: ast.expr) -> None:
-        """Note the name at the beginning of `x.a[i].b`."""
-        while isinstance(node, ast.Attribute | ast.Subscript):
-            node = node.value
-        if isinstance(node, ast.Name):
-            self.set.add(node.id)
+def changed_by(node: ast.AST) -> set[str]:
+    """Return x for `x.f(...)`, `x[i] = ...` and `x.a = ...`, where no function is around them."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda):
+        return set()
+    found = set()
+    place = node.func if isinstance(node, ast.Call) else node
+    is_store = isinstance(getattr(node, "ctx", None), ast.Store | ast.Del)
+    if isinstance(place, ast.Attribute | ast.Subscript) and (place is not node or is_store):
+        while isinstance(place, ast.Attribute | ast.Subscript):
+            place = place.value
+        found = {place.id} if isinstance(place, ast.Name) else set()
+    return found.union(*map(changed_by, ast.iter_child_nodes(node)))
 
 
 def imported(sources: list[str]) -> set[str]:
@@ -88,6 +87,9 @@ def imported(sources: list[str]) -> set[str]:
 def dependents(sources: list[str], change: Change) -> list[int]:
     """Return the code cells after a changed one that depend on the setting, in order."""
     changed, found, modules = {change.name}, [], imported(sources)
+    for statement in ast.parse(sources[change.cell]).body:  # what is derived beside the setting
+        names = Names(ast.unparse(statement))
+        changed |= names.set if names.used & changed else set()
     for index in range(change.cell + 1, len(sources)):
         names = Names(sources[index])
         if names.used & changed:

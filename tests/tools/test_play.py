@@ -96,20 +96,31 @@ def test_each_change_begins_where_the_notebook_ended_and_leaves_no_trace(noteboo
 
 
 def test_what_depends_on_a_setting_is_read_from_the_cells():
-    sources = [
-        "N = 3",
-        "import numpy as np\nfixed = np.zeros(2)",
-        "def f(x):\n    return x + N",
-        "y = f(1)",
-        "table = {}",
-        "table['y'] = y\nmean = np.mean([1])",
-        "box.value.append(y)",
-        "z = table",
-        "w = box",
-        "mean",
-        "np.ones(3)",
-    ]
-    assert rerun.dependents(sources, rerun.Change(0, "N", "N = 4")) == [2, 3, 5, 6, 7, 8, 9]
+    sources = {
+        "N = 3\nM = 4\ndouble = 2 * N": False,
+        "print(M)": False,
+        "print(double)": True,
+        "import numpy as np\nfixed = np.zeros(2)": False,
+        "def f(x):\n    return x + N": True,
+        "y = f(1)": True,
+        "table = {}": False,
+        "table['y'] = y\nmean = np.mean([1])": True,
+        "box.value.append(y)": True,
+        "z = table": True,
+        "w = box": True,
+        "mean": True,
+        "np.ones(3)": False,
+        "[y for y in range(3)]": False,
+        "for y in range(3):\n    print(y)": False,
+        "def g(y):\n    y.a = 1\n    return [w for w in y]": False,
+        "z = 0\nprint(z)": False,
+        "if fixed:\n    z = 0\nprint(z)": True,
+        "class A:\n    def b(self):\n        return lambda: w": True,
+        "A": True,
+        "g": False,
+    }
+    found = rerun.dependents(list(sources), rerun.Change(0, "N", "N = 4"))
+    assert [index in found for index in range(len(sources))] == list(sources.values())
 
 
 @pytest.mark.slow
