@@ -103,9 +103,8 @@ def beam_searches(
     Each text goes on until `stop` or for max_new_tokens; they are in order, the best first.
     length_penalty: a text is judged by its log_prob over its length to this power; 0 is the
     log_prob itself, above 0 favours long texts. early_stopping: True ends with the first n_beams
-    texts; False when the best beam, if it ended now, would not be among them; "never" when it could
-    not be at any length. sampling: of its settings the rules count: penalty, min_new_tokens,
-    bad_words, n-grams.
+    texts; False when the best beam, ended now, would not be among them; "never" when at no length.
+    sampling: of its settings the rules count: penalty, min_new_tokens, bad_words, n-grams.
     Raises TypeError and ValueError as `stream` does.
     """
     (ids, padding), stops = place_prompts(model, prompts), checks.stop_ids(model, stop)
