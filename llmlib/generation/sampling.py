@@ -121,7 +121,7 @@ def draw(probs: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     probs = probs.detach().float()
     # 53 random bits each, as torch.rand has in float64, and sums to match
     uniform = [int(torch.randint(2**53, (), generator=g)) / 2**53 for g in generators]
-    if probs.is_cuda:  # far from the CPU
+    if probs.is_cuda:  # one call for all rows, since each call to the GPU has a price
         sums = probs.double().cumsum(dim=-1)
         below = sums[:, -1:] * sums.new_tensor(uniform)[:, None]
         return torch.searchsorted(sums, below, right=True).squeeze(-1)

@@ -34,9 +34,9 @@ class TrainConfig:
 
     def __post_init__(self):
         checks.train_config(self)
-        object.__setattr__(self, "betas", tuple(map(float, self.betas)))  # of JSON: lists, ints
+        object.__setattr__(self, "betas", tuple(map(float, self.betas)))  # JSON gives a list
 
     def warmup(self) -> int:
-        """Return the steps of the warm-up: a tenth of a run that warmup_steps would fill."""
+        """Return the steps of the warm-up; a tenth of the run if warmup_steps would fill it."""
         fits = self.warmup_steps < self.max_steps
         return self.warmup_steps if fits else self.max_steps // 10
