@@ -123,6 +123,7 @@ def jupyterlab(folder: Path, scratch: Path, dark: bool) -> Iterator[str]:
     places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
     environment = {**os.environ, **dict.fromkeys(places, str(scratch))}
     environment |= {"JUPYTER_PREFER_ENV_PATH": "1", "TQDM_DISABLE": "1"}
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the Makefile has it
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
