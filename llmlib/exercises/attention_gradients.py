@@ -49,6 +49,7 @@ def part_of(answer: Any, part: str, results: dict) -> Callable[..., Tensor]:
     """Return the function that gives one of the answer's four gradients, computed once."""
 
     def called(*args: Tensor) -> Tensor:
+        """Return the part; the answer itself is called only for the first of the four."""
         found = results.get("found") or without_autograd(answer, args)
         if not isinstance(found, (tuple, list)) or len(found) != len(PARTS):
             raise ValueError("return four tensors: d_q, d_k, d_v, d_bias")

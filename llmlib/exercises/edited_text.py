@@ -27,6 +27,7 @@ def editor(answer):
 
     @wraps(answer)
     def edit(words, edits):
+        """Call the answer with a `word_end` and a `cut` that refuse needless work."""
         old = spans_of(map("".join, words))
         text, stays = edited("".join(chain.from_iterable(words)), edits)
         kept = {

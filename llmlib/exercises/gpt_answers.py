@@ -77,6 +77,7 @@ class Copied:
 
         @torch.no_grad()
         def called(*args):
+            """Return what is written by a fresh GPT with the weights of the answer's."""
             model = answer(*args)
             config, made = model.config, None
             fits = config.vocab_size == self.vocab_size and config.context_length >= self.length
@@ -186,6 +187,7 @@ class Chain:
         """Return the function, to be called with this chain, and to return what it spent."""
 
         def called(*args):
+            """Return the gradient and its price, all counted from zero."""
             self.arrays, self.order, self.calls, self.held = [], [], 0, 0
             gradient = answer(*args)
             whole = gradient_of(torch.nn.Sequential(*self.blocks), self.x, self.upstream)

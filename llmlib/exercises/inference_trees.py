@@ -95,6 +95,7 @@ def run_on(answer, look):
     """Call an answer with a model and a cache; return what `look` sees of them."""
 
     def run(text, tokens, parents):
+        """Read a text into a new cache, and let the answer go on from there."""
         model = some_model()
         cache = model.new_cache(1, 60)
         if len(text) > 1:

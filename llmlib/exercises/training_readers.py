@@ -76,6 +76,7 @@ def epochs_are_whole(n: int, batch_size: int) -> Callable[[list], bool]:
     """Return a test of batches: all full, and each epoch in them has every number once."""
 
     def whole(batches: list[list[int]]) -> bool:
+        """Tell whether batches are full and their epochs whole."""
         line = joined(batches)
         epochs = [line[i : i + n] for i in range(0, len(line) - n + 1, n)]
         full = all(len(batch) == batch_size for batch in batches)
@@ -123,6 +124,7 @@ def with_few_steps(n_steps: int) -> Callable:
     def through(answer: Callable) -> Callable:
         @functools.wraps(answer)
         def counted(*run: int) -> list[list[int]]:
+            """Return the first steps of the reader that the answer makes for this run."""
             lines, alive, before = itertools.count(1), AliveTensors(), sys.gettrace()
 
             def trace(frame, event, arg):

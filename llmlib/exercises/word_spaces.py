@@ -55,6 +55,7 @@ def half_step(table, weight, other, shift, ridge, apart=False):
         root, target = weight[i].sqrt()[:, None], (table[i] - shift)[:, None]
 
         def solve(columns, target, root=root):
+            """Return the least squares of one row, weighted and with the ridge."""
             penalty = math.sqrt(ridge) * torch.eye(columns.shape[1]).double()
             zeros = torch.zeros(len(penalty), 1).double()
             left, right = torch.cat([root * columns, penalty]), torch.cat([root * target, zeros])
