@@ -82,15 +82,7 @@ def two_flipped_bits_are_found():
     text = b"the heads of a block"
     crc, last = crc32c(text), 8 * len(text) - 1
     unhealed = {"two flips or fewer explain the crc": lambda found: found is None}
-    flips = (
-        ((), 0),
-        ((77,), 0),
-        ((0, last), 0),
-        ((8, 9), 0),
-        ((), 2**31 + 1),
-        ((), 8),
-        ((50,), 2**30),
-    )
+    flips = ((), 0), ((77,), 0), ((0, last), 0), ((8, 9), 0), ((), 2**31 + 1), ((), 8), ((50,), 64)
     for bits, in_crc in flips:
         data, wrong_crc = flipped(text, *bits), crc ^ in_crc
         as_it_came = {"that is the data as it came": lambda r, data=data: bytes(r) == data}
