@@ -218,9 +218,7 @@ def next_token_loss(
     read = features_of(model)
     if read is None:  # a plain function, which need not know about segments
         options: dict[str, Any] = {} if segments is None else {"segments": segments}
-        if hasattr(
-            model, "features"
-        ):  # model.compile() compiles the call and no other method: so call it
+        if hasattr(model, "features"):  # compiled by model.compile(), which leaves methods alone
             options["aux"] = aux
         logits = model(inputs, **options)
         return cross_entropy(logits, targets, reduction="sum")
