@@ -16,6 +16,7 @@ from llmlib.checks.files import *
 from llmlib.checks.generation import *
 from llmlib.checks.loss import *
 from llmlib.checks.model import *
+from llmlib.checks.modern import *
 from llmlib.checks.prepared import *
 from llmlib.checks.pretrained import *
 from llmlib.checks.runs import *

@@ -105,16 +105,18 @@ def checkpoint_fits(saved: Any, config: dict | None, weights: dict[str, torch.Te
             raise FileError(saved.folder, f"it does not fit the model: {difference}")
 
 
-def sizes_of_gpt(file: Path, config: Any, weights: dict[str, torch.Tensor]) -> None:
-    """Raise FileError unless weights have the vocabulary, positions and blocks of a GPTConfig.
+def sizes_of_model(file: Path, config: Any, weights: dict[str, torch.Tensor]) -> None:
+    """Raise FileError unless weights have the vocabulary, positions and blocks of a configuration.
 
     Asked before the model is made, which an absurd number would keep busy for ever.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     blocks = {name.split(".")[1] for name in weights if name.startswith("h.")}
     fits = len(blocks) == config.n_layers
-    for name, length in (("wte", config.vocab_size), ("wpe", config.context_length)):
-        fits = fits and shapes.get(f"{name}.weight") == (length, config.emb_dim)
+    fits = fits and shapes.get("wte.weight") == (config.vocab_size, config.emb_dim)
+    for name in ("wpe.weight", "positions.wpe.weight"):  # where positions are learned
+        there = shapes.get(name, (config.context_length, config.emb_dim))
+        fits = fits and there == (config.context_length, config.emb_dim)
     with blame(file):
         require(fits, "it is damaged, or was changed: its sizes are not those of the saved weights")
 

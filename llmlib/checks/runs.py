@@ -65,11 +65,11 @@ def run_checkpoint(checkpoint: Any, growing: Iterable[str]) -> None:
 
 
 def affordable(config: Any) -> None:
-    """Raise ValueError for a GPT that is larger than this machine's memory, before it is made."""
+    """Raise ValueError for a model that is larger than this machine's memory, before it is made."""
     layers, emb_dim = config.n_layers, config.emb_dim
     require(layers <= DEEPEST, f"n_layers is {layers:,}: it must be at most {DEEPEST:,}")
     tables = config.vocab_size * (1 if config.tie_weights else 2) + config.context_length
-    n_parameters = 12 * layers * emb_dim**2 + tables * emb_dim
+    n_parameters = layers * block_parameters(config) + tables * emb_dim
     size, memory = 4 * n_parameters, machine_memory()
     require(
         size <= memory,
@@ -77,6 +77,14 @@ def affordable(config: Any) -> None:
         f"{config.context_length:,} takes {size / 1e9:,.1f} GB, and this machine has "
         f"{memory / 1e9:,.1f}: make it smaller",
     )
+
+
+def block_parameters(config: Any) -> int:
+    """Return about how many parameters a block has, but for biases and norms."""
+    if not hasattr(config, "n_kv_heads"):  # a GPT
+        return 12 * config.emb_dim**2
+    heads = 2 * (config.n_heads + config.n_kv_heads) * config.head_dim
+    return config.emb_dim * (heads + 3 * config.hidden_dim)
 
 
 def machine_memory() -> float:

@@ -4,6 +4,7 @@ Written by hand. The model brings its sizes and its tokenizer, which become sett
 weights stand in the run's first checkpoint, so that the run goes on without the model it came from.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from llmlib import checks
+from llmlib.cli.run_folder import model_config
 from llmlib.cli.settings import MODEL, SETTINGS
+from llmlib.model.architectures import Config, config_of
 from llmlib.pretrained.models import KNOWN_NAMES, find_model, load_model
 from llmlib.tokenization.prepared import is_prepared, load_prepared_tokenizer, read_about
 from llmlib.training.checkpoint import MANIFEST, Checkpoint
@@ -30,8 +33,8 @@ def decided_by_base(data: str, given: dict[str, Any]) -> dict[str, Any]:
         checks.same_tokenizer(data, source, vocabularies[0] == vocabularies[1])
     else:
         kind = tokenizer_of(source)
-    sizes = {setting.name: getattr(model.config, setting.name) for setting in MODEL}
-    checks.shorter_context(given.get("context_length"), sizes["context_length"], source)
+    sizes = {setting.name: getattr(model.config, setting.name, None) for setting in MODEL}
+    checks.shorter_context(given.get("context_length"), model.config.context_length, source)
     for name in ("context_length", "drop_rate"):  # these may be others than the model's
         sizes[name] = sizes[name] if given.get(name) is None else given[name]
     checks.no_preset(given.get("preset"), SETTINGS["preset"].default)
@@ -61,4 +64,23 @@ def first_weights(settings: SimpleNamespace, checkpoint: Checkpoint | None) -> d
         return checkpoint.weights if checkpoint and options["from"] else {}
     model, _ = load_model(options["from"], ignore_extra=settings.ignore_extra)
     weights = model.state_dict()
-    return weights | {"wpe.weight": weights["wpe.weight"][: settings.context_length]}
+    tables = {name for name in ("wpe.weight", "positions.wpe.weight") if name in weights}
+    return weights | {name: weights[name][: settings.context_length] for name in tables}
+
+
+def config_of_run(
+    settings: SimpleNamespace, checkpoint: Checkpoint | None, vocab_size: int
+) -> Config:
+    """Return the configuration of a run's model.
+
+    A run that began with a model goes on with all of its configuration, of which the settings hold
+    a part; only the context and the dropout are the run's own.
+    """
+    if not vars(settings)["from"]:
+        return model_config(settings, vocab_size)
+    if checkpoint is not None and checkpoint.model_config is not None:
+        config = config_of(checkpoint.model_config, checkpoint.config_class)
+    else:
+        config = load_model(vars(settings)["from"], ignore_extra=settings.ignore_extra)[0].config
+    own = {name: getattr(settings, name) for name in ("context_length", "drop_rate")}
+    return replace(config, **{name: value for name, value in own.items() if value is not None})

@@ -41,7 +41,7 @@ from llmlib.cli.settings import (
     values,
 )
 from llmlib.messages import quoted
-from llmlib.model.config import GPTConfig
+from llmlib.model import architectures
 from llmlib.tokenization.prepared import identity, is_prepared
 from llmlib.training.checkpoint import (
     MANIFEST,
@@ -64,6 +64,7 @@ BEFORE = {
     "end_token": "<|endoftext|>",
     "from": None,
     "ignore_extra": False,
+    **dict.fromkeys(("n_kv_heads", "hidden_dim", "qk_norm", "feed_forward")),
 }
 # what a killed process leaves: NAME.PID.part, and before, without PID
 LEFT = re.compile(
@@ -81,10 +82,16 @@ def open_run(path: str | Path) -> "RunFolder":
     return RunFolder(path, SimpleNamespace(**settings))
 
 
-def model_config(settings: SimpleNamespace, vocab_size: int) -> GPTConfig:
-    """Return the configuration of the model: the preset's, with the sizes that were given."""
+def model_config(settings: SimpleNamespace, vocab_size: int) -> architectures.Config:
+    """Return the configuration of the model: the preset's, with the sizes that were given.
+
+    Raises ValueError for an unknown preset, and for a size that its architecture does not have.
+    """
     sizes = {k: size for k, size in values(settings, "model").items() if size is not None}
-    return GPTConfig.preset(settings.preset, vocab_size=vocab_size, **sizes)
+    try:
+        return architectures.preset(settings.preset, vocab_size=vocab_size, **sizes)
+    except TypeError as error:
+        raise ValueError(f"preset {settings.preset}: {error}") from None
 
 
 def train_config(settings: SimpleNamespace) -> TrainConfig:

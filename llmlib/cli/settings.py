@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from llmlib.cli.settings_files import read_pairs
 from llmlib.messages import shown
+from llmlib.model.presets import NAMES
 
 BIG = 2**31 - 1  # more of anything is a slip of the finger
 SEEDS = (0, 2**63 - 1)  # a step is added to them, and torch takes 64 bits
@@ -78,12 +79,12 @@ DATA = [
     whole("seed", 0, "seed of everything random", *SEEDS),
 ]
 START = [
-    Setting("preset", str, "story-small", "sizes to start from, such as gpt2-124M"),
+    Setting("preset", str, "story-small", f"sizes to start from: {', '.join(NAMES)}"),
     Setting("init_std", float, 0.02, "standard deviation of the initial weights", least=0),
     Setting("from", str, None, "start from this MODEL's weights, with its tokenizer and sizes"),
     Setting("ignore_extra", bool, False, "let --from drop tensors that a GPT-2 has no place for"),
 ]
-MODEL = [  # each a field of GPTConfig
+MODEL = [  # each a field of GPTConfig or ModernConfig
     whole("context_length", None, "most tokens read at once [the preset's, as below]"),
     whole("emb_dim", None, "width: numbers per token"),
     whole("n_heads", None, "attention heads in each block"),
@@ -91,6 +92,10 @@ MODEL = [  # each a field of GPTConfig
     Setting("drop_rate", float, None, "dropout while training"),
     Setting("qkv_bias", bool, None, "give queries, keys and values a bias"),
     Setting("tie_weights", bool, None, "use the embedding as the head"),
+    whole("n_kv_heads", None, "heads of keys and values, for modern presets"),
+    whole("hidden_dim", None, "width inside the feed-forward layers, for modern presets"),
+    Setting("qk_norm", bool, None, "normalize queries and keys, for modern presets"),
+    Setting("feed_forward", str, None, "swiglu, relu2 or gelu, for modern presets"),
 ]
 TRAINING = [  # each a field of TrainConfig
     whole("max_steps", 1000, "training steps in all"),

@@ -14,17 +14,18 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from llmlib import checks
-from llmlib.cli.base_model import first_weights
+from llmlib.cli.base_model import config_of_run, first_weights
 from llmlib.cli.callbacks import Recorder
 from llmlib.cli.console import warn
 from llmlib.cli.dataset import Batch, TokenData, peek
 from llmlib.cli.devices import choose_device, compiled
 from llmlib.cli.processes import Processes, StopRequest
-from llmlib.cli.run_folder import CONFIG, RunFolder, model_config, train_config
+from llmlib.cli.run_folder import CONFIG, RunFolder, train_config
 from llmlib.cli.run_notes import changes, machine_changes
 from llmlib.cli.run_start import new_run, resume_run, settings_like
 from llmlib.cli.settings import check_flags
 from llmlib.messages import quoted
+from llmlib.model.architectures import new_model
 from llmlib.model.gpt import GPT
 from llmlib.pretrained.models import KNOWN_NAMES
 from llmlib.training.checkpoint import Checkpoint
@@ -60,11 +61,11 @@ def train(run: RunFolder, processes: Processes) -> int:
     torch.manual_seed(settings.seed)
     first = first_weights(settings, checkpoint)  # none, unless it begins with a model
     vocab_size = len(first["wte.weight"]) if first else data.about["vocab_size"]
-    config = model_config(settings, vocab_size)
+    config = config_of_run(settings, checkpoint, vocab_size)
     checks.affordable(config)
     if checkpoint:
-        checks.sizes_of_gpt(run.path / CONFIG, config, checkpoint.weights)
-    model = GPT(config)
+        checks.sizes_of_model(run.path / CONFIG, config, checkpoint.weights)
+    model = new_model(config)
     model.init_weights(settings.init_std)
     if checkpoint:
         checkpoint.load_into(model)

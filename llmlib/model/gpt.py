@@ -11,6 +11,7 @@ Shapes: B sequences in a batch, T tokens each, C = emb_dim numbers per token, V 
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -127,20 +128,30 @@ class GPT(nn.Module):
         """Map ids (B, T) to what the head reads, (B, T, C); arguments as for `forward`."""
         n_read = 0 if cache is None else cache.length
         checks.model_input(ids, self.config, self.wte.weight.device, segments, n_read)
-        rows = cache
+        rows = self.rows(ids, cache, segments)
+        positions = slice(ids.shape[1]) if rows is None else rows.positions
+        x, *more = self.embed(ids, positions, segments)
+        again = self.gradient_checkpointing and cache is None and torch.is_grad_enabled()
+        for block in self.h:
+            arguments = (x, rows, aux, *more)
+            x = checkpoint(block, *arguments, use_reentrant=False) if again else block(*arguments)
+        return self.ln_f(x)
+
+    def embed(
+        self, ids: Tensor, positions: slice | Tensor, segments: Tensor | None = None
+    ) -> tuple[Any, ...]:
+        """Return what the blocks read: x (B, T, C). Other models give them something more."""
+        return (self.drop(self.wte(ids) + self.wpe.weight[positions]),)
+
+    def rows(self, ids: Tensor, cache: Cache | None, segments: Tensor | None) -> Any:
+        """Return positions and mask of the tokens: a grown cache, packed rows, or None."""
         if cache is not None:
             cache.grow(*ids.shape, segments)
         elif segments is not None:
             from llmlib.model.cache import PackedRows
 
-            rows = PackedRows(segments)
-        positions = slice(ids.shape[1]) if rows is None else rows.positions
-        x = self.drop(self.wte(ids) + self.wpe.weight[positions])  # (B, T) -> (B, T, C)
-        again = self.gradient_checkpointing and cache is None and torch.is_grad_enabled()
-        for block in self.h:
-            arguments = (x, rows, aux)
-            x = checkpoint(block, *arguments, use_reentrant=False) if again else block(*arguments)
-        return self.ln_f(x)
+            return PackedRows(segments)
+        return cache
 
     def head(self, features: Tensor) -> Tensor:
         """Map features (..., C) to logits (..., V)."""

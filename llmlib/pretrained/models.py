@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from llmlib import checks
-from llmlib.model.config import GPTConfig
+from llmlib.model.architectures import config_of, new_model
 from llmlib.model.gpt import GPT
 from llmlib.pretrained import gpt2
 from llmlib.pretrained.gpt2_files import OPENAI, find_folder, holds_gpt2
@@ -52,15 +52,16 @@ def load_run(folder: Path, drop_rate: float | None = None) -> tuple[GPT, Tokeniz
     found = load_checkpoint(folder)
     unknown = f"{folder} does not say which model its weights belong to"
     try:
-        config = GPTConfig(**checks.found(found.model_config, unknown))
+        config = config_of(checks.found(found.model_config, unknown), found.config_class)
     except TypeError as error:
         raise ValueError(f"{folder} holds another kind of model: {error}") from None
     found = replace(found, weights={clean_name(name): t for name, t in found.weights.items()})
-    checks.sizes_of_gpt(folder / MANIFEST, config, found.weights)
+    checks.sizes_of_model(folder / MANIFEST, config, found.weights)
+    checks.affordable(config)
     for name, tensor in found.weights.items():
         checks.finite_tensor(folder, name, tensor)
     tokenizer = load_run_tokenizer(folder.parent, found.notes.get("data"))
-    model = GPT(config if drop_rate is None else replace(config, drop_rate=drop_rate))
+    model = new_model(config if drop_rate is None else replace(config, drop_rate=drop_rate))
     found.load_into(model)
     return model.eval(), tokenizer
 

@@ -42,6 +42,7 @@ class Checkpoint:
     model_config: dict | None  # the fields of model.config, if it is a dataclass
     training: dict | None  # a Trainer's state_dict
     notes: dict
+    config_class: str | None = None  # the name of model.config's class; None in older files
 
     @property
     def step(self) -> int:
@@ -103,6 +104,7 @@ def save_checkpoint(
         "format": FORMAT,
         "version": VERSION,
         "model": config_fields(model),
+        "config_class": type(getattr(model, "config", None)).__name__,
         "training": training or None,
         "notes": notes or {},
     }
@@ -155,7 +157,8 @@ def load_checkpoint(folder: str | Path, model: nn.Module | None = None) -> Check
     folder = Path(folder)
     manifest, (weights, state) = read_parts(folder)
     training = manifest["training"] and {**manifest["training"], "tensors": state}
-    checkpoint = Checkpoint(folder, weights, manifest["model"], training, manifest["notes"])
+    kind = manifest.get("config_class")
+    checkpoint = Checkpoint(folder, weights, manifest["model"], training, manifest["notes"], kind)
     if model is not None:
         checkpoint.load_into(model)
     return checkpoint

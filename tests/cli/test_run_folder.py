@@ -185,7 +185,7 @@ def test_a_run_without_a_step_goes_on_by_the_same_command_or_with_other_settings
     for again in ("--out", "--resume"):
         run = tmp_path / again
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(train, "GPT", killed)
+            patch.setattr(train, "new_model", killed)
             assert train_on(base, run) == 9
         assert (run / "config.yaml").is_file() and not (run / "latest").exists()
         (run / "metrics.jsonl").touch()  # as right before the first checkpoint

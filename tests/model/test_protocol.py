@@ -19,17 +19,22 @@ from llmlib.generation.speculative import speculate
 from llmlib.model.cache import KVCache, PackedRows, visible
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
+from llmlib.model.modern import Modern, ModernConfig
 from llmlib.model.protocol import Cache, LanguageModel
 
 GREEDY = Sampling(temperature=0)
-KINDS = ["gpt", "untied", "toy"]
+KINDS = ["gpt", "untied", "toy", "modern", "modern capped"]
 
 
 def make(kind, seed=0):
     """A model of 23 tokens and a context of 24, with weights so large that answers differ."""
     if kind == "toy":
         return Toy(seed=seed).eval()
-    model = GPT(GPTConfig(23, 24, 16, 2, 2, tie_weights=kind == "gpt"))
+    if kind.startswith("modern"):  # grouped queries, whose norms the second one has
+        rest = {"logit_cap": CAP, "qk_norm": True} if kind == "modern capped" else {}
+        model = Modern(ModernConfig(23, 24, 16, 4, 2, n_kv_heads=2, tie_weights=not rest, **rest))
+    else:
+        model = GPT(GPTConfig(23, 24, 16, 2, 2, tie_weights=kind == "gpt"))
     model.init_weights(0.3, generator=torch.Generator().manual_seed(seed))
     return model.eval()
 
@@ -60,7 +65,7 @@ def test_head_of_features_are_the_logits(kind):
     features = model.features(ids)
     assert torch.equal(model.head(features), model(ids))
     close(model.head(features[:, -1]), model(ids)[:, -1])
-    if kind == "toy":
+    if kind in ("toy", "modern capped"):
         assert model.head_weight is None and model(ids).abs().max() < CAP
     else:
         close(features @ model.head_weight.T, model(ids))
