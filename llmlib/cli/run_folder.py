@@ -140,8 +140,9 @@ class RunFolder:
 
         Raises ValueError, before that, for sizes that no model or training can have.
         """
-        config = model_config(self.settings, vocab_size=3)  # the true size: once there are tokens
-        checks.affordable(config)
+        if not vars(self.settings)["from"]:  # else a model that is here has these sizes
+            config = model_config(self.settings, vocab_size=3)  # the true size: once there are ids
+            checks.affordable(config)
         train_config(self.settings)
         self.made = [place for place in (self.path, *self.path.parents) if not place.exists()]
         self.path.mkdir(parents=True, exist_ok=True)

@@ -76,9 +76,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["windows", "stories"])
+@pytest.mark.parametrize("kind", ["windows", "story-tiny", "llama-small"])
 def test_two_processes_learn_what_one_does(folder, kind):
-    text = [folder / "text.txt", *TINY] if kind == "windows" else STORIES.split()
+    stories = STORIES.replace("story-tiny", kind).split()
+    text = [folder / "text.txt", *TINY] if kind == "windows" else stories
     one, two = folder / f"one-{kind}", folder / f"two-{kind}"
     process = torchrun("train", *text, *STEPS, "--out", two)
     assert llmlib("train", *text, *STEPS, "--out", one) == 0

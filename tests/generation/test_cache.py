@@ -7,29 +7,28 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import KINDS, small_model
 
 from llmlib.generation.generate import generate
 from llmlib.generation.quantization import quantize
 from llmlib.generation.sampling import Sampling
 from llmlib.model.attention import CausalAttention
 from llmlib.model.cache import KVCache
-from llmlib.model.config import GPTConfig
-from llmlib.model.gpt import GPT
 
 GREEDY = Sampling(temperature=0)
 
 
-def make(seed=0, context_length=24, **changes):
+def make(seed=0, context_length=24, kind="gpt", **changes):
     torch.manual_seed(seed)
     sizes = {"n_heads": 2, "n_layers": 2} | changes
-    model = GPT(GPTConfig(23, context_length, 16, **sizes))
+    model = small_model(kind, 23, context_length, 16, **sizes)
     model.init_weights(0.3)
     return model.eval().requires_grad_(False)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return make()
+@pytest.fixture(scope="module", params=KINDS)
+def model(request):
+    return make(kind=request.param)
 
 
 def seeded(seed=0):
@@ -126,8 +125,9 @@ def read(model, ids, cache):
         ({"context_length": 3}, "exceeds the model's context_length of 3"),
     ],
 )
-def test_another_models_cache_is_refused(model, other, message):
-    cache, stranger = model.new_cache(1, 12), make(5, **other)
+def test_another_models_cache_is_refused(other, message):
+    model, stranger = make(), make(5, **other)
+    cache = model.new_cache(1, 12)
     read(model, [1, 2, 3], cache)
     with pytest.raises(ValueError, match=message):
         for _ in range(2):

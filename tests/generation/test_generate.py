@@ -6,20 +6,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import KINDS, small_model
 
 from llmlib.evaluation.ngrams import NGramModel
 from llmlib.generation.generate import generate, stream
 from llmlib.generation.sampling import Sampling, draw, top_k_filter, top_p_filter
-from llmlib.model.config import GPTConfig
-from llmlib.model.gpt import GPT
 
 VOCABULARY = 20
 
 
-def make_model(**changes):
+def make_model(kind="gpt", **changes):
     torch.manual_seed(0)
     shape = {"emb_dim": 16, "n_heads": 2, "n_layers": 2, **changes}
-    model = GPT(GPTConfig(VOCABULARY, 12, **shape))
+    model = small_model(kind, VOCABULARY, 12, **shape)
     model.init_weights(0.5)
     return model
 
@@ -139,8 +138,9 @@ def test_temperatures_near_zero_and_huge_logits_do_not_overflow():
 # The loop -----------------------------------------------------------------------------------------
 
 
-def test_greedy_equals_the_plain_loop_and_crops_to_the_context():
-    model = make_model().eval()
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_equals_the_plain_loop_and_crops_to_the_context(kind):
+    model = make_model(kind).eval()
     ids = torch.tensor([[3, 1, 4]])
     expected = ids
     with torch.no_grad():
@@ -173,8 +173,9 @@ def test_greedy_equals_hugging_face():
     assert ours == expected.tolist()
 
 
-def test_a_row_of_a_batch_gets_what_it_gets_alone():
-    model = make_model()
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_of_a_batch_gets_what_it_gets_alone(kind):
+    model = make_model(kind)
     ids = torch.tensor([[3, 1, 4], [2, 7, 1], [0, 0, 0]])
     together = generate(model, ids, 10, GREEDY)
     assert together == [generate(model, row[None], 10, GREEDY)[0] for row in ids]
@@ -206,7 +207,8 @@ def test_a_stream_yields_what_generate_returns(n_new, slide):
         assert text[2:] == row[:n] and set(row[n:]) <= {7}
 
 
-def test_rows_stop_one_by_one_and_then_all():
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_stop_one_by_one_and_then_all(kind):
     ids = torch.tensor([[5], [8], [1]])
     steps = torch.stack(list(stream(cycle, ids, 30, GREEDY, stop=9)), dim=1)
     assert steps[1].tolist() == [9, 9, 9, 9, 9, 9, 9, 9]  # a row that is finished repeats it
@@ -218,7 +220,8 @@ def test_rows_stop_one_by_one_and_then_all():
     assert generate(cycle, torch.tensor([[9]]), 3, GREEDY, stop=9) == [[9, 10, 11, 12]]
 
 
-def test_finished_rows_are_no_longer_computed():
+@pytest.mark.parametrize("kind", KINDS)
+def test_finished_rows_are_no_longer_computed(kind):
     sizes = []
 
     def counting(ids):

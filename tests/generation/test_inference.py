@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import KINDS, small_model
 
 from llmlib.generation import packing
 from llmlib.generation.beam import beam_search
@@ -25,17 +26,17 @@ from llmlib.tokenization.gpt2 import gpt2_encoding
 from llmlib.tokenization.words import CharTokenizer
 
 
-def make(seed=0, vocab_size=23, context_length=24, emb_dim=16, std=0.3, **changes):
-    """A small GPT whose weights are large enough that its answers differ."""
+def make(seed=0, vocab_size=23, context_length=24, emb_dim=16, std=0.3, kind="gpt", **changes):
+    """A small model whose weights are large enough that its answers differ."""
     sizes = {"n_heads": 2, "n_layers": 2} | changes
-    model = GPT(GPTConfig(vocab_size, context_length, emb_dim, **sizes))
+    model = small_model(kind, vocab_size, context_length, emb_dim, **sizes)
     model.init_weights(std, generator=torch.Generator().manual_seed(seed))
     return model.eval().requires_grad_(False)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return make()
+@pytest.fixture(scope="module", params=KINDS)
+def model(request):
+    return make(kind=request.param)
 
 
 GREEDY = Sampling(temperature=0)
@@ -62,6 +63,7 @@ def test_reading_in_any_pieces_gives_the_logits_of_the_whole(data):
         n_layers=data.draw(st.integers(1, 3)),
         qkv_bias=data.draw(st.booleans()),
         tie_weights=data.draw(st.booleans()),
+        kind=data.draw(st.sampled_from(KINDS)),
     )
     shape = (data.draw(st.integers(1, 3)), data.draw(st.integers(1, context_length)))
     ids = torch.randint(model.config.vocab_size, shape, generator=seeded())

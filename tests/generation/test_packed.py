@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 import torch
+from models import KINDS, small_model
 
 from llmlib import checks
 from llmlib.evaluation.perplexity import evaluate
@@ -19,8 +20,6 @@ from llmlib.generation.quantization import divergence, quantize
 from llmlib.generation.rounding import BYTES, quantize_rows, reference_product
 from llmlib.generation.sampling import Sampling
 from llmlib.generation.speculative import PromptLookup, speculate
-from llmlib.model.config import GPTConfig
-from llmlib.model.gpt import GPT
 from llmlib.pretrained.gpt2 import load_pretrained
 from llmlib.stories import tell_many
 from llmlib.tokenization.folders import load_tokenizer
@@ -29,9 +28,9 @@ GREEDY = Sampling(temperature=0)
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 
 
-def make(**changes):
+def make(kind="gpt", **changes):
     torch.manual_seed(0)
-    model = GPT(GPTConfig(23, 24, 32, **{"n_heads": 2, "n_layers": 2} | changes))
+    model = small_model(kind, 23, 24, 32, **{"n_heads": 2, "n_layers": 2} | changes)
     model.init_weights(0.15)
     return model.eval().requires_grad_(False)
 
@@ -39,11 +38,12 @@ def make(**changes):
 @pytest.mark.parametrize("format", BYTES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("kernels", "tie_weights"), [("fast", True), ("plain", False)])
-def test_a_model_in_any_precision_is_packed(dtype, format, tie_weights, kernels, monkeypatch):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_in_any_precision_is_packed(kind, dtype, format, tie_weights, kernels, monkeypatch):
     if kernels == "plain":
         monkeypatch.setattr(packing, "KERNELS", {})
         monkeypatch.setattr(packing, "pack_columns", reference_product)
-    model = make(tie_weights=tie_weights).to(dtype)
+    model = make(kind, tie_weights=tie_weights).to(dtype)
     packed = quantize(model, format)
     ids = torch.randint(23, (2, 20), generator=torch.Generator().manual_seed(0))
     expected = model.double()(ids)
@@ -55,8 +55,9 @@ def test_a_model_in_any_precision_is_packed(dtype, format, tie_weights, kernels,
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_model_in_any_precision_writes_with_its_cache_what_it_writes_without(dtype):
-    model = make().to(dtype)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_in_any_precision_writes_with_its_cache_what_it_writes_without(dtype, kind):
+    model = make(kind).to(dtype)
     prompts = [[1, 2, 3], [4], [5, 6]]
     for sampling in (GREEDY, Sampling(0, repetition_penalty=1.3), Sampling(top_k=1)):
         cached = generate(model, prompts, 12, sampling)
@@ -171,12 +172,13 @@ def test_a_change_that_is_no_number_is_said():
 
 
 @pytest.mark.parametrize("format", BYTES)
-def test_a_packed_model_is_copied_and_not_pickled(format):
-    packed = quantize(make(), format)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_packed_model_is_copied_and_not_pickled(format, kind):
+    packed = quantize(make(kind), format)
     twin = copy.deepcopy(packed)
     ids = torch.tensor([[1, 2, 3]])
     assert torch.equal(twin(ids), packed(ids))
-    twin.wpe.weight.data.zero_()
+    twin.ln_f.weight.data.zero_()
     assert not torch.equal(twin(ids), packed(ids))
     for save in (pickle.dumps, lambda model: torch.save(model, "/dev/null")):
         with pytest.raises(TypeError, match="packed weights has no pickle: pickle the model"):
@@ -185,8 +187,9 @@ def test_a_packed_model_is_copied_and_not_pickled(format):
 
 @pytest.mark.parametrize("format", BYTES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_packed_model_can_still_be_moved_to_another_precision(format, dtype):
-    packed = quantize(make(), format)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_packed_model_can_still_be_moved_to_another_precision(format, dtype, kind):
+    packed = quantize(make(kind), format)
     ids = torch.tensor([[1, 2, 3, 4]])
     expected = packed(ids)
     moved = packed.to(dtype)

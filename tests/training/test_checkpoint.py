@@ -7,16 +7,17 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
+from models import KINDS, small_model
 from torch import nn
 
 from llmlib.checks import FileError
 from llmlib.data.batches import create_document_loader
 from llmlib.files import sha256
-from llmlib.model.config import GPTConfig
-from llmlib.model.gpt import GPT
+from llmlib.model.architectures import config_of, new_model
 from llmlib.training import checkpoint as module
 from llmlib.training.checkpoint import load_checkpoint, read_manifest, save_checkpoint
 from llmlib.training.config import TrainConfig
@@ -25,10 +26,10 @@ from llmlib.training.trainer import Trainer
 DOCUMENTS = [[1 + (7 * start + i) % 30 for i in range(2 + start % 9)] for start in range(30)]
 
 
-def make_model(seed=0, **changes):
+def make_model(seed=0, kind="gpt", **changes):
     torch.manual_seed(seed)
     shape = {"emb_dim": 16, "n_heads": 2, "n_layers": 1, **changes}
-    return GPT(GPTConfig(32, 16, **shape))
+    return small_model(kind, 32, 16, **shape)
 
 
 def make_loader(seed=0):
@@ -58,7 +59,11 @@ def names(folder):
 @pytest.fixture
 def saved(tmp_path):
     """A checkpoint of step 3."""
-    trainer = make_trainer()
+    return save_step_3(tmp_path)
+
+
+def save_step_3(tmp_path, kind="gpt"):
+    trainer = make_trainer(kind=kind)
     for report in trainer.run(make_loader()):
         if report.step == 3:
             break
@@ -97,8 +102,9 @@ def differences(a, b):
         ("muon", 3, 0.2, "bfloat16"),
     ],
 )
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_run_stopped_at_any_step_and_resumed_equals_the_uninterrupted_one(
-    tmp_path, optimizer, accumulation_steps, drop_rate, dtype
+    tmp_path, optimizer, accumulation_steps, drop_rate, dtype, kind
 ):
     """Bit for bit, through files: weights, optimizer, schedule, place in the loader, randomness.
 
@@ -108,7 +114,7 @@ def test_a_run_stopped_at_any_step_and_resumed_equals_the_uninterrupted_one(
 
     def new_trainer(seed):
         settings = {"accumulation_steps": accumulation_steps, "dtype": dtype}
-        return make_trainer(seed, optimizer, settings, drop_rate=drop_rate)
+        return make_trainer(seed, optimizer, settings, kind=kind, drop_rate=drop_rate)
 
     trainer, loader, reports, after = new_trainer(0), make_loader(), [], {}
     for report in trainer.run(loader):
@@ -147,10 +153,12 @@ def test_saving_twice_and_resuming_twice_changes_nothing(tmp_path):
                 save(tmp_path, resumed)
 
 
-def test_what_is_saved_comes_back(saved):
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_saved_comes_back(tmp_path, kind):
+    saved = save_step_3(tmp_path, kind)
     loaded = load_checkpoint(str(saved))
     assert loaded.notes == {"corpus": "test"} and loaded.step == 3
-    model = GPT(GPTConfig(**loaded.model_config))
+    model = new_model(config_of(loaded.model_config, loaded.config_class))
     loaded.load_into(model)
     assert TrainConfig(**loaded.training["config"]) == make_trainer().config
     assert names(saved) == ["checkpoint.json", "training", "weights"]
@@ -377,7 +385,9 @@ print(len(seen))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork and SIGKILL")
 def test_a_process_killed_at_any_moment_leaves_a_checkpoint_that_loads(tmp_path):
     """Twenty-four kills, at random moments, of a process that does nothing but train and save."""
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__), "OMP_NUM_THREADS": "1"}
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parent)])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", FORKS, str(tmp_path), "0"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr

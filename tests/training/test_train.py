@@ -3,15 +3,15 @@
 import copy
 import math
 import random
+import re
 
 import pytest
 import torch
 import torch.nn.functional as F
+from models import KINDS, small_model
 from torch import nn
 
 from llmlib.data.batches import DocumentDataset, create_dataloader, create_document_loader
-from llmlib.model.config import GPTConfig
-from llmlib.model.gpt import GPT
 from llmlib.training.config import TrainConfig
 from llmlib.training.loss import NextTokenLoss
 from llmlib.training.optimizers import learning_rate_at, make_optimizers
@@ -23,10 +23,10 @@ rng = random.Random(0)
 DOCUMENTS = [[rng.randrange(1, VOCABULARY) for _ in range(rng.randrange(2, 20))] for _ in range(42)]
 
 
-def make_model(seed=0, **changes):
+def make_model(seed=0, kind="gpt", **changes):
     torch.manual_seed(seed)
     shape = {"emb_dim": 16, "n_heads": 2, "n_layers": 2, **changes}
-    return GPT(GPTConfig(VOCABULARY, 24, **shape))
+    return small_model(kind, VOCABULARY, 24, **shape)
 
 
 def make_loader(seed=0, batch_size=4, documents=DOCUMENTS, **settings):
@@ -82,9 +82,10 @@ def test_muon_takes_a_step_that_is_orthogonal():
     assert values[-2] > 0.5 * values[0]
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_only_matrices_decay_and_every_parameter_is_trained_once(optimizer):
-    model = make_model(tie_weights=False)
+def test_only_matrices_decay_and_every_parameter_is_trained_once(optimizer, kind):
+    model = make_model(kind=kind, tie_weights=False)
     config = TrainConfig(10, weight_decay=0.25, optimizer=optimizer, betas=(0.8, 0.9))
     optimizers = make_optimizers(model, config)
     groups = [group for each in optimizers for group in each.param_groups]
@@ -97,9 +98,7 @@ def test_only_matrices_decay_and_every_parameter_is_trained_once(optimizer):
     if optimizer == "muon":
         ours = {names[id(p)] for group in optimizers[1].param_groups for p in group["params"]}
         assert ours == {
-            n
-            for n in names.values()
-            if n.startswith("h.") and n.endswith("weight") and "ln" not in n
+            n for n in names.values() if re.search(r"^h\..*c_(attn|fc|proj)\.weight$", n)
         }
     assert optimizers[0].param_groups[0]["betas"] == (0.8, 0.9)
 
@@ -142,13 +141,14 @@ def test_every_run_reaches_its_learning_rate_once(max_steps, warmup_steps):
     assert rates.index(1.0) == expected
 
 
-def test_accumulated_gradients_equal_those_of_the_big_batch_with_padding_too():
+@pytest.mark.parametrize("kind", KINDS)
+def test_accumulated_gradients_equal_those_of_the_big_batch_with_padding_too(kind):
     dataset = DocumentDataset(DOCUMENTS, END)
     order = dataset.lengths.argsort()
     parts = [dataset[order[:3]], dataset[order[3:20]], dataset[order[20:]]]
     gradients = {}
     for name, batches in {"parts": parts, "whole": [dataset[order]]}.items():
-        model = make_model().double()
+        model = make_model(kind=kind).double()
         loss, n_tokens = accumulate(NextTokenLoss(model), batches)
         assert n_tokens == dataset.lengths.sum()
         gradients[name] = [loss.detach(), *(p.grad for p in model.parameters())]
@@ -183,11 +183,12 @@ def test_clipping_keeps_the_direction_and_limits_the_length(monkeypatch):
 
 
 @pytest.mark.slow
-def test_bfloat16_learns_as_well_and_keeps_its_weights_in_float32():
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_learns_as_well_and_keeps_its_weights_in_float32(kind):
     losses = {}
     words = [[1 + (start + 5 * i) % 40 for i in range(15)] for start in range(40)]
     for dtype in ("float32", "bfloat16"):
-        model = make_model(emb_dim=32)
+        model = make_model(kind=kind, emb_dim=32)
         config = TrainConfig(120, 1e-2, 0.0, warmup_steps=10, dtype=dtype)
         reports = train(model, make_loader(documents=words, batch_size=8), config)
         losses[dtype] = sum(report.loss for report in reports[-10:]) / 10
@@ -197,10 +198,11 @@ def test_bfloat16_learns_as_well_and_keeps_its_weights_in_float32():
     assert losses["bfloat16"] != losses["float32"]  # it did compute in another format
 
 
-def test_bfloat16_gradients_are_those_of_float32_but_for_rounding():
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_gradients_are_those_of_float32_but_for_rounding(kind):
     gradients = {}
     for dtype in ("float32", "bfloat16"):
-        model = make_model()
+        model = make_model(kind=kind)
         accumulate(NextTokenLoss(model, dtype), [next(iter(make_loader()))])
         gradients[dtype] = torch.cat([p.grad.flatten() for p in model.parameters()])
     error = (gradients["bfloat16"] - gradients["float32"]).norm() / gradients["float32"].norm()
@@ -239,22 +241,23 @@ def test_what_is_wrapped_is_what_trains():
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("accumulation_steps", [1, 3])
-def test_resumed_equals_uninterrupted_bit_for_bit(optimizer, accumulation_steps):
+@pytest.mark.parametrize("kind", KINDS)
+def test_resumed_equals_uninterrupted_bit_for_bit(optimizer, accumulation_steps, kind):
     """With dropout, in the middle of an epoch and in several, from a model that knows nothing."""
     config = TrainConfig(
         16, 1e-2, warmup_steps=3, accumulation_steps=accumulation_steps, optimizer=optimizer
     )
-    model = make_model(drop_rate=0.2)
+    model = make_model(kind=kind, drop_rate=0.2)
     losses = [report.loss for report in train(model, make_loader(), config)]
     for stop in random.Random(optimizer).sample(range(1, 16), 5):
-        stopped = make_model(drop_rate=0.2)
+        stopped = make_model(kind=kind, drop_rate=0.2)
         trainer = Trainer(stopped, config)
         for report in trainer.run(make_loader()):
             if report.step == stop:
                 weights = copy.deepcopy(stopped.state_dict())
                 state = copy.deepcopy(trainer.state_dict())
                 break
-        resumed = make_model(seed=5, drop_rate=0.2)
+        resumed = make_model(seed=5, kind=kind, drop_rate=0.2)
         resumed.load_state_dict(weights)
         torch.rand(7)  # no matter what happened in between
         trainer = Trainer(resumed, config)

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
+from models import KINDS, small_model
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from llmlib.evaluation.perplexity import evaluate
-from llmlib.model.config import GPTConfig
-from llmlib.model.gpt import GPT
 from llmlib.training.checkpoint import load_checkpoint, save_checkpoint
 from llmlib.training.config import TrainConfig
 from llmlib.training.trainer import Trainer, train
@@ -28,9 +27,9 @@ def backend(graph, inputs):
     return run
 
 
-def make_model():
+def make_model(kind="gpt"):
     torch.manual_seed(0)
-    return GPT(GPTConfig(20, 12, emb_dim=8, n_heads=2, n_layers=1))
+    return small_model(kind, 20, 12, emb_dim=8, n_heads=2, n_layers=1)
 
 
 def compiled(model):
@@ -52,35 +51,31 @@ WRAPPERS = {
 }
 
 
-@pytest.fixture
-def expected():
-    model = make_model()
-    return train(model, BATCHES, CONFIG), model
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", WRAPPERS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_a_wrapped_model_trains_alike_and_is_saved_under_its_own_names(
-    kind, expected, process_group, tmp_path
+    wrapper, kind, process_group, tmp_path
 ):
     torch._dynamo.reset()
     runs.clear()
-    reports, model = expected
-    wrapped = WRAPPERS[kind](make_model())
+    model = make_model(kind)
+    reports = train(model, BATCHES, CONFIG)
+    wrapped = WRAPPERS[wrapper](make_model(kind))
     trainer = Trainer(wrapped, CONFIG)
     found = list(trainer.run(BATCHES))
-    assert bool(runs) == ("compiled" in kind), "compiled is compiled"
-    assert isinstance(trainer.loss, DistributedDataParallel) == ("DDP" in kind)
+    assert bool(runs) == ("compiled" in wrapper), "compiled is compiled"
+    assert isinstance(trainer.loss, DistributedDataParallel) == ("DDP" in wrapper)
     for ours, theirs in zip(found, reports, strict=True):
         assert ours.loss == pytest.approx(theirs.loss, abs=1e-5)
         assert ours.grad_norm == pytest.approx(theirs.grad_norm, abs=1e-4)
-    assert type(trainer.model) is GPT
+    assert type(trainer.model) is type(model)
     for saved in (wrapped, trainer.model):
         save_checkpoint(tmp_path, saved, trainer.state_dict())
         checkpoint = load_checkpoint(tmp_path)
         assert checkpoint.weights.keys() == model.state_dict().keys()
         assert checkpoint.model_config["emb_dim"] == 8
-    for target in (make_model(), WRAPPERS[kind](make_model())):
+    for target in (make_model(kind), WRAPPERS[wrapper](make_model(kind))):
         checkpoint = load_checkpoint(tmp_path, target)
         again = Trainer(target, CONFIG)
         again.load_state_dict(checkpoint.training)
@@ -89,11 +84,12 @@ def test_a_wrapped_model_trains_alike_and_is_saved_under_its_own_names(
 
 
 @pytest.mark.slow
-def test_a_compiled_model_is_evaluated_compiled_and_alike():
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_compiled_model_is_evaluated_compiled_and_alike(kind):
     torch._dynamo.reset()
     runs.clear()
-    loss = evaluate(make_model(), BATCHES).loss
-    assert evaluate(compiled(make_model()), BATCHES).loss == pytest.approx(loss, abs=1e-5)
+    loss = evaluate(make_model(kind), BATCHES).loss
+    assert evaluate(compiled(make_model(kind)), BATCHES).loss == pytest.approx(loss, abs=1e-5)
     assert runs
 
 

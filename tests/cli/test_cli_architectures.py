@@ -1,0 +1,100 @@
+"""The command line takes any architecture: trained, resumed, continued, packed, measured."""
+
+import json
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from cli_helpers import (
+    FLAGS,
+    OFTEN,
+    assert_equal_weights,
+    failure,
+    llmlib,
+    losses,
+    weights,
+    write_text,
+)
+
+from llmlib.model.architectures import PRESETS, preset
+from llmlib.pretrained.models import load_model
+
+SMALL = [name for name in PRESETS if name.endswith(("small", "tiny"))]
+
+
+@pytest.fixture
+def text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return write_text(tmp_path)
+
+
+def flags(name):
+    """A quick run of a preset, with few sizes that it does not have itself."""
+    return [*chain(*(FLAGS | {"--preset": name}).items()), *OFTEN]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_preset_is_trained_resumed_packed_measured_and_continued(name, text, capsys):
+    assert llmlib("train", text, *flags(name), "--out", "whole") == 0
+    assert llmlib("train", text, *flags(name), "--max-steps", 2, "--out", "parts") == 0
+    assert llmlib("train", "--resume", "parts", "--max-steps", 4) == 0
+    assert losses(Path("parts")) == losses(Path("whole"))
+    assert_equal_weights(weights(Path("parts")), weights(Path("whole")))
+    model, _ = load_model("whole")
+    assert type(model.config) is PRESETS[name]
+    capsys.readouterr()
+    for format in ("float32", "int8"):
+        arguments = (
+            "--weights",
+            format,
+            "--max-new-tokens",
+            9,
+            "--temperature",
+            0,
+            "--device",
+            "cpu",
+        )
+        assert llmlib("generate", "--checkpoint", "whole", "--prompt", "the cat", *arguments) == 0
+        assert capsys.readouterr().out.startswith("the cat")
+    assert llmlib("evaluate", "--checkpoint", "whole", "--json", "--device", "cpu") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["loss"] < 6
+    more = (
+        "--from",
+        "whole",
+        "--max-steps",
+        2,
+        "--eval-every",
+        2,
+        "--n-samples",
+        1,
+        "--device",
+        "cpu",
+    )
+    assert llmlib("train", text, *more, "--batch-size", 4, "--out", "more") == 0
+    assert load_model("more")[0].config == model.config
+    assert llmlib("train", "--resume", "more", "--max-steps", 3) == 0
+
+
+def test_sizes_of_a_modern_model_are_settings_and_unknown_ones_are_refused(text, capsys):
+    sizes = ("--n-heads", 4, "--n-kv-heads", 1, "--qk-norm", "--feed-forward", "relu2")
+    assert llmlib("train", text, *flags("llama-small"), *sizes, "--out", "a") == 0
+    config = load_model("a")[0].config
+    assert (config.n_heads, config.n_kv_heads, config.qk_norm) == (4, 1, True)
+    assert config.feed_forward == "relu2" and config.hidden_dim == 4 * config.emb_dim
+    line = failure(capsys, "train", text, *flags("story-tiny"), "--n-kv-heads", 1, "--out", "b")
+    assert "n_kv_heads" in line and "story-tiny" in line
+    line = failure(capsys, "train", text, *flags("llama-small"), "--n-kv-heads", 3, "--out", "b")
+    assert "n-kv-heads 3 does not divide --n-heads 2" in line
+    line = failure(capsys, "train", text, *flags("llama-smal"), "--out", "b")
+    assert "did you mean 'llama-small'" in line
+    line = failure(
+        capsys, "train", text, *flags("llama-small"), "--feed-forward", "swigul", "--out", "b"
+    )
+    assert "did you mean 'swiglu'" in line
+
+
+def test_help_lists_the_presets(capsys):
+    llmlib("train", "--help")
+    out = capsys.readouterr().out
+    assert all(name in "".join(out.split()) for name in PRESETS)
+    assert preset("llama-small").vocab_size == 512
