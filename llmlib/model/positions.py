@@ -61,7 +61,11 @@ class RotaryPositions(nn.Module):
         if isinstance(positions, Tensor):
             cos, sin = self.turn(positions)  # (B, T, D)
             return x, (cos[:, None], sin[:, None])
-        cos, sin = self.table_for(positions.stop, x.device)[:, positions]
+        if torch.compiler.is_compiling():  # a compiled program keeps no table
+            numbers = torch.arange(positions.start or 0, positions.stop, device=x.device)
+            cos, sin = self.turn(numbers)
+        else:
+            cos, sin = self.table_for(positions.stop, x.device)[:, positions]
         return x, (cos, sin)
 
     def table_for(self, length: int, device: torch.device) -> Tensor:

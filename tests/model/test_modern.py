@@ -312,3 +312,15 @@ def test_a_cache_with_left_padding_gives_the_logits_of_transformers(pair):
 def test_a_configuration_may_be_changed_field_by_field():
     config = ModernConfig.preset("llama-small", context_length=32)
     assert replace(config, n_layers=2).n_layers == 2 and config.hidden_dim % 32 == 0
+
+
+@pytest.mark.slow
+def test_it_is_exported_for_any_number_of_rows_and_tokens():
+    """What ONNX files are made of: a program in which no size is fixed."""
+    model = modern(qk_norm=True)
+    sizes = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens", max=64)}
+    example = torch.zeros(2, 30, dtype=torch.long)
+    program = torch.export.export(model, (example,), dynamic_shapes={"ids": sizes}, strict=False)
+    for shape in ((1, 5), (3, 64)):
+        ids = tokens(*shape)
+        close(program.module()(ids), model(ids))
