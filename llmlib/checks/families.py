@@ -1,4 +1,4 @@
-"""A config.json of Llama's kin: which keys are read, which do not matter, and all others by name."""
+"""A config.json of Llama's kin: keys that are read, keys that do not matter, no others."""
 
 import math
 import re
@@ -68,8 +68,8 @@ IGNORED: dict[str, tuple[type, ...] | None] = {  # no logit depends on them; Non
     "prefix": None,
     "id2label": None,
     "label2id": None,
-    "num_labels": None,
-    "problem_type": None,
+    "num_labels": TOKEN,
+    "problem_type": TEXT,
     "model_max_length": None,
     "max_window_layers": COUNT,
     # how texts are written, where old files say it
@@ -123,7 +123,7 @@ def known_settings(
     """
     quantized = "its weights are quantized (quantization_config): save them as floating-point first"
     require(content.get("quantization_config") is None, quantized)
-    fixed = FIXED | fixed
+    fixed = {**FIXED, **fixed}
     for name, value in content.items():
         if name in fixed:
             allowed = " or ".join(map(repr, fixed[name]))
@@ -226,7 +226,9 @@ def rope_kind(kind: Any, settings: Mapping[str, Any], scaled: Sequence[str]) -> 
     fault = f"rope_type is {shown(kind)}: of rotary positions there are {allowed}"
     require(isinstance(kind, str) and kind in ("default", *scaled), fault)
     if kind == "default" and settings:
-        raise ValueError(f"rope_type 'default' has no {shown([*settings][0])}: is a type missing?")
+        raise ValueError(
+            f"rope_type 'default' has no {shown(next(iter(settings)))}: is a type missing?"
+        )
 
 
 def known_model_type(kind: Any, known: Collection[str]) -> None:

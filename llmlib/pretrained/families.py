@@ -169,7 +169,6 @@ class Mistral(Family):
     }
     fixed: ClassVar[dict[str, tuple]] = {
         "use_sliding_window": (None,),
-        "layer_types": (None,),
         "attention_bias": (None, False),
         "mlp_bias": (None, False),
     }
@@ -204,10 +203,10 @@ class Qwen2(Family):
     def window(self, settings: Mapping[str, Any]) -> int | None:
         """Return the window that all layers have, or None."""
         given = settings["sliding_window"] if settings["use_sliding_window"] else None
-        layers = range(settings["num_hidden_layers"])
-        sliding = [given is not None and i >= settings["max_window_layers"] for i in layers]
+        n, first = settings["num_hidden_layers"], settings["max_window_layers"]
+        sliding = [given is not None and layer >= first for layer in (0, n - 1)]
         if (kinds := settings["layer_types"]) is not None:
-            sliding = checks.layer_types(kinds, len(layers), given)
+            sliding = checks.layer_types(kinds, n, given)
         is_whole = not given or given >= settings["max_position_embeddings"]
         return given if checks.same_layers([False] if is_whole else sliding) else None
 

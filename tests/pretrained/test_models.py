@@ -152,7 +152,7 @@ def course(tmp_path, monkeypatch):
 
 def test_every_known_name_is_resolved(course, capsys):
     sizes = ["gpt2-124M", "gpt2-355M", "gpt2-774M", "gpt2-1558M"]
-    assert KNOWN_NAMES == [*sizes, "gpt2/nano", "nano-llama", "smollm2-135m"]
+    assert {*KNOWN_NAMES} == {*sizes, "gpt2/nano", "nano-llama", "smollm2-135m"}
     nano = load_pretrained(NANO)
     model, tokenizer = load_model("gpt2-124M")
     assert same_weights(model, nano) and tokenizer.vocab_size == 50257
