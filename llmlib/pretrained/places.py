@@ -6,9 +6,10 @@ Written by hand. GPT-2's are in gpt2/, all others in models/; each is a folder.
 from pathlib import Path
 
 from llmlib import checks
-from llmlib.files import home, shipped
-from llmlib.pretrained import gpt2_files
+from llmlib.files import shipped
+from llmlib.pretrained import gpt2_files, hub_files
 from llmlib.pretrained.gpt2_files import OPENAI
+from llmlib.pretrained.hub_files import REPOSITORIES
 from llmlib.pretrained.safetensors_files import CONFIG, holds_safetensors
 
 SHIPPED = ("gpt2/nano", "nano-llama")  # with the course
@@ -36,14 +37,19 @@ def find_folder(name: str | Path) -> Path:
 
     Raises FileNotFoundError, with the command that downloads it or the names that there are.
     """
-    if name in DOWNLOADED:
-        folder, other = place_of(str(name)), DOWNLOADED[str(name)]
+    if name in OPENAI:
+        return gpt2_files.find_folder(name)
+    if name in SHIPPED:
+        folder = shipped(SHIPPED[str(name)])
+        fault = f"{name} ships with the course, and {folder} is not there: get the whole of it"
+        checks.require(folder.is_dir(), fault, FileNotFoundError)
+        return folder
+    if name in REPOSITORIES:
+        folder, other = hub_files.place_of(str(name)), REPOSITORIES[str(name)].otherwise
         there = holds_safetensors(folder) and (folder / CONFIG).is_file()
         fault = f"{name} is not in {folder}: run `llmlib download {name}`, {other}"
         checks.require(there, fault, FileNotFoundError)
         return folder
-    if name in OPENAI or name in SHIPPED:
-        return gpt2_files.find_folder(name) if name in OPENAI else place_of(str(name))
     folder, names = Path(name), ", ".join(KNOWN_NAMES)
     fault = f"there is no folder {folder}; by name there are {names}"
     checks.require(folder.is_dir(), fault, FileNotFoundError)
