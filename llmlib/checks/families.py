@@ -146,10 +146,15 @@ def of_kind(name: str, value: Any, kinds: tuple[type, ...] | None) -> None:
         require(type(value) in kinds, fault)
 
 
-def family_settings(settings: Mapping[str, Any], names: Collection[str]) -> None:
-    """Raise ValueError for a value of another type, or an activation that is not computed here."""
+def family_settings(
+    settings: Mapping[str, Any], names: Collection[str], more: Mapping[str, tuple[type, ...]]
+) -> None:
+    """Raise ValueError for a value of another type, or an activation that is not computed here.
+
+    more: the types of keys that only one family has.
+    """
     for name in names:
-        of_kind(name, settings[name], KINDS.get(name))
+        of_kind(name, settings[name], {**KINDS, **more}.get(name))
     act = settings["hidden_act"]
     require(act in ("silu", "swish"), f"hidden_act is {shown(act)}: only 'silu' is computed here")
     window = settings.get("sliding_window")

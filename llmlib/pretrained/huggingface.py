@@ -20,7 +20,7 @@ from llmlib.pretrained import gpt2, modern_folder
 from llmlib.pretrained.families import FAMILIES, family_of
 from llmlib.pretrained.places import find_folder
 from llmlib.pretrained.safetensors_files import CONFIG, end_ids, tokenizer_texts
-from llmlib.tokenization.base import Tokenizer
+from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 
 __all__ = ["end_ids", "load_pretrained", "model_type", "save_pretrained"]
 
@@ -78,10 +78,11 @@ def save_pretrained(
     kind = checks.dtype_of_file(dtype)
     checks.fitting_tokenizer(getattr(tokenizer, "vocab_size", 0), model.config.vocab_size)
     end = checks.end_of_text(tokenizer, eos_token_id, model.config.vocab_size, several=True)
+    first = end[0] if isinstance(end, list) else end
+    begin = getattr(tokenizer, "special_tokens", {}).get(END_OF_TEXT, first)
     family = family_of(model.config)
-    contents = modern_folder.model_texts(model.config, family, end, kind)
+    contents = modern_folder.model_texts(model.config, family, begin, end, kind)
     if tokenizer is not None:
-        first = end[0] if isinstance(end, list) else end
         contents |= tokenizer_texts(tokenizer, first, model.config.context_length)
     tensors = dict(modern_folder.stored_tensors(model, family, getattr(torch, kind)))
     gpt2.write_texts(folder, contents)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from llmlib import checks
 from llmlib.model.modern import Modern, ModernConfig
-from llmlib.pretrained.families import FAMILIES, Family
+from llmlib.pretrained.families import FAMILIES
+from llmlib.pretrained.family import Family
 from llmlib.pretrained.layout import clean_name
 from llmlib.pretrained.safetensors_files import CONFIG, GENERATION, SafetensorsFolder, as_json
 
@@ -101,11 +102,13 @@ def stored_tensors(
 
 
 def model_texts(
-    config: ModernConfig, family: Family, end: int | list[int] | None, dtype: str
+    config: ModernConfig, family: Family, begin: int | None, end: Any, dtype: str
 ) -> dict[str, str]:
-    """Return the contents of config.json and generation_config.json."""
-    first = end[0] if isinstance(end, list) else end
-    ends = {"bos_token_id": first, "eos_token_id": end}
+    """Return the contents of config.json and generation_config.json.
+
+    begin, end: ids; the second may be a list.
+    """
+    ends = {"bos_token_id": begin, "eos_token_id": end}
     kind = {"architectures": [family.architecture], "model_type": family.model_type}
     rates = {"attention_dropout": config.drop_rate}
     settings = {**kind, **family.settings(config), **rates, **ends, "torch_dtype": dtype}

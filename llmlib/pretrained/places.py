@@ -10,7 +10,7 @@ from llmlib.files import shipped
 from llmlib.pretrained import gpt2_files, hub_files
 from llmlib.pretrained.gpt2_files import OPENAI
 from llmlib.pretrained.hub_files import REPOSITORIES
-from llmlib.pretrained.safetensors_files import CONFIG, holds_safetensors
+from llmlib.pretrained.safetensors_files import CONFIG
 
 SHIPPED = {"gpt2/nano": "gpt2/nano", "nano-llama": "models/nano-llama"}  # with the course
 KNOWN_NAMES = [*OPENAI, *SHIPPED, *REPOSITORIES]
@@ -30,7 +30,7 @@ def find_folder(name: str | Path) -> Path:
         return folder
     if name in REPOSITORIES:
         folder, other = hub_files.place_of(str(name)), REPOSITORIES[str(name)].otherwise
-        there = holds_safetensors(folder) and (folder / CONFIG).is_file()
+        there = holds_model(folder) and (folder / CONFIG).is_file()
         fault = f"{name} is not in {folder}: run `llmlib download {name}`, {other}"
         checks.require(there, fault, FileNotFoundError)
         return folder

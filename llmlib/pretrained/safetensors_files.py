@@ -14,19 +14,13 @@ from safetensors import safe_open
 
 from llmlib import checks
 from llmlib.pretrained.layout import StoredTensor, clean_name
-from llmlib.tokenization.base import Tokenizer
+from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 from llmlib.tokenization.bpe import ByteTokenizer
 from llmlib.tokenization.formats import gpt2_files
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 GENERATION, TOKENIZER = "generation_config.json", "tokenizer_config.json"
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-
-
-def holds_safetensors(folder: Path) -> bool:
-    """Tell whether a folder has the file by which weights of transformers are known."""
-    is_adapted = (folder / "adapter_config.json").is_file()  # peft would change what is there
-    return not is_adapted and any((folder / name).is_file() for name in (WEIGHTS, INDEX))
 
 
 def end_ids(folder: Path) -> list[int]:
@@ -126,6 +120,7 @@ def tokenizer_texts(tokenizer: Tokenizer, end_id: int | None, length: int) -> di
     """
     tokens: dict[str, Any] = dict.fromkeys(("bos_token", "eos_token", "unk_token"))
     end = next((t for t, i in tokenizer.special_tokens.items() if i == end_id), None)
+    begin = END_OF_TEXT if end and END_OF_TEXT in tokenizer.special_tokens else end
     vocabulary = tokenizer.vocabulary() if isinstance(tokenizer, ByteTokenizer) else None
     is_gpt2 = vocabulary is not None and vocabulary.pattern == "gpt2"
     template = getattr(tokenizer, "chat_template", None)
@@ -135,6 +130,7 @@ def tokenizer_texts(tokenizer: Tokenizer, end_id: int | None, length: int) -> di
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,  # or decoding drops spaces before punctuation
         **dict.fromkeys(tokens, end),
+        "bos_token": begin,  # which ends a text as well, unless a chat has an end of its own
         **({"chat_template": template} if template else {}),
     }
     with TemporaryDirectory() as folder:

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from llmlib.checks import FileError
+from llmlib.generation.quantization import quantize
 from llmlib.model.modern import Modern, ModernConfig
 from llmlib.pretrained.families import FAMILIES, family_of
 from llmlib.pretrained.huggingface import load_pretrained, save_pretrained
@@ -387,6 +388,7 @@ def test_the_model_type_follows_from_the_configuration(changes, expected):
         ({"feed_forward": "relu2"}, "feed_forward='relu2'"),
         ({"feed_forward": "gelu", "norm": "layer"}, "norm='layer', feed_forward='gelu'"),
         ({"positions": "learned"}, "positions='learned'"),
+        ({"positions": "none"}, "positions='none'"),
         ({"o_bias": True}, "bias"),
         ({"qkv_bias": True, "mlp_bias": True}, "bias"),
         ({"qk_norm": True, "mlp_bias": True}, "qk_norm|mlp_bias"),
@@ -439,11 +441,13 @@ def test_the_tokenizer_goes_along_with_its_ends_and_its_template(tmp_path):
     ends = [tokenizer.special_tokens[name] for name in ("<|im_end|>", "<|endoftext|>")]
     save_pretrained(modern(), tmp_path, tokenizer, eos_token_id=ends)
     theirs = AutoTokenizer.from_pretrained(tmp_path)
-    assert theirs.eos_token == "<|im_end|>" and theirs(TEXT).input_ids == tokenizer.encode(TEXT)
+    assert theirs.eos_token == "<|im_end|>" and theirs.bos_token == "<|endoftext|>"
+    assert theirs(TEXT).input_ids == tokenizer.encode(TEXT)
     text = theirs.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
     assert text == "<|im_start|>x<|im_end|>"
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert model.generation_config.eos_token_id == ends
+    assert model.generation_config.bos_token_id == ends[1]
     again, ours = load_model(tmp_path)
     assert ours.end_token == "<|im_end|>" and stop_ids(tmp_path, ours.eot_token, 300) == ends
     assert again.config.vocab_size == 300 and ours.vocab_size == 280  # some rows have no token
@@ -454,8 +458,48 @@ def test_the_tokenizer_goes_along_with_its_ends_and_its_template(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_packed_weights_are_not_written(tmp_path):
+    with pytest.raises(TypeError, match="packed weights"):
+        save_pretrained(quantize(modern(emb_dim=64), "int8"), tmp_path / "new", eos_token_id=0)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_wrapped_model_is_written_under_clean_names(tmp_path):
     wrapped = torch.nn.DataParallel(modern())
     save_pretrained(wrapped, tmp_path, eos_token_id=0)
     assert "model.layers.0.self_attn.q_proj.weight" in load_file(tmp_path / "model.safetensors")
     assert torch.equal(load_pretrained(tmp_path)(IDS), modern()(IDS))
+
+
+@pytest.mark.slow
+def test_changed_configurations_are_read_as_transformers_reads_them_or_refused():
+    """3,000 of them: python tests/pretrained/families_fuzz.py 3000."""
+    from families_fuzz import run
+
+    counts, faults = run(240, seed=1)
+    assert not faults, faults[:3]
+    assert counts["same"] > 50 and counts["both refuse"] > 50
+
+
+def test_a_family_is_added_in_a_file_of_its_own(tmp_path, monkeypatch):
+    """As notebooks 12 and 13 do: a subclass, registered, and nothing else."""
+
+    class Widened(type(FAMILIES["llama"])):
+        model_type = "widened_for_test"
+        defaults = FAMILIES["llama"].defaults | {"cap": None}
+        kinds = {"cap": (float, type(None))}  # noqa: RUF012
+
+        def own(self, settings):
+            return super().own(settings) | {"logit_cap": settings["cap"]}
+
+        def flags(self, config):
+            return super().flags(config) | {"cap": config.logit_cap}
+
+    monkeypatch.setitem(FAMILIES, "widened_for_test", Widened())
+    model = modern(logit_cap=2.0)
+    save_pretrained(model, tmp_path, eos_token_id=0)
+    assert json.loads((tmp_path / "config.json").read_text())["cap"] == 2.0
+    assert torch.equal(load_pretrained(tmp_path)(IDS), model(IDS))
+    change_config(tmp_path, cap="high")
+    with pytest.raises(FileError, match="cap is 'high': it should be of type float or None"):
+        load_pretrained(tmp_path)
