@@ -213,8 +213,8 @@ def rope_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         for value in (places[name] or {} for name in places)
     )
     bases = [place["rope_theta"] for place in (settings, old, new) if "rope_theta" in place]
-    said = " and ".join(map(shown, bases))
-    require(all(base == bases[0] for base in bases), f"rope_theta is {said}: say it once")
+    both = f"rope_theta, at the top and in rope_parameters, is {' and '.join(map(shown, bases))}"
+    require(all(base == bases[0] for base in bases), f"{both}: say it once")
     found = {key: value for key, value in {**new, **old}.items() if key != "rope_theta"}
     both = "rope_scaling and rope_parameters do not say the same: keep one of them"
     require(not old or not new or new.keys() - {"rope_theta"} == found.keys(), both)
@@ -228,7 +228,7 @@ def rope_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def rope_kind(kind: Any, settings: Mapping[str, Any], scaled: Sequence[str]) -> None:
     """Raise ValueError for rotary positions that are not computed here."""
     allowed = ", ".join(("default", *scaled))
-    fault = f"rope_type is {shown(kind)}: of rotary positions there are {allowed}"
+    fault = f"rope_type (rope_scaling, rope_parameters) is {shown(kind)}: there are {allowed}"
     require(isinstance(kind, str) and kind in ("default", *scaled), fault)
     if kind == "default" and settings:
         raise ValueError(
