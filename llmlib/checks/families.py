@@ -208,17 +208,19 @@ def rope_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in places.items():
         fits = value is None or isinstance(value, dict)
         require(fits, f"{name} is {shown(value)}: it should be an object, or null")
+    # of "type" and "rope_type", its newer name, the newer one counts
     old, new = (
-        {("rope_type" if key == "type" else key): each for key, each in sorted(value.items())}
+        {"rope_type" if key == "type" else key: value[key] for key in sorted(value, reverse=True)}
         for value in (places[name] or {} for name in places)
     )
     bases = [place["rope_theta"] for place in (settings, old, new) if "rope_theta" in place]
     both = f"rope_theta, at the top and in rope_parameters, is {' and '.join(map(shown, bases))}"
     require(all(base == bases[0] for base in bases), f"{both}: say it once")
-    found = {key: value for key, value in {**new, **old}.items() if key != "rope_theta"}
-    both = "rope_scaling and rope_parameters do not say the same: keep one of them"
-    require(not old or not new or new.keys() - {"rope_theta"} == found.keys(), both)
-    require(not old or not new or {**found, **new} == {**new, **found}, both)
+    for each in (old, new):
+        each.pop("rope_theta", None)
+    fault = "rope_scaling and rope_parameters do not say the same: keep one of them"
+    require(not old or not new or old == new, fault)
+    found = old or new
     share = found.pop("partial_rotary_factor", 1.0)
     fault = f"partial_rotary_factor is {shown(share)}: only whole heads are turned here (1.0)"
     require(is_among(share, FIXED["partial_rotary_factor"]), fault)

@@ -213,6 +213,8 @@ SAME = [
     {"partial_rotary_factor": 1.0},
     {"quantization_config": None},
     {"rope_scaling": None, "rope_theta": 10000},
+    {"rope_parameters": {"rope_type": "default", "type": "linear"}},
+    {"rope_parameters": {}},
 ]
 OTHER = {
     "llama": [
