@@ -99,6 +99,13 @@ def test_a_cache_with_left_padding_gives_the_logits_of_transformers(theirs, fold
     close(logits[0, 5:], expected[0, 5:])
 
 
+def test_the_drop_rate_is_the_callers(tmp_path):
+    KINDS["llama"].make().save_pretrained(tmp_path)
+    assert load_pretrained(tmp_path).config.drop_rate == 0
+    model = load_pretrained(tmp_path, 0.2)
+    assert model.config.drop_rate == model.h[0].drop_rate == 0.2 and not model.training
+
+
 @torch.no_grad()
 def test_the_same_model_said_by_transformers_4_and_5(theirs, tmp_path):
     """`rope_theta` and `rope_scaling` at the top, as before, or in `rope_parameters`."""
