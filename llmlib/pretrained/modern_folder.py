@@ -16,7 +16,7 @@ from torch import Tensor
 from llmlib import checks
 from llmlib.model.modern import Modern, ModernConfig
 from llmlib.pretrained.families import FAMILIES
-from llmlib.pretrained.family import Family
+from llmlib.pretrained.family import Family, Pieces
 from llmlib.pretrained.layout import clean_name
 from llmlib.pretrained.safetensors_files import CONFIG, GENERATION, SafetensorsFolder, as_json
 
@@ -30,8 +30,9 @@ class ModernWeights(SafetensorsFolder):
     TABLE = "embed_tokens.weight"
 
     def __init__(self, folder: Path):
-        content = checks.read_json(folder / CONFIG)
-        with checks.blame(folder / CONFIG):
+        self.config_file = folder / CONFIG
+        content = checks.read_json(self.config_file)
+        with checks.blame(self.config_file):
             checks.known_model_type(content.get("model_type"), FAMILIES)
             self.family: Family = FAMILIES[content["model_type"]]
             self.config: ModernConfig = self.family.config(content)
@@ -50,15 +51,16 @@ class ModernWeights(SafetensorsFolder):
         """Return the name and the shape that a tensor should have in the file."""
         return full_name(name), shape
 
-    def read(self, pieces: list[tuple[str, tuple[int, ...]]], shape: tuple[int, ...]) -> Tensor:
-        """Return a parameter of ours, in float32: tensors of the file, one below the other."""
-        found, at = torch.empty(shape), 0
-        rows = found.view(-1, *pieces[0][1][1:])
-        for name, (n, *_) in pieces:
-            part = rows[at : at + n].copy_(self.load(name))
-            checks.finite_tensor(self.tensors[name].file, self.tensors[name].name, part)
-            at += n
-        return found
+
+def joined(weights: Any, pieces: Pieces, shape: tuple[int, ...]) -> Tensor:
+    """Return a parameter of ours, in float32: tensors of a file, one below the other."""
+    found, at = torch.empty(shape), 0
+    rows = found.view(-1, *pieces[0][1][1:])
+    for name, (n, *_) in pieces:
+        part = rows[at : at + n].copy_(weights.load(name))
+        checks.finite_tensor(weights.tensors[name].file, weights.tensors[name].name, part)
+        at += n
+    return found
 
 
 def full_name(name: str) -> str:
@@ -68,7 +70,11 @@ def full_name(name: str) -> str:
 
 def load_modern(folder: Path, drop_rate: float = 0.0, *, ignore_extra: bool = False) -> Modern:
     """Return the model in a folder; arguments and errors as for `huggingface.load_pretrained`."""
-    weights = ModernWeights(folder)
+    return build_modern(ModernWeights(folder), drop_rate, ignore_extra=ignore_extra)
+
+
+def build_modern(weights: Any, drop_rate: float = 0.0, *, ignore_extra: bool = False) -> Modern:
+    """Return the model of a file's weights: a `ModernWeights`, or what offers the same."""
     config = replace(weights.config, drop_rate=drop_rate)
     # before anything is built, which an absurd number would keep busy for ever
     checks.number_of_blocks(weights, r"layers\.(\d+)\.", ignore_extra)
@@ -77,11 +83,11 @@ def load_modern(folder: Path, drop_rate: float = 0.0, *, ignore_extra: bool = Fa
     checks.stored_tensors(weights, pieces, ignore_extra)
     # On the meta device a parameter is a shape, and no random numbers are drawn to be thrown away.
     # Not for a small model: using that device imports torch's compiler, which takes longer
-    with checks.blame(folder / CONFIG), torch.device("meta" if config.emb_dim > 256 else "cpu"):
+    with checks.blame(weights.config_file), torch.device("meta" if config.emb_dim > 256 else "cpu"):
         model = Modern(config)
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    checks.same_parameters(folder / CONFIG, shapes, places)
-    state = {name: weights.read(places[name], shape) for name, shape in shapes.items()}
+    checks.same_parameters(weights.config_file, shapes, places)
+    state = {name: joined(weights, places[name], shape) for name, shape in shapes.items()}
     model.load_state_dict(state, assign=True)  # the tensors become the parameters: no copy
     return model.eval()
 
