@@ -271,8 +271,8 @@ def instead_of_a_model(path: Path) -> str:
             "what a file brings: convert it with transformers, `AutoModelForCausalLM"
             ".from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)`"
         )
-    if any(name.endswith(".gguf") for name in names):
-        return "it is a .gguf, which is not read yet: give the model in Hugging Face's layout"
+    if found := sorted(name for name in names if name.endswith(".gguf")):
+        return f"it holds a .gguf: give that file, {path / found[0]}"
     if "config.yaml" in names and path.is_dir():
         return (
             f"the run has no checkpoint yet: train it with `llmlib train --resume {quoted(path)}`"

@@ -1,20 +1,18 @@
-"""A GGUF file, as llama.cpp runs them: weights, configuration and tokenizer in one.
+"""A model in a GGUF file, as llama.cpp runs them.
 
-Written by hand. The package `gguf` reads the container and undoes the quantisation; here its names
-become those of transformers, so that `families` knows the model. Two things differ. Files of a
-`llama` pair neighbouring numbers of a head for the rotation, where transformers and we pair halves:
-their queries and keys are permuted, and get their order back. And the tokenizer says by a name how
-it splits a text. What is read: llama, qwen2 and qwen3 in any format that `gguf` can undo, with a
-byte-level BPE. Left out: scaled rotary positions, and writing (notebook 22).
+Written by hand. The package `gguf` undoes the quantisation, and the names become those of
+transformers, so that `families` knows the model. One thing differs: files of a `llama` pair
+neighbouring numbers of a head for the rotation, where transformers and we pair halves, so that the
+rows of queries and keys are permuted, and get their order back. What is read: llama, qwen2 and
+qwen3, in any format that `gguf` can undo. Left out: scaled rotary positions, and writing (notebook
+22). The tokenizer beside the model is read by `llmlib.tokenization.gguf`.
 """
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGUFReader
 from gguf.quants import dequantize
 from torch import Tensor
 
@@ -23,9 +21,7 @@ from llmlib.model.modern import Modern
 from llmlib.pretrained.families import FAMILIES
 from llmlib.pretrained.layout import StoredTensor
 from llmlib.pretrained.modern_folder import build_modern
-from llmlib.tokenization.added_tokens import AddedToken
-from llmlib.tokenization.base import Tokenizer
-from llmlib.tokenization.pipeline import PipelineTokenizer
+from llmlib.tokenization.gguf import field_of, open_gguf
 
 NAMES = {  # of tensors: GGUF's -> those of transformers, without "model." in front
     "token_embd": "embed_tokens",
@@ -57,54 +53,40 @@ SETTINGS = {  # of the configuration, after the name of the architecture -> thos
 REPEATED = ("attention.value_length", "rope.dimension_count", "vocab_size")  # follow from others
 PERMUTED = ("llama",)  # architectures whose queries and keys pair neighbours in the file
 PAIRED = ("q_proj", "k_proj")  # what is rotated
-DIGITS = {"type": "Digits", "individual_digits": True}
-BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-# llama.cpp's names for ways to split a text, as steps of a tokenizer.json
-SPLITS: dict[str, list[dict[str, Any]]] = {
-    "gpt-2": [BYTE_LEVEL | {"use_regex": True}],
-    "smollm": [DIGITS, BYTE_LEVEL | {"use_regex": True}],
-}
-CONTROL, USER_DEFINED = 3, 4  # types of tokens
 
 
 class GGUFFile:
-    """A GGUF file: its fields, and its tensors by the names of transformers.
+    """A GGUF file: its configuration, and its tensors by the names of transformers.
 
-    Raises FileError for a damaged file, and for a model or a tokenizer that is not read here.
+    Raises FileError for a damaged file, and for a model that is not read here.
     """
 
     def __init__(self, path: Path):
         self.file = self.config_file = path
-        with checks.blame(path, about="it is not a whole GGUF file: "), checks.whole_gguf():
-            checks.gguf_magic(path)
-            self.reader = GGUFReader(str(path))
+        self.reader = open_gguf(path)
         with checks.blame(path):
-            self.architecture = checks.gguf_architecture(self.field("general.architecture"))
+            self.architecture = checks.gguf_architecture(
+                field_of(self.reader, "general.architecture")
+            )
             self.family = FAMILIES[self.architecture]
             self.places = {transformers_name(t.name): t for t in self.reader.tensors}
-            self.config = self.family.config(self.settings())
+            self.config: Any = self.family.config(self.settings())
         self.tensors = {
             name: StoredTensor(path, t.name, tuple(map(int, t.shape[::-1])), "float32")
             for name, t in self.places.items()
         }
 
-    def field(self, name: str, default: Any = None) -> Any:
-        """Return the content of a field, or a default where the file does not have it."""
-        field = self.reader.fields.get(name)
-        return default if field is None else field.contents()
-
     def settings(self) -> dict[str, Any]:
         """Return what a config.json of transformers would say."""
         start = f"{self.architecture}."
-        given = {n.removeprefix(start): self.field(n) for n in self.reader.fields if start in n}
+        names = [name for name in self.reader.fields if name.startswith(start)]
+        given = {name.removeprefix(start): field_of(self.reader, name) for name in names}
         checks.gguf_settings(given, [*SETTINGS, *REPEATED])
         settings = {theirs: given[ours] for ours, theirs in SETTINGS.items() if ours in given}
         table = checks.found(self.places.get("embed_tokens.weight"), "it has no token_embd.weight")
         settings["vocab_size"] = int(table.shape[1])
         settings["tie_word_embeddings"] = "lm_head.weight" not in self.places
         return settings
-
-    # --- tensors
 
     def stored(self, name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
         """Return the name and the shape that a tensor should have in the file."""
@@ -119,28 +101,6 @@ class GGUFFile:
         if self.architecture in PERMUTED and name.split(".")[-2] in PAIRED:
             return halves_from_neighbours(tensor, self.config.head_dim)
         return tensor
-
-    # --- tokenizer
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer that the file holds, with its chat template."""
-        with checks.blame(self.file):
-            kind, split = self.field("tokenizer.ggml.model"), self.field("tokenizer.ggml.pre")
-            checks.gguf_tokenizer(kind, split, SPLITS)
-            tokens = self.field("tokenizer.ggml.tokens")
-            types = self.field("tokenizer.ggml.token_type", [1] * len(tokens))
-            content = tokenizer_json(tokens, types, self.field("tokenizer.ggml.merges"), split)
-            tokenizer = PipelineTokenizer(content)
-            end = self.field("tokenizer.ggml.eos_token_id")
-            if end is not None and tokens[end] in tokenizer.special_tokens:
-                tokenizer.end_token = tokens[end]
-            return tokenizer
-
-    @property
-    def chat_template(self) -> str | None:
-        """The Jinja template of a conversation, if the file holds one."""
-        return self.field("tokenizer.chat_template")
 
 
 def halves_from_neighbours(weight: Tensor, head_dim: int) -> Tensor:
@@ -166,30 +126,10 @@ def transformers_name(name: str) -> str:
     return f"{layer}{NAMES[place]}.{kind}" if known else name
 
 
-def tokenizer_json(
-    tokens: list[str], types: list[int], merges: list[str], split: str
-) -> dict[str, Any]:
-    """Return what a tokenizer.json would say of a byte-level BPE in a GGUF file."""
-    vocab = {token: i for i, token in enumerate(tokens)}
-    added = [
-        vars(AddedToken(token, i, special=kind == CONTROL))
-        for i, (token, kind) in enumerate(zip(tokens, types, strict=True))
-        if kind in (CONTROL, USER_DEFINED)
-    ]
-    steps = SPLITS[split]
-    return {
-        "added_tokens": added,
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps},
-        "decoder": BYTE_LEVEL | {"use_regex": True},
-        "model": {"type": "BPE", "vocab": vocab, "merges": checks.merge_pairs(merges, vocab)},
-    }
+def load_gguf(path: str | Path, drop_rate: float = 0.0, *, ignore_extra: bool = False) -> Modern:
+    """Return the model in a GGUF file, in float32.
 
-
-def load_gguf(path: str | Path, drop_rate: float = 0.0) -> tuple[Modern, Tokenizer]:
-    """Return the model in a GGUF file, in float32, and its tokenizer.
-
-    Raises FileError for a damaged file, and for a model that is not read here.
+    Arguments are those of `huggingface.load_pretrained`. Raises FileError for a damaged file, and
+    for a model that is not read here.
     """
-    file = GGUFFile(Path(path))
-    return build_modern(file, drop_rate), file.tokenizer
+    return build_modern(GGUFFile(Path(path)), drop_rate, ignore_extra=ignore_extra)

@@ -16,9 +16,9 @@ from llmlib import checks, files
 from llmlib.model.gpt import GPT
 from llmlib.model.modern import Modern
 from llmlib.model.protocol import unwrapped
-from llmlib.pretrained import gpt2, modern_folder
+from llmlib.pretrained import gguf, gpt2, modern_folder
 from llmlib.pretrained.families import FAMILIES, family_of
-from llmlib.pretrained.places import find_folder
+from llmlib.pretrained.places import find_folder, is_gguf
 from llmlib.pretrained.safetensors_files import CONFIG, end_ids, tokenizer_texts
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 
@@ -40,7 +40,7 @@ def model_type(folder: Path) -> str:
 
 
 def load_pretrained(name: str | Path, drop_rate: float = 0.0, *, ignore_extra: bool = False) -> GPT:
-    """Load a model by name ("gpt2-124M", "smollm2-135m", ...), or from a folder.
+    """Load a model by name ("gpt2-124M", "smollm2-135m", ...), or from a folder or a .gguf.
 
     Its weights are float32 and can be trained. Memory holds them once, and beside them the tensor
     that is being read. A head that differs from the token embedding is kept (`tie_weights=False`).
@@ -50,6 +50,8 @@ def load_pretrained(name: str | Path, drop_rate: float = 0.0, *, ignore_extra: b
     finite.
     """
     folder = find_folder(name)
+    if is_gguf(folder):
+        return gguf.load_gguf(folder, drop_rate, ignore_extra=ignore_extra)
     load = gpt2.load_pretrained if model_type(folder) == "gpt2" else modern_folder.load_modern
     return load(folder, drop_rate, ignore_extra=ignore_extra)
 

@@ -8,8 +8,10 @@ from gguf.quants import dequantize, quantize
 
 from llmlib.checks import FileError
 from llmlib.model.modern import Modern, ModernConfig
-from llmlib.pretrained.gguf import GGUFFile, halves_from_neighbours, load_gguf, transformers_name
+from llmlib.pretrained.gguf import halves_from_neighbours, transformers_name
+from llmlib.pretrained.models import load_model
 from llmlib.tokenization.formats import BYTE_OF
+from llmlib.tokenization.gguf import read_template, read_tokenizer
 
 SIZES = {"context_length": 128, "emb_dim": 64, "n_heads": 4, "n_layers": 2, "n_kv_heads": 2}
 KINDS = {
@@ -119,7 +121,7 @@ def tokens(*shape):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_written_comes_back_queries_and_keys_included(kind, tmp_path):
     model = make(kind)
-    again, _ = load_gguf(write(tmp_path / "m.gguf", model, kind))
+    again, _ = load_model(write(tmp_path / "m.gguf", model, kind))
     assert again.config.n_kv_heads == 2 and again.config.tie_weights == model.config.tie_weights
     for (name, ours), theirs in zip(model.state_dict().items(), again.state_dict().values()):
         assert torch.equal(ours, theirs), name
@@ -131,7 +133,7 @@ def test_what_was_written_comes_back_queries_and_keys_included(kind, tmp_path):
 def test_a_file_in_any_format_is_the_model_with_its_rounded_weights(fmt, tmp_path):
     """Each matrix is rounded as it lies in the file, and put back by the inverse permutation."""
     model, kind = make("llama"), Q[fmt]
-    found, _ = load_gguf(write(tmp_path / "m.gguf", model, "llama", kind))
+    found, _ = load_model(write(tmp_path / "m.gguf", model, "llama", kind))
 
     def rounded(weight, n_heads=None):
         array = weight.numpy()
@@ -154,11 +156,11 @@ def test_a_file_in_any_format_is_the_model_with_its_rounded_weights(fmt, tmp_pat
 
 
 def test_its_tokenizer_cuts_digits_one_by_one_and_knows_its_special_tokens(tmp_path):
-    file = GGUFFile(write(tmp_path / "m.gguf", make("llama"), "llama"))
+    tokenizer = read_tokenizer(write(tmp_path / "m.gguf", make("llama"), "llama"))
     text = "an an 123 <|im_start|> näh"
-    ids = file.tokenizer.encode(text, allowed_special="all")
-    assert file.tokenizer.decode(ids) == text and 1 in ids
-    assert file.tokenizer.end_token == "<|endoftext|>"
+    ids = tokenizer.encode(text, allowed_special="all")
+    assert tokenizer.decode(ids) == text and 1 in ids
+    assert tokenizer.end_token == "<|endoftext|>"
     assert 259 in ids, "the merge of ' an'"
 
 
@@ -188,23 +190,23 @@ def test_names_of_something_else_are_kept():
 def test_what_would_change_the_logits_and_is_not_read_is_refused(changes, words, tmp_path):
     path = write(tmp_path / "m.gguf", make("llama"), "llama", changes=changes)
     with pytest.raises(FileError, match=words):
-        load_gguf(path)
+        load_model(path)
 
 
 def test_an_unknown_split_and_damaged_files_are_refused(tmp_path):
     path = write(tmp_path / "m.gguf", make("llama"), "llama", split="tekken")
     with pytest.raises(FileError, match=r"tekken.*smollm"):
-        load_gguf(path)
+        load_model(path)
     content = path.read_bytes()
     (tmp_path / "other.gguf").write_bytes(b"GGML" + content[4:])
     with pytest.raises(FileError, match="begins with"):
-        load_gguf(tmp_path / "other.gguf")
+        load_model(tmp_path / "other.gguf")
     for length in (4, 30, 5000, len(content) - 100):
         (tmp_path / "cut.gguf").write_bytes(content[:length])
         with pytest.raises(FileError):
-            load_gguf(tmp_path / "cut.gguf")
+            load_model(tmp_path / "cut.gguf")
 
 
 def test_the_template_stands_in_the_file(tmp_path):
-    file = GGUFFile(write(tmp_path / "m.gguf", make("llama"), "llama"))
-    assert file.chat_template == "{{ messages[0]['content'] }}"
+    path = write(tmp_path / "m.gguf", make("llama"), "llama")
+    assert read_template(path) == "{{ messages[0]['content'] }}"

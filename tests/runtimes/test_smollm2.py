@@ -10,9 +10,9 @@ import torch
 
 from llmlib.generation.generate import generate
 from llmlib.generation.sampling import Sampling
-from llmlib.pretrained.gguf import GGUFFile
 from llmlib.pretrained.models import load_model
 from llmlib.tokenization.chat_template import render
+from llmlib.tokenization.gguf import read_template
 
 QUESTIONS = ["What is the capital of France?", "Say hello in Spanish.", "Count from 1 to 12."]
 N_NEW = 40
@@ -43,7 +43,7 @@ def theirs(path):
 
 def prompt(path, question):
     messages = [{"role": "user", "content": question}]
-    return render(messages, GGUFFile(path).chat_template, add_generation_prompt=True)
+    return render(messages, read_template(path), add_generation_prompt=True)
 
 
 def test_the_template_and_the_ids_are_those_of_transformers(path, ours, theirs):
