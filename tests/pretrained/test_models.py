@@ -216,7 +216,7 @@ def test_what_lies_there_in_place_of_a_model_is_named(tmp_path, file, said):
         with pytest.raises(FileNotFoundError, match=said):
             load(tmp_path)
     if file == "model.gguf":
-        with pytest.raises(FileError, match="begins with b'{\"ba'"):
+        with pytest.raises(FileError, match=r"begins with b'\{\"ba'"):
             load_model(tmp_path / file)
     elif file != "config.yaml":  # any text may be called so
         with pytest.raises(FileNotFoundError, match=said):
