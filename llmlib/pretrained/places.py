@@ -33,13 +33,9 @@ def find_folder(name: str | Path) -> Path:
         return folder
     if name in REPOSITORIES:
         folder, other = hub_files.place_of(str(name)), REPOSITORIES[str(name)].otherwise
-<<<<<<< HEAD
         there = holds_model(folder) and (folder / CONFIG).is_file()
-=======
-        there = holds_safetensors(folder) and (folder / CONFIG).is_file()
         if not there and (packaged := packaged_gguf(PACKAGES.get(str(name), ""))) is not None:
             return packaged
->>>>>>> 5fb5872 (SmolLM2 by name from the GGUF that a package brings; one reader of GGUF tokenizers)
         fault = f"{name} is not in {folder}: run `llmlib download {name}`, {other}"
         checks.require(there, fault, FileNotFoundError)
         return folder

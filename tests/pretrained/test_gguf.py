@@ -1,5 +1,8 @@
 """A GGUF file is read as transformers reads it, and what is not read is refused by name."""
 
+from importlib import metadata
+from pathlib import PurePosixPath
+
 import gguf
 import numpy as np
 import pytest
@@ -8,8 +11,9 @@ from gguf.quants import dequantize, quantize
 
 from llmlib.checks import FileError
 from llmlib.model.modern import Modern, ModernConfig
+from llmlib.pretrained import places
 from llmlib.pretrained.gguf import halves_from_neighbours, transformers_name
-from llmlib.pretrained.models import load_model
+from llmlib.pretrained.models import find_model, load_model
 from llmlib.tokenization.formats import BYTE_OF
 from llmlib.tokenization.gguf import read_template, read_tokenizer
 
@@ -210,3 +214,23 @@ def test_an_unknown_split_and_damaged_files_are_refused(tmp_path):
 def test_the_template_stands_in_the_file(tmp_path):
     path = write(tmp_path / "m.gguf", make("llama"), "llama")
     assert read_template(path) == "{{ messages[0]['content'] }}"
+
+
+def test_a_gguf_that_a_package_brings_has_the_name_of_its_model(tmp_path, monkeypatch):
+    """Only where nothing was downloaded: the package is found by its list of files."""
+    path = write(tmp_path / "m.gguf", make("llama"), "llama")
+
+    class Listed(PurePosixPath):
+        def locate(self):
+            return path
+
+    for files, found in (([Listed("a/m.gguf"), Listed("a/b.py")], path), ([], None), (None, None)):
+        monkeypatch.setattr(metadata, "files", lambda name, files=files: files)
+        assert places.packaged_gguf("some-package") == found
+    assert places.packaged_gguf("") is None
+    monkeypatch.setattr(metadata, "files", lambda name: [Listed("a/m.gguf")])
+    for name in ("data", "gpt2"):
+        (tmp_path / "home" / name).mkdir(parents=True)
+    monkeypatch.setenv("LLMLIB_HOME", str(tmp_path / "home"))
+    assert find_model("smollm2-135m") == path
+    assert load_model("smollm2-135m")[0].config.n_kv_heads == 2

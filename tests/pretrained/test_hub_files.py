@@ -12,7 +12,7 @@ from tiny_models import KINDS
 
 from llmlib.__main__ import main
 from llmlib.data.download import DownloadError
-from llmlib.pretrained import hub_files
+from llmlib.pretrained import hub_files, places
 from llmlib.pretrained.hub_files import REPOSITORIES, Repository, download_model
 from llmlib.pretrained.models import find_model, load_model
 from llmlib.pretrained.places import find_folder
@@ -85,6 +85,7 @@ def hub(tmp_path, monkeypatch):
     known = dict.fromkeys(sorted(server.files, key=len), (None, None))
     server.repository = Repository("owner/tiny", REVISION, known, "or ask a friend")
     monkeypatch.setitem(REPOSITORIES, NAME, server.repository)
+    monkeypatch.delitem(places.PACKAGES, NAME)  # whatever is installed here
     server.url = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(hub_files, "HUB", server.url)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()

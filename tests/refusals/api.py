@@ -127,7 +127,8 @@ def home_in(folder: Path):
     place = folder / "home"
     for name in ("data", "gpt2"):
         (place / name).mkdir(parents=True)
-    with environment(LLMLIB_HOME=str(place)):
+    packages = mock.patch.dict("llmlib.pretrained.places.PACKAGES", clear=True)
+    with environment(LLMLIB_HOME=str(place)), packages:  # whatever is installed here
         yield place
 
 
