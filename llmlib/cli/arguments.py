@@ -247,21 +247,23 @@ def evaluate_flags(parser: Parser) -> None:
 
 
 def download_flags(parser: Parser) -> None:
-    """Fetch one of OpenAI's GPT-2 models, verified, into gpt2/.
+    """Fetch a published model, verified: a GPT-2 into gpt2/, others into models/.
 
     examples:
       llmlib download gpt2-124M
       llmlib download gpt2-355M --source huggingface
+      llmlib download smollm2-135m
     """
-    parser.add_argument("name", help="gpt2-124M, gpt2-355M, gpt2-774M, gpt2-1558M")
-    parser.add_argument("--source", help="openai, huggingface [openai]")
+    about = "gpt2-124M, gpt2-355M, gpt2-774M, gpt2-1558M, smollm2-135m"
+    parser.add_argument("name", help=about)
+    parser.add_argument("--source", help="of a GPT-2: openai, huggingface [openai]")
 
 
 def add_checkpoint(parser: Parser) -> None:
     """Add the flags of commands that use a trained model."""
-    about = "a run folder (its best), RUN/latest, a folder with a GPT-2, or a name like gpt2-124M"
+    about = "a run folder (its best), RUN/latest, a folder of transformers or OpenAI's, or a name"
     parser.add_argument("--checkpoint", required=True, metavar="MODEL", help=about)
-    extra = "load a file that holds tensors that a GPT-2 has no place for, without them"
+    extra = "load a file that holds tensors that the model has no place for, without them"
     parser.add_argument("--ignore-extra", action="store_true", help=extra)
     parser.add_argument("--device", help="auto, cpu, cuda, mps [auto]")
 

@@ -1,14 +1,21 @@
-"""`llmlib download`: bring one of OpenAI's GPT-2 models to its place, verified.
+"""`llmlib download`: bring a published model to its place, verified.
 
 Written by hand. An interrupted download goes on where it was; files that are there are checked.
 """
 
-from llmlib.pretrained.gpt2_files import download_gpt2
+from llmlib import checks
+from llmlib.pretrained.gpt2_files import OPENAI, download_gpt2
+from llmlib.pretrained.hub_files import REPOSITORIES, download_model
 
 
-def download_command(name: str, source: str = "openai") -> int:
+def download_command(name: str, source: str | None = None) -> int:
     """Do what the command line asks for, and say where the model is now."""
-    folder = download_gpt2(name, source)
+    checks.known_name("model to download", name, [*OPENAI, *REPOSITORIES])
+    if name in REPOSITORIES:
+        checks.one_of("source", source or "huggingface", ["huggingface"])
+        folder = download_model(name)
+    else:
+        folder = download_gpt2(name, source or "openai")
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{folder}: {name}, {size:,} bytes")
     print(f"generate with it: llmlib generate --checkpoint {name}")

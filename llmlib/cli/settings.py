@@ -82,7 +82,7 @@ START = [
     Setting("preset", str, "story-small", f"sizes to start from: {', '.join(NAMES)}"),
     Setting("init_std", float, 0.02, "standard deviation of the initial weights", least=0),
     Setting("from", str, None, "start from this MODEL's weights, with its tokenizer and sizes"),
-    Setting("ignore_extra", bool, False, "let --from drop tensors that a GPT-2 has no place for"),
+    Setting("ignore_extra", bool, False, "let --from drop tensors that the model has no place for"),
 ]
 MODEL = [  # each a field of GPTConfig or ModernConfig
     whole("context_length", None, "most tokens read at once [the preset's, as below]"),

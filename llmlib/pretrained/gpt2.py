@@ -22,7 +22,7 @@ from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.model.protocol import unwrapped
 from llmlib.pretrained.gpt2_files import find_folder
-from llmlib.pretrained.huggingface import HuggingFaceWeights, model_texts, tokenizer_texts
+from llmlib.pretrained.gpt2_folder import HuggingFaceWeights, model_texts
 from llmlib.pretrained.layout import (
     NAMES,
     StoredTensor,
@@ -31,6 +31,7 @@ from llmlib.pretrained.layout import (
     openai_name,
     our_name,
 )
+from llmlib.pretrained.safetensors_files import tokenizer_texts
 from llmlib.pretrained.tensor_bundle import TensorBundle, write_bundle
 from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.bpe import ByteTokenizer

@@ -15,17 +15,16 @@ from pathlib import Path
 from llmlib import checks
 from llmlib.model.architectures import config_of, new_model
 from llmlib.model.gpt import GPT
-from llmlib.pretrained import gpt2
-from llmlib.pretrained.gpt2_files import OPENAI, find_folder, holds_gpt2
-from llmlib.pretrained.huggingface import end_ids
+from llmlib.pretrained import huggingface
+from llmlib.pretrained.gpt2_files import OPENAI
 from llmlib.pretrained.layout import clean_name
+from llmlib.pretrained.places import KNOWN_NAMES, find_folder, holds_model
+from llmlib.pretrained.safetensors_files import end_ids
 from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.folders import load_tokenizer
 from llmlib.tokenization.prepared import identity, load_prepared_tokenizer
 from llmlib.tokenization.tiktoken_bpe import TiktokenTokenizer, gpt2_tokenizer
 from llmlib.training.checkpoint import MANIFEST, load_checkpoint
-
-KNOWN_NAMES = [*OPENAI, "gpt2/nano"]  # the last one ships with the course
 
 
 def load_model(
@@ -34,14 +33,14 @@ def load_model(
     """Return a model, in evaluation mode and float32 on the CPU, and the tokenizer it reads with.
 
     name_or_path: as for `find_model`. drop_rate: for training on; None keeps that of the run (of a
-    published GPT-2: 0). ignore_extra: as for `load_pretrained`. Raises as `find_model` does, and
+    published model: 0). ignore_extra: as for `load_pretrained`. Raises as `find_model` does, and
     ValueError for a model that is damaged, of another kind, or without its tokenizer.
     """
     folder = find_model(name_or_path)
     if (folder / MANIFEST).is_file():
         return load_run(folder, drop_rate)
-    tokenizer = load_gpt2_tokenizer(folder, name_or_path)
-    model = gpt2.load_pretrained(folder, drop_rate or 0.0, ignore_extra=ignore_extra)
+    tokenizer = load_own_tokenizer(folder, name_or_path)
+    model = huggingface.load_pretrained(folder, drop_rate or 0.0, ignore_extra=ignore_extra)
     if name_or_path not in OPENAI:  # whose files were verified
         checks.model_knows(tokenizer.vocab_size, model.config.vocab_size, folder)
     return model, tokenizer
@@ -70,8 +69,8 @@ def find_model(name_or_path: str | Path) -> Path:
     """Return the folder that a name or path stands for.
 
     name_or_path: one of KNOWN_NAMES, exactly and as a string; else a run folder (its best
-    checkpoint, or the latest before there is a best), one of its checkpoints, or a folder with a
-    GPT-2 in OpenAI's or Hugging Face's layout. Raises FileNotFoundError, with the command that
+    checkpoint, or the latest before there is a best), one of its checkpoints, or a folder in
+    OpenAI's or Hugging Face's layout. Raises FileNotFoundError, with the command that
     downloads it, what is there instead, or the nearest name.
     """
     path = Path(name_or_path)
@@ -90,7 +89,7 @@ def find_model(name_or_path: str | Path) -> Path:
     near = [] if path.exists() else get_close_matches(path.name, [*siblings, *KNOWN_NAMES], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     names = ", ".join(KNOWN_NAMES)
-    wanted = f"give a run folder, a folder with a GPT-2, or one of {names}{hint}"
+    wanted = f"give a run folder, a folder with a model of transformers, or one of {names}{hint}"
     raise FileNotFoundError(f"there is no model at {path}: {instead or wanted}")
 
 
@@ -102,7 +101,7 @@ def say_once(note: str) -> None:
 
 def model_folder(path: Path) -> Path | None:
     """Return a path if it holds a model, or the checkpoint of the run there, or None."""
-    if holds_gpt2(path):
+    if holds_model(path):
         return path
     places = (path, path / "best", path / "latest")
     return next((folder for folder in places if (folder / MANIFEST).is_file()), None)
@@ -117,7 +116,7 @@ def stop_ids(name_or_path: str | Path, end: int, vocab_size: int) -> list[int]:
     return [i for i in named if 0 <= i < vocab_size] or [end]
 
 
-def load_gpt2_tokenizer(folder: Path, name: str | Path) -> Tokenizer:
+def load_own_tokenizer(folder: Path, name: str | Path) -> Tokenizer:
     """Return the tokenizer of a published model, by its name, or in the folder of another.
 
     In OpenAI's layout the ids follow from the merges, so files of two models are noticed.

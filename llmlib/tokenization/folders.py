@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from llmlib import checks
-from llmlib.tokenization import formats, huggingface, storage
+from llmlib.tokenization import formats, gguf, huggingface, storage
 from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.pipeline import PipelineTokenizer
@@ -38,13 +38,15 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
     """Return the tokenizer of a name, a file or a folder.
 
     source: "gpt2"; a .json that one of ours or Hugging Face's byte-level BPE was saved to; a
-    .tiktoken; GPT-2's vocab.bpe or merges.txt, beside the file with the ids; or a folder that holds
-    one of these. GPT-2's two files come back with tiktoken at work, as long as their ids are in the
-    order of the merges. Raises FileNotFoundError, and FileError (a ValueError) that says why a file
-    is no tokenizer.
+    .tiktoken; GPT-2's vocab.bpe or merges.txt, beside the file with the ids; a .gguf; or a folder
+    that holds one of the others. GPT-2's two files come back with tiktoken at work, as long as
+    their ids are in the order of the merges. Raises FileNotFoundError, and FileError (a ValueError)
+    that says why a file is no tokenizer.
     """
     if source == "gpt2":
         return gpt2_tokenizer()
+    if Path(source).suffix == ".gguf" and Path(source).is_file():
+        return gguf.read_tokenizer(source)
     path = storage.find(source)
     # Hugging Face's files, and tiktoken's, name no class of ours
     classes = {cls.__name__: cls for cls in KINDS.values()} | {None: BPETokenizer}

@@ -27,7 +27,8 @@ from llmlib.generation.quantization import quantize
 from llmlib.generation.sampling import Sampling
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
-from llmlib.pretrained import gpt2, gpt2_files
+from llmlib.model.modern import Modern, ModernConfig
+from llmlib.pretrained import gpt2, gpt2_files, huggingface
 from llmlib.pretrained.gpt2 import load_pretrained, save_openai, save_pretrained
 from llmlib.pretrained.gpt2_files import download_gpt2, find_folder
 from llmlib.pretrained.models import load_model
@@ -230,18 +231,22 @@ def test_a_loaded_model_can_be_trained_and_has_its_own_memory():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("layout", ["openai", "hugging face"])
+@pytest.mark.parametrize("layout", ["openai", "hugging face", "llama"])
 def test_loading_holds_the_weights_once(tmp_path, layout):
-    model = random_gpt(vocab_size=12_000, emb_dim=512, n_heads=8, n_layers=8)
+    sizes = {"vocab_size": 12_000, "emb_dim": 512, "n_heads": 8, "n_layers": 8}
+    if layout == "llama":
+        model = Modern(ModernConfig(**sizes, context_length=256, n_kv_heads=2))
+    else:
+        model = random_gpt(**sizes)
     size = 4 * model.num_parameters()
     if layout == "openai":
         save_openai(model, tmp_path, load_tokenizer(NANO))
     else:
-        save_pretrained(model, tmp_path)
+        huggingface.save_pretrained(model, tmp_path)
     script = f"""
 import torch
 from llmlib.model.gpt import GPT
-from llmlib.pretrained.gpt2 import load_pretrained
+from llmlib.pretrained.huggingface import load_pretrained
 with torch.device("meta"):  # the first time imports the compiler of torch, which takes memory too
     GPT(load_pretrained({str(NANO)!r}).config)
 def status(key):

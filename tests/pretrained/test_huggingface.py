@@ -1,4 +1,8 @@
-"""Hugging Face's folders: what computes a GPT-2 loads with equal logits, all else is refused."""
+"""Hugging Face's folders: what computes one of our models loads, all else is refused.
+
+Most tests run for a GPT-2 and for Llama and its kin. What their configurations say is compared in
+the second half for a GPT-2, and in `test_families.py` for the others.
+"""
 
 import copy
 import json
@@ -9,14 +13,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel
+from tiny_models import KINDS, change_config, change_tensors
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
 from llmlib.checks import FileError
 from llmlib.files import home
 from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
-from llmlib.pretrained.gpt2 import load_pretrained, save_openai, save_pretrained
+from llmlib.pretrained.gpt2 import save_openai
+from llmlib.pretrained.huggingface import load_pretrained, save_pretrained
 from llmlib.pretrained.models import load_model
 from llmlib.pretrained.onnx import save_onnx
 from llmlib.pretrained.tensor_bundle import TensorBundle, write_bundle
@@ -32,14 +38,8 @@ IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8, 1, 8]])
 
 
 def their_model(**changes):
-    """A random model of transformers, with no parameter as it is initialised."""
-    torch.manual_seed(0)
-    sizes = {"vocab_size": 20, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2}
-    model = GPT2LMHeadModel(GPT2Config(**sizes | changes)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
-    return model
+    """A random GPT-2 of transformers, with no parameter as it is initialised."""
+    return KINDS["gpt2"].make(n_positions=8, **changes)
 
 
 @torch.no_grad()
@@ -49,7 +49,7 @@ def logits_of(model):
 
 
 def assert_same(folder, theirs=None, **options):
-    theirs = theirs or GPT2LMHeadModel.from_pretrained(folder).eval()
+    theirs = theirs or AutoModelForCausalLM.from_pretrained(folder).eval()
     ours = load_pretrained(folder, **options)
     torch.testing.assert_close(logits_of(ours), logits_of(theirs), rtol=1e-4, atol=1e-4)
     return ours
@@ -57,30 +57,31 @@ def assert_same(folder, theirs=None, **options):
 
 @pytest.fixture
 def folder(tmp_path):
+    """A GPT-2, for tests of what its config.json says."""
     their_model().save_pretrained(tmp_path / "hf")
     return tmp_path / "hf"
 
 
-def change_config(folder, **changes):
-    path = folder / "config.json"
-    content = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({name: value for name, value in content.items() if value != ...}))
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return KINDS[request.param]
 
 
-def change_tensors(folder, change):
-    path = folder / "model.safetensors"
-    tensors = load_file(path)
-    tensors = change(tensors) or tensors
-    save_file(tensors, path, metadata={"format": "pt"})
+@pytest.fixture
+def place(tmp_path, kind):
+    """The folder of a model of each kind, tied and with random norms and biases."""
+    kind.make().save_pretrained(tmp_path / "hf")
+    return tmp_path / "hf"
 
 
 # The head, and tensors that are left over. --------------------------------------------------------
 
 
-def test_a_head_that_differs_is_kept_through_everything(tmp_path):
+def test_a_head_that_differs_is_kept_through_everything(tmp_path, kind):
     """In the file and in config.json it may still be called tied (transformers#42612)."""
-    theirs = their_model()
-    theirs.lm_head.weight = torch.nn.Parameter(theirs.transformer.wte.weight.roll(1, 0))
+    theirs = kind.make()
+    table = theirs.get_input_embeddings().weight
+    theirs.lm_head.weight = torch.nn.Parameter(table.roll(1, 0))
     theirs.save_pretrained(tmp_path / "hf")
     assert json.loads((tmp_path / "hf/config.json").read_text())["tie_word_embeddings"]
     ours = assert_same(tmp_path / "hf", theirs)
@@ -89,64 +90,73 @@ def test_a_head_that_differs_is_kept_through_everything(tmp_path):
     assert_same(tmp_path / "again", theirs)
 
 
-def test_a_head_that_is_stored_and_equal_stays_tied(folder):
-    change_tensors(folder, lambda t: {**t, "lm_head.weight": t["transformer.wte.weight"].clone()})
-    assert assert_same(folder).config.tie_weights
+def test_a_head_that_is_stored_and_equal_stays_tied(place, kind):
+    change_tensors(place, lambda t: {**t, "lm_head.weight": t[kind.table].clone()})
+    assert assert_same(place).config.tie_weights
 
 
-def test_a_tied_table_may_be_stored_as_the_head_alone(folder):
+def test_a_tied_table_may_be_stored_as_the_head_alone(place, kind):
     """As safetensors' own `save_model` does: of two names it keeps the first."""
-    change_tensors(folder, lambda t: t.update({"lm_head.weight": t.pop("transformer.wte.weight")}))
-    assert assert_same(folder).config.tie_weights
+    change_tensors(place, lambda t: t.update({"lm_head.weight": t.pop(kind.table)}))
+    assert assert_same(place).config.tie_weights
 
 
 EXTRA = {
-    "lora": "base_model.model.transformer.h.0.attn.c_attn.lora_A.weight",
-    "scale": "transformer.h.0.mlp.c_fc.weight_scale",
+    "lora": "base_model.model.PREFIX0.attn.c_attn.lora_A.weight",
+    "scale": "PREFIX0.mlp.c_fc.weight_scale",
     "head": "lm_head.bias",
     "classifier": "score.weight",
-    "block": "transformer.h.1.crossattention.c_attn.weight",
+    "block": "PREFIX1.crossattention.c_attn.weight",
 }
 
 
-@pytest.mark.parametrize("kind", EXTRA)
-def test_tensors_that_are_left_over_are_named_unless_ignored(folder, kind):
-    change_tensors(folder, lambda t: {**t, EXTRA[kind]: torch.ones(2)})
+@pytest.mark.parametrize("extra", EXTRA)
+def test_tensors_that_are_left_over_are_named_unless_ignored(place, kind, extra):
+    name = EXTRA[extra].replace("PREFIX", kind.block)
+    change_tensors(place, lambda t: {**t, name: torch.ones(2)})
     with pytest.raises(FileError, match=r"ignore_extra=True.*--ignore-extra") as caught:
-        load_pretrained(folder)
-    assert EXTRA[kind] in str(caught.value)
+        load_pretrained(place)
+    assert name in str(caught.value)
     words = {"lora": "an adapter", "scale": "quantized weights"}
-    assert words.get(kind, "") in str(caught.value)
-    assert_same(folder, ignore_extra=True)
+    assert words.get(extra, "") in str(caught.value)
+    assert_same(place, ignore_extra=True)
 
 
-def test_blocks_that_no_layer_needs_are_left_over(folder):
-    more = {"transformer.h.2.ln_1.weight": torch.ones(8)}
-    change_tensors(folder, lambda t: t | more)
+def test_blocks_that_no_layer_needs_are_left_over(place, kind):
+    first = f"{kind.block}1."
+    change_tensors(
+        place,
+        lambda t: t | {n.replace(first, f"{kind.block}2."): t[n].clone() for n in t if first in n},
+    )
     with pytest.raises(FileError, match="it has 3 blocks, where the model has 2"):
-        load_pretrained(folder)
-    assert_same(folder, ignore_extra=True)
-    change_config(folder, n_layer=200_000)  # refused before such a model is built
+        load_pretrained(place)
+    assert_same(place, ignore_extra=True)
+    # refused before such a model is built
+    change_config(place, **{kind.n_layers: 200_000, "layer_types": ...})
     for ignore_extra in (False, True):
         with pytest.raises(FileError, match="it has 3 blocks, where the model has 200000"):
-            load_pretrained(folder, ignore_extra=ignore_extra)
+            load_pretrained(place, ignore_extra=ignore_extra)
 
 
 @pytest.mark.parametrize("rows", [19, 24])
 @pytest.mark.parametrize("ignore", [False, True])
-def test_a_head_of_another_size_is_no_leftover(folder, rows, ignore):
+def test_a_head_of_another_size_is_no_leftover(place, kind, rows, ignore):
     """The model predicts with it: `ignore_extra` must not put the table in its place."""
-    change_tensors(folder, lambda t: {**t, "lm_head.weight": torch.ones(rows, 8)})
-    says = rf"'lm_head\.weight': it has the shape \({rows}, 8\), where the model has \(20, 8\)"
+    n = kind.width
+    change_tensors(place, lambda t: {**t, "lm_head.weight": torch.ones(rows, n)})
+    says = rf"'lm_head\.weight': it has the shape \({rows}, {n}\), where the model has \(20, {n}\)"
     with pytest.raises(FileError, match=says):
-        load_pretrained(folder, ignore_extra=ignore)
+        load_pretrained(place, ignore_extra=ignore)
 
 
-def test_masks_that_older_libraries_wrote_pass(folder):
-    masks = {f"transformer.h.{n}.attn.bias": torch.ones(1, 1, 8, 8).bool() for n in range(2)}
-    masks["transformer.h.0.attn.masked_bias"] = torch.tensor(-1e4)
-    change_tensors(folder, lambda t: t | masks)
-    assert_same(folder)
+def test_masks_and_rates_that_older_libraries_wrote_pass(place, kind):
+    if kind.family == "GPT2":
+        masks = {f"transformer.h.{n}.attn.bias": torch.ones(1, 1, 8, 8).bool() for n in range(2)}
+        masks["transformer.h.0.attn.masked_bias"] = torch.tensor(-1e4)
+    else:
+        masks = {"model.layers.1.self_attn.rotary_emb.inv_freq": torch.ones(1)}
+    change_tensors(place, lambda t: t | masks)
+    assert_same(place)
 
 
 def test_openais_files_may_hold_what_training_left_and_nothing_else(tmp_path):
@@ -166,21 +176,40 @@ AROUND = ["_orig_mod.", "module.", "module._orig_mod.", "_fsdp_wrapped_module.",
 
 
 @pytest.mark.parametrize("around", AROUND)
-def test_what_was_around_the_model_is_not_part_of_the_names(folder, around):
-    theirs = GPT2LMHeadModel.from_pretrained(folder).eval()
+def test_what_was_around_the_model_is_not_part_of_the_names(place, kind, around):
+    theirs = AutoModelForCausalLM.from_pretrained(place).eval()
 
     def wrap(name):
-        inside = name.replace(".h.0.", ".h.0._checkpoint_wrapped_module.")
+        first = kind.block.split(".")[-2]
+        inside = name.replace(f".{first}.0.", f".{first}.0._checkpoint_wrapped_module.")
         return inside if around == "inside" else around + name
 
-    change_tensors(folder, lambda t: {wrap(name): tensor for name, tensor in t.items()})
-    assert_same(folder, theirs)
+    change_tensors(place, lambda t: {wrap(name): tensor for name, tensor in t.items()})
+    assert_same(place, theirs)
 
 
-def test_a_parameter_that_is_there_twice_is_refused(folder):
-    change_tensors(folder, lambda t: {**t, "ln_f.bias": torch.zeros(8)})
+def test_a_model_that_was_saved_without_its_head_loads(place, kind):
+    change_tensors(place, lambda t: {n.removeprefix(kind.prefix): t[n] for n in t})
+    assert_same(place)
+
+
+def test_a_parameter_that_is_there_twice_is_refused(place, kind):
+    short = kind.norm.removeprefix(kind.prefix)
+    change_tensors(place, lambda t: {**t, short: torch.zeros(kind.width)})
     with pytest.raises(FileError, match="twice"):
-        load_pretrained(folder)
+        load_pretrained(place)
+
+
+@pytest.mark.parametrize("where", ["projection", "norm", "table"])
+def test_a_tensor_that_is_missing_or_of_another_shape_is_named(place, kind, where):
+    name = getattr(kind, where)
+    words = name.removeprefix(kind.prefix).replace(".", r"\.")
+    change_tensors(place, lambda t: t.update({name: t[name][:-1].clone()}))
+    with pytest.raises(FileError, match=rf"{words}'.*the shape"):
+        load_pretrained(place)
+    change_tensors(place, lambda t: {n: t[n] for n in t if n != name})
+    with pytest.raises(FileError, match=rf"{words}'.*is not there"):
+        load_pretrained(place)
 
 
 def test_a_wrapped_model_is_saved_under_clean_names(tmp_path):
@@ -231,17 +260,31 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, layout, bad):
 @pytest.mark.parametrize(
     "dtype", [torch.int32, torch.bool, torch.complex64, torch.uint8, torch.float8_e4m3fn]
 )
-def test_only_floats_are_weights(folder, dtype):
-    change_tensors(folder, lambda t: {**t, NAME: t[NAME].to(dtype)})
-    with pytest.raises(FileError, match=r"h\.1\.mlp\.c_proj\.weight.*numbers are \w+: weights are"):
-        load_pretrained(folder)
+def test_only_floats_are_weights(place, kind, dtype):
+    change_tensors(place, lambda t: {**t, kind.projection: t[kind.projection].to(dtype)})
+    with pytest.raises(FileError, match=r"\.1\.mlp\.\w+\.weight.*numbers are \w+: weights are"):
+        load_pretrained(place)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def test_every_kind_of_float_loads_as_float32(folder, dtype):
-    change_tensors(folder, lambda t: {**t, NAME: t[NAME].to(dtype)})
-    expected = load_file(folder / "model.safetensors")[NAME].float().T
-    assert torch.equal(load_pretrained(folder).h[1].mlp.c_proj.weight, expected)
+def test_every_kind_of_float_loads_as_float32(place, kind, dtype):
+    change_tensors(place, lambda t: {n: tensor.to(dtype) for n, tensor in t.items()})
+    expected = load_file(place / "model.safetensors")[kind.projection].float()
+    ours = load_pretrained(place)
+    found = ours.h[1].mlp.c_proj.weight
+    assert torch.equal(found, expected.T if kind.family == "GPT2" else expected)
+    assert {p.dtype for p in ours.parameters()} == {torch.float32}
+    assert all(p.is_contiguous() and p.requires_grad for p in ours.parameters())
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_number_that_is_not_finite_is_refused_by_name(place, kind, bad):
+    for name in (kind.projection, kind.norm):
+        saved = load_file(place / "model.safetensors")
+        change_tensors(place, lambda t, name=name: t[name].view(-1)[1].fill_(bad) and None)
+        with pytest.raises(FileError, match=rf"{name.split('.', 1)[1]}.*not finite"):
+            load_pretrained(place)
+        change_tensors(place, lambda t, saved=saved: saved)
 
 
 def test_integers_in_openais_files_are_refused(tmp_path):
@@ -340,7 +383,7 @@ def test_what_computes_the_same_gpt2_loads(folder, change):
     theirs = GPT2LMHeadModel.from_pretrained(folder).eval()
     change_config(folder, **change)
     if "torch_dtype" not in change:
-        assert_same(folder)
+        assert_same(folder, GPT2LMHeadModel.from_pretrained(folder).eval())
     assert_same(folder, theirs)
 
 
@@ -359,6 +402,7 @@ def test_what_computes_another_model_is_refused_by_its_setting(folder, change):
     change_config(folder, **change)
     (name,) = change
     said = {"tie_word_embeddings": "lm_head", "vocab_size": "wte", "n_positions": "wpe"}
+    said["model_type"] = "is not read for a llama"
     with pytest.raises(FileError, match=said.get(name, name)):
         load_pretrained(folder)
 
@@ -383,8 +427,8 @@ def test_hparams_say_no_more_than_openais(tmp_path):
 
 
 @pytest.fixture
-def shards(tmp_path):
-    their_model().save_pretrained(tmp_path / "shards", max_shard_size="2KB")
+def shards(tmp_path, kind):
+    kind.make().save_pretrained(tmp_path / "shards", max_shard_size="2KB")
     assert len([*(tmp_path / "shards").glob("*.safetensors")]) > 2
     return tmp_path / "shards"
 

@@ -151,7 +151,8 @@ def course(tmp_path, monkeypatch):
 
 
 def test_every_known_name_is_resolved(course, capsys):
-    assert KNOWN_NAMES == ["gpt2-124M", "gpt2-355M", "gpt2-774M", "gpt2-1558M", "gpt2/nano"]
+    sizes = ["gpt2-124M", "gpt2-355M", "gpt2-774M", "gpt2-1558M"]
+    assert {*KNOWN_NAMES} == {*sizes, "gpt2/nano", "nano-llama", "smollm2-135m"}
     nano = load_pretrained(NANO)
     model, tokenizer = load_model("gpt2-124M")
     assert same_weights(model, nano) and tokenizer.vocab_size == 50257
@@ -204,7 +205,7 @@ def test_what_is_not_a_model_is_refused_with_a_hint(run, tmp_path):
     ("file", "said"),
     [
         ("adapter_config.json", "it is a peft adapter for 'gpt2'.*merge_and_unload"),
-        ("model.gguf", r"it is a \.gguf, which is not read yet"),
+        ("model.gguf", r"it holds a \.gguf: give that file, .*model\.gguf"),
         ("config.yaml", "the run has no checkpoint yet: train it with .*--resume"),
         ("pytorch_model.bin", "is pickled or of another library"),
     ],
@@ -214,7 +215,10 @@ def test_what_lies_there_in_place_of_a_model_is_named(tmp_path, file, said):
     for load in (load_model, load_pretrained):
         with pytest.raises(FileNotFoundError, match=said):
             load(tmp_path)
-    if file != "config.yaml":  # any text may be called so
+    if file == "model.gguf":
+        with pytest.raises(FileError, match=r"begins with b'\{\"ba'"):
+            load_model(tmp_path / file)
+    elif file != "config.yaml":  # any text may be called so
         with pytest.raises(FileNotFoundError, match=said):
             load_model(tmp_path / file)
 

