@@ -17,7 +17,7 @@ The rules, fixed before anything was tuned:
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/speedrun.py   the report: some 25 minutes
     python benchmarks/speedrun.py --recipe ours --seeds 0   a few seconds
-    python benchmarks/speedrun.py --quick                   nanoGPT and ours to 2.6 nats
+    python benchmarks/speedrun.py --quick                   all three to 2.6 nats
 """
 
 import argparse
