@@ -216,16 +216,17 @@ class ModernParts:
     """Notebook 11's parts from the shelf, Muon, a high rate that falls in a line, bfloat16."""
 
     name, context, n_rows = "modern", 128, 16
-    n_decay, n_steps = 100, 200  # the rate is at its end after n_decay steps, and stays there
+    n_decay, n_steps = 150, 300  # the rate is at its end after n_decay steps, and stays there
+    rate, warmup_steps, betas = 0.01, 10, (0.9, 0.95)
 
     def __init__(self, text: Text, seed: int):
         torch.manual_seed(seed)
         self.text = text
         self.model = self.build(text.vocab_size)
         settings = TrainConfig(
-            *(self.n_decay, 0.02),
-            **{"warmup_steps": 3, "betas": (0.5, 0.9), "weight_decay": 0.0, "grad_clip": None},
-            **{"dtype": "bfloat16", "optimizer": "muon"},
+            *(self.n_decay, self.rate),
+            **{"warmup_steps": self.warmup_steps, "betas": self.betas, "weight_decay": 0.0},
+            **{"dtype": "bfloat16", "optimizer": "muon", "grad_clip": None},
         )
         self.trainer = LinearDecay(self.model, settings)
 
@@ -253,6 +254,7 @@ class Ours(ModernParts):
     """The same with tables of characters, and parts that take fewer passes over memory."""
 
     name, n_decay, n_steps = "ours", 40, 80
+    rate, warmup_steps, betas = 0.02, 3, (0.5, 0.9)
 
     def build(self, vocab_size: int) -> Modern:
         """Return the model: one layer is enough, since the tables know the neighbours."""
