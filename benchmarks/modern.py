@@ -186,15 +186,14 @@ def race_generation(options: argparse.Namespace, folder: Path) -> None:
     works |= {f"{name} rest": lambda write=write: write(n_new) for name, write in rests.items()}
     seconds = take_turns(works, options.rounds)
     print(f"\ngeneration: {model.num_parameters() / 1e6:.0f}M parameters, batch 1, 16 + {n_new}")
-    print(
-        f"{'':24s}{'tokens/s':>10s}{'ratio':>7s}{'':17s}{'ms a token':>11s}{'outside:.:>9s}"
-    )
+    heads = f"{'':24s}{'tokens/s':>10s}{'ratio':>7s}{'':18s}{'ms a token':>10s}"
+    print(heads + "  outside of products")
     for name in writers:
         each = statistics.median(seconds[name]) / n_new
         ratio, spread = ratios(seconds, name)
         rest = seconds.get(f"{name} rest")
-        shown = f"{statistics.median(rest) / n_new * 1e3:9.1f}" if rest else ""
-        print(f"{name:24s}{1 / each:10.1f}{ratio:7.2f} {spread:16s}{each * 1e3:11.1f}{shown}")
+        shown = f"{statistics.median(rest) / n_new * 1e3:21.1f}" if rest else ""
+        print(f"{name:24s}{1 / each:10.1f}{ratio:7.2f} {spread:17s}{each * 1e3:10.1f}{shown}")
 
 
 # --- training

@@ -84,7 +84,7 @@ class GroupedAttention(nn.Module):
         # queries, keys and values lie side by side: (B, T, (H + 2G) D) -> (B, H + 2G, T, D)
         qkv = self.c_attn(x).view(B, T, H + 2 * G, self.head_dim).transpose(1, 2)
         if self.q_norm is None:  # one rotation for queries and keys together
-            q, k = rotate(qkv[:, : H + G], places.rotation).split([H, G], dim=1)
+            q, k = rotate(qkv[:, : H + G], places.rotation).split_with_sizes([H, G], dim=1)
         else:
             q = rotate(self.q_norm(qkv[:, :H]), places.rotation)
             assert self.k_norm is not None, "both or neither"
