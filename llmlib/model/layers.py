@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmlib.model import norms
 from llmlib.model.attention import attend
 from llmlib.model.parts import part
 from llmlib.model.positions import Rotation, rotate
@@ -41,7 +42,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize the last axis."""
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return norms.rms_norm(x, self.weight, self.eps)
 
 
 @part("norm", "rms")
