@@ -1,4 +1,4 @@
-"""Linear layers whose weights do not change any more, packed for the fastest product there is.
+"""Layers whose weights do not change any more, packed for the fastest product there is.
 
 Written by hand, on the rounding of notebook 10. On the CPU each format has a kernel of torch that
 wants its weight packed; where the kernel is missing (another processor, an accelerator), a plain
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from llmlib import checks
 from llmlib.generation.rounding import BYTES, Product, quantize_rows, reference_product
+from llmlib.model.layers import RMSNorm
 
 
 def pack_float32(weight: Tensor, bias: Tensor | None) -> Product:
@@ -176,3 +177,34 @@ class PackedLinear(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PackedLinear":
         return self  # it never changes
+
+
+class PackedNorm(RMSNorm):
+    """An RMSNorm without gradients, fast for a single vector, as at each token of a single text.
+
+    torch has no kernel for it on a CPU: its function takes about ten steps, this one takes two.
+    """
+
+    def __init__(self, norm: RMSNorm):
+        super().__init__(len(norm.weight), norm.eps)
+        self.weight = nn.Parameter(norm.weight.detach().float(), requires_grad=False)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalize the last axis, past the hooks of nn.Module."""
+        if x.dtype is not self.weight.dtype:  # heads are in 16 bits behind a product in bfloat16
+            return self(x.to(self.weight.dtype)).to(x.dtype)
+        if x.numel() != len(self.weight) or x.dtype is not torch.float32 or not x.is_cpu:
+            return self.forward(x)
+        mean_square = torch.linalg.vector_norm(x).item() ** 2 / x.numel()
+        scale = 1 / math.sqrt(mean_square + self.eps)
+        return torch.addcmul(ZERO, x, self.weight, value=scale)  # two products in one call
+
+
+ZERO = torch.zeros(1)
+
+
+def packed_part(part: nn.Module, format: str, is_head: bool = False) -> nn.Module | None:
+    """Return what stands in the place of a part in a packed model; None if it stays as it is."""
+    if type(part) is nn.Linear:
+        return PackedLinear(part.weight, part.bias, format, float_output=is_head)
+    return PackedNorm(part) if type(part) is RMSNorm else None

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from llmlib import checks
-from llmlib.generation.packing import PackedLinear
+from llmlib.generation.packing import PackedLinear, packed_part
 from llmlib.generation.rounding import BYTES
 from llmlib.model.modes import evaluating
 
@@ -37,9 +37,8 @@ def quantize(model: Any, format: str = "int8") -> Any:
     for module in model.modules():
         if isinstance(module, PackedLinear):
             checks.refuse_packed("cannot be packed again", "quantize the model that it was made of")
-        if type(module) is nn.Linear:
-            is_head = module is model.lm_head
-            replaced[id(module)] = PackedLinear(module.weight, module.bias, format, is_head)
+        if (stand_in := packed_part(module, format, module is model.lm_head)) is not None:
+            replaced[id(module)] = stand_in
         elif has_head and getattr(module, "num_embeddings", 0) == model.config.vocab_size:
             table = checks.packable(module.weight.detach(), half).to(half, copy=True)
             replaced[id(module)] = nn.Embedding.from_pretrained(table)

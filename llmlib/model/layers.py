@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmlib.model import norms
 from llmlib.model.attention import attend
 from llmlib.model.parts import part
 from llmlib.model.positions import Rotation, rotate
@@ -41,7 +42,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize the last axis."""
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return norms.rms_norm(x, self.weight, self.eps)
 
 
 @part("norm", "rms")
@@ -84,12 +85,13 @@ class GroupedAttention(nn.Module):
         # queries, keys and values lie side by side: (B, T, (H + 2G) D) -> (B, H + 2G, T, D)
         qkv = self.c_attn(x).view(B, T, H + 2 * G, self.head_dim).transpose(1, 2)
         if self.q_norm is None:  # one rotation for queries and keys together
-            q, k = rotate(qkv[:, : H + G], places.rotation).split([H, G], dim=1)
+            both, v = qkv.split_with_sizes([H + G, G], dim=1)
+            q, k = rotate(both, places.rotation).split_with_sizes([H, G], dim=1)
         else:
-            q = rotate(self.q_norm(qkv[:, :H]), places.rotation)
+            q, k, v = qkv.split_with_sizes([H, G, G], dim=1)
             assert self.k_norm is not None, "both or neither"
-            k = rotate(self.k_norm(qkv[:, H : H + G]), places.rotation)
-        v, mask = qkv[:, H + G :], None
+            q, k = rotate(self.q_norm(q), places.rotation), rotate(self.k_norm(k), places.rotation)
+        mask = None
         if cache is not None:
             k, v, mask = cache.update(self.layer, k, v)  # (B, G, S, D)
         out = attend_groups(q, k, v, mask, self.drop_rate if self.training else 0.0)

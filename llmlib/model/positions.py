@@ -89,7 +89,7 @@ def rotate(x: Tensor, rotation: Rotation | None) -> Tensor:
     if rotation is None:
         return x
     cos, sin = rotation
-    return (x * cos + x.roll(x.shape[-1] // 2, -1) * sin).to(x.dtype)
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin).to(x.dtype)
 
 
 part("positions", "rotary")(RotaryPositions)

@@ -15,11 +15,13 @@ from llmlib.files import home
 from llmlib.generation import packing
 from llmlib.generation.beam import beam_search
 from llmlib.generation.generate import generate
-from llmlib.generation.packing import PackedLinear
+from llmlib.generation.packing import PackedLinear, PackedNorm
 from llmlib.generation.quantization import divergence, quantize
 from llmlib.generation.rounding import BYTES, quantize_rows, reference_product
 from llmlib.generation.sampling import Sampling
 from llmlib.generation.speculative import PromptLookup, speculate
+from llmlib.model.layers import RMSNorm
+from llmlib.model.modern import Modern, ModernConfig
 from llmlib.pretrained.gpt2 import load_pretrained
 from llmlib.stories import tell_many
 from llmlib.tokenization.folders import load_tokenizer
@@ -84,6 +86,36 @@ def test_a_weight_that_no_float16_holds_is_refused():
         quantize(model, "int8")
     with pytest.raises(ValueError, match=r"does not fit in torch\.float32"):
         PackedLinear(torch.full((2, 2), 1e300, dtype=torch.float64))
+
+
+# --- norms
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("shape", [(1, 1, 48), (1, 3, 48), (48,)])
+def test_a_packed_norm_is_the_norm(shape, size):
+    norm = RMSNorm(48, 1e-5)
+    torch.nn.init.normal_(norm.weight, 1.0, 0.5)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * size
+    for dtype in DTYPES:
+        expected = norm.to(dtype)(x.to(dtype)).detach()
+        packed = PackedNorm(norm)(x)
+        assert packed.shape == x.shape and not packed.requires_grad
+        same = PackedNorm(norm)(x.to(dtype))  # as behind a product in 16 bits
+        assert same.dtype == dtype
+        error = {torch.float32: 1e-6, torch.float64: 1e-6}.get(dtype, 0.02)
+        torch.testing.assert_close(packed, expected.float(), rtol=error, atol=error)
+        moved = PackedNorm(norm).to(dtype)(x.to(dtype))  # as it is where a model is moved
+        assert moved.dtype == dtype
+        for result in (moved, same):
+            torch.testing.assert_close(result, expected, rtol=error, atol=error)
+
+
+def test_all_norms_of_a_modern_model_are_packed_those_of_heads_too():
+    config = ModernConfig(23, 24, 32, 4, 2, n_kv_heads=2, qk_norm=True)
+    packed = quantize(Modern(config).eval(), "float32")
+    norms = [part for part in packed.modules() if isinstance(part, RMSNorm)]
+    assert len(norms) == 2 * 4 + 1 and all(type(norm) is PackedNorm for norm in norms)
 
 
 # --- outlying channels

@@ -13,6 +13,7 @@ from llmlib.model.config import GPTConfig
 from llmlib.model.gpt import GPT
 from llmlib.model.layers import attend_groups
 from llmlib.model.modern import Modern, ModernConfig
+from llmlib.model.norms import rms_norm
 from llmlib.model.parts import PARTS, build_part, find_part, part
 from llmlib.model.positions import RotaryPositions, rotate
 from llmlib.model.presets import MODERN, NAMES
@@ -324,3 +325,35 @@ def test_it_is_exported_for_any_number_of_rows_and_tokens():
     for shape in ((1, 5), (3, 64)):
         ids = tokens(*shape)
         close(program.module()(ids), model(ids))
+
+
+# --- the norm on a CPU
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 8), (3, 1, 8), (8,)])
+def test_norm_and_gradients_are_those_of_torch(shape):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
+    weight = torch.randn(8, dtype=torch.float64, generator=generator).requires_grad_()
+    ours, theirs = rms_norm(x, weight, 0.1), F.rms_norm(x, (8,), weight, 0.1)
+    assert "CPUNorm" in type(ours.grad_fn).__name__
+    close(ours, theirs, 1e-12)
+    factor = torch.randn(shape, dtype=torch.float64, generator=generator)
+    for a, b in zip(
+        *(torch.autograd.grad((y * factor).sum(), (x, weight)) for y in (ours, theirs))
+    ):
+        close(a, b, 1e-12)
+
+
+def test_norm_of_heads_that_do_not_lie_side_by_side_and_of_16_bits():
+    x = torch.randn(2, 3, 5, 8, generator=torch.Generator().manual_seed(0)).transpose(1, 2)
+    weight = torch.linspace(0.5, 2, 8).requires_grad_()
+    close(rms_norm(x, weight, 1e-5), F.rms_norm(x, (8,), weight, 1e-5))
+    half = rms_norm(x.bfloat16(), weight.bfloat16(), 1e-5)
+    assert torch.equal(half, F.rms_norm(x.bfloat16(), (8,), weight.bfloat16(), 1e-5))
+    with torch.autocast("cpu", torch.bfloat16):  # the gradient, too, is formed in float32
+        x = x.clone().requires_grad_()
+        (rms_norm(x, weight, 1e-5).cos()).sum().backward()
+    inside, x.grad = x.grad, None
+    F.rms_norm(x, (8,), weight, 1e-5).cos().sum().backward()
+    close(inside, x.grad, 1e-4)
