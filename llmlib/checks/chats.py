@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from jinja2 import TemplateError, TemplateSyntaxError
+from jinja2 import TemplateError, TemplateSyntaxError, UndefinedError
 
 from llmlib.messages import shown
 
@@ -20,11 +20,11 @@ def chat_template() -> Iterator[None]:
     except TemplateSyntaxError as error:
         reason = f"line {error.lineno} of the chat template is not Jinja: {error.message}"
         raise ValueError(f"{reason}; take the template from the model's folder, whole") from error
-    except TemplateError as error:
-        raise ValueError(f"the chat template refuses these messages: {error.message}") from error
-    except (TypeError, KeyError, IndexError, AttributeError) as error:
+    except (UndefinedError, TypeError, KeyError, IndexError, AttributeError) as error:
         reason = f"the chat template cannot render these messages: {error}"
         raise ValueError(f"{reason}; most want a role and a text as content in each") from error
+    except TemplateError as error:
+        raise ValueError(f"the chat template refuses these messages: {error.message}") from error
 
 
 def messages(given: object) -> None:

@@ -7,7 +7,6 @@ import pytest
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from llmlib.checks import FileError
 from llmlib.tokenization import chat_template
 from llmlib.tokenization.chat_template import CHATML, read_template, render
 
@@ -110,38 +109,6 @@ def test_a_template_cannot_leave_its_sandbox(template):
         render(CONVERSATIONS["one"], template)
 
 
-def test_what_a_template_refuses_is_said_in_its_words():
-    template = "{{ raise_exception('the roles must alternate') }}"
-    with pytest.raises(ValueError, match="refuses these messages: the roles must alternate"):
-        render(CONVERSATIONS["one"], template)
-
-
-def test_a_template_that_is_no_jinja_is_refused_with_its_line():
-    with pytest.raises(ValueError, match="line 2 of the chat template is not Jinja"):
-        render(CONVERSATIONS["one"], "Hello\n{% for %}")
-
-
-def test_a_message_without_its_text_is_refused():
-    with pytest.raises(ValueError, match="chat template"):
-        render([{"role": "user", "content": None}])
-
-
-@pytest.mark.parametrize(
-    "messages, error",
-    [
-        ("Hello", TypeError),
-        ({"role": "user", "content": "Hello"}, TypeError),
-        (["Hello"], TypeError),
-        ([{"content": "Hello"}], TypeError),
-        ([{"role": 1, "content": "Hello"}], TypeError),
-        ([], ValueError),
-    ],
-)
-def test_what_are_no_messages_is_refused(messages, error):
-    with pytest.raises(error, match="messages are a list such as"):
-        render(messages)
-
-
 def test_the_template_of_a_folder_is_read_as_transformers_writes_it(theirs, tmp_path):
     assert read_template(tmp_path) is None
     settings = tmp_path / "tokenizer_config.json"
@@ -155,13 +122,6 @@ def test_the_template_of_a_folder_is_read_as_transformers_writes_it(theirs, tmp_
     settings.write_text(json.dumps({"chat_template": WITH_SYSTEM}))
     (tmp_path / "chat_template.jinja").write_text(CHATML)
     assert read_template(tmp_path) == CHATML
-
-
-def test_several_templates_by_name_are_refused(tmp_path):
-    templates = [{"name": "default", "template": CHATML}]
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": templates}))
-    with pytest.raises(FileError, match="only a folder with one template"):
-        read_template(tmp_path)
 
 
 def test_the_examples_of_the_module_run():
