@@ -95,6 +95,17 @@ def test_messages_are_not_changed_by_a_template():
     assert messages == [{"role": "user", "content": "Hello", "list": [1]}]
 
 
+def test_a_template_sees_plain_texts_and_none_of_their_methods():
+    class Text(str):
+        def erase(self):
+            erased.append(self)
+
+    erased = []
+    with pytest.raises(ValueError, match="chat template"):
+        render([{"role": "user", "content": Text("Hello")}], "{{ messages[0].content.erase() }}")
+    assert not erased
+
+
 @pytest.mark.parametrize(
     "template",
     [
