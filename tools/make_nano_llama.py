@@ -65,6 +65,17 @@ CHATS = 1 / 8  # of all rows
 SEED = 11
 MAX_NEW = 250  # tokens; the longest story has fewer
 
+# What transformers calls the weights of a Llama
+OUTSIDE = {"wte.weight": "model.embed_tokens.weight", "ln_f.weight": "model.norm.weight"}
+LAYER = {
+    "ln_1": ["input_layernorm"],
+    "attn.c_attn": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    "attn.c_proj": ["self_attn.o_proj"],
+    "ln_2": ["post_attention_layernorm"],
+    "mlp.c_fc": ["mlp.gate_proj", "mlp.up_proj"],
+    "mlp.c_proj": ["mlp.down_proj"],
+}
+
 
 def make_tokenizer(vocab_size: int = MODEL.vocab_size) -> BPETokenizer:
     """Return the vocabulary: 256 bytes, merges learned from both kinds of text, special tokens."""
@@ -130,59 +141,32 @@ def report_and_save(trainer: Trainer, report: StepReport) -> None:
 
 
 def transformers_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights under the names of transformers' Llama, with matrices that we join cut up."""
-    found = {
-        "model.embed_tokens.weight": weights["wte.weight"],
-        "model.norm.weight": weights["ln_f.weight"],
-    }
+    """Return weights under the names of transformers, with the matrices cut up that we join."""
+    found = {theirs: weights[ours] for ours, theirs in OUTSIDE.items()}
     n_queries, n_keys = (n * MODEL.head_dim for n in (MODEL.n_heads, MODEL.n_kv_heads))
+    rows = {3: [n_queries, n_keys, n_keys], 2: [MODEL.hidden_dim] * 2}
     for layer in range(MODEL.n_layers):
-        parts = {n: weights[f"h.{layer}.{n}.weight"] for n in LAYER}
-        q, k, v = parts["attn.c_attn"].split([n_queries, n_keys, n_keys])
-        gate, up = parts["mlp.c_fc"].chunk(2)
-        names = {
-            "input_layernorm": parts["ln_1"],
-            "self_attn.q_proj": q,
-            "self_attn.k_proj": k,
-            "self_attn.v_proj": v,
-            "self_attn.o_proj": parts["attn.c_proj"],
-            "post_attention_layernorm": parts["ln_2"],
-            "mlp.gate_proj": gate,
-            "mlp.up_proj": up,
-            "mlp.down_proj": parts["mlp.c_proj"],
-        }
-        found |= {f"model.layers.{layer}.{name}.weight": part for name, part in names.items()}
+        for ours, theirs in LAYER.items():
+            whole = weights[f"h.{layer}.{ours}.weight"]
+            parts = whole.split(rows[len(theirs)]) if len(theirs) > 1 else [whole]
+            names = [f"model.layers.{layer}.{name}.weight" for name in theirs]
+            found |= dict(zip(names, parts, strict=True))
     return found
 
 
 def our_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Undo `transformers_names`."""
-    found = {
-        "wte.weight": weights["model.embed_tokens.weight"],
-        "ln_f.weight": weights["model.norm.weight"],
-    }
+    found = {ours: weights[theirs] for ours, theirs in OUTSIDE.items()}
     for layer in range(MODEL.n_layers):
-        g = lambda n: weights[f"model.layers.{layer}.{n}.weight"]
-        names = {
-            "ln_1": g("input_layernorm"),
-            "ln_2": g("post_attention_layernorm"),
-            "attn.c_attn": torch.cat([g(f"self_attn.{x}_proj") for x in "qkv"]),
-            "attn.c_proj": g("self_attn.o_proj"),
-            "mlp.c_fc": torch.cat([g("mlp.gate_proj"), g("mlp.up_proj")]),
-            "mlp.c_proj": g("mlp.down_proj"),
-        }
-        found |= {f"h.{layer}.{name}.weight": part for name, part in names.items()}
+        for ours, theirs in LAYER.items():
+            parts = [weights[f"model.layers.{layer}.{name}.weight"] for name in theirs]
+            found[f"h.{layer}.{ours}.weight"] = torch.cat(parts)
     return found
-
-
-LAYER = ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj")
 
 
 def config_files(tokenizer: BPETokenizer) -> dict[str, dict]:
     """Return what the JSON files beside the weights and the vocabulary say."""
-    end, start_turn, end_turn = (
-        tokenizer.special_tokens[t] for t in (END_OF_TEXT, IM_START, IM_END)
-    )
+    end, end_turn = (tokenizer.special_tokens[token] for token in (END_OF_TEXT, IM_END))
     ids = {"bos_token_id": end, "eos_token_id": [end_turn, end], "pad_token_id": end}
     config = {
         "architectures": ["LlamaForCausalLM"],
@@ -230,6 +214,7 @@ def write(model: Modern, tokenizer: BPETokenizer, place: Path) -> None:
         tokenizer.save(part / "tokenizer.json")
         for name, content in config_files(tokenizer).items():
             files.write_json(part / name, content, indent=2)
+        files.remove(place)  # an older one: a folder cannot be renamed over it
 
 
 def tell(model: Modern, tokenizer: Tokenizer, prompts: list[str]) -> list[str]:
@@ -301,6 +286,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write what build/nano-llama holds")
     parser.add_argument("--mark", action="store_true", help="mark the files of models/nano-llama")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # so that the weights are the same on each run
     if not arguments.mark:
         tokenizer = make_tokenizer()
         if arguments.write:
