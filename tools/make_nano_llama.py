@@ -16,6 +16,9 @@ import math
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -50,7 +53,7 @@ MODEL = ModernConfig(
     hidden_dim=512,
     tie_weights=True,
 )
-TRAINING = TrainConfig(
+COMMON = TrainConfig(
     max_steps=14_000,
     learning_rate=4e-3,
     final_fraction=0.0,
@@ -61,9 +64,33 @@ TRAINING = TrainConfig(
 )
 INIT_STD = 0.05
 BATCH_SIZE = 8
-CHATS = 1 / 8  # of all rows
 SEED = 11
 MAX_NEW = 250  # tokens; the longest story has fewer
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training: its settings, after how many steps it is left, and what it reads."""
+
+    name: str
+    training: TrainConfig
+    n_steps: int
+    chats: float  # conversations, as a share of all rows
+    seed: int
+
+
+# First mostly the world, at a high rate, which is left on its way down. Then the rate falls to zero
+# with more to be asked: what a request says is copied only by a model that can copy in a story.
+STAGES = (
+    Stage("stories", COMMON, 8_000, chats=1 / 8, seed=SEED),
+    Stage(
+        "chats",
+        replace(COMMON, max_steps=7_500, learning_rate=2e-3),
+        n_steps=7_500,
+        chats=1 / 3,
+        seed=SEED + 1,
+    ),
+)
 
 # What transformers calls the weights of a Llama
 OUTSIDE = {"wte.weight": "model.embed_tokens.weight", "ln_f.weight": "model.norm.weight"}
@@ -94,12 +121,12 @@ class StoriesAndChats:
 
     POOL = 64  # batches that are sorted by length at a time
 
-    def __init__(self, tokenizer: BPETokenizer, seed: int, batch_size: int = BATCH_SIZE):
-        self.tokenizer, self.seed, self.batch_size = tokenizer, seed, batch_size
+    def __init__(self, tokenizer: BPETokenizer, chats: float, seed: int):
+        self.tokenizer, self.chats, self.seed = tokenizer, chats, seed
 
     def row(self, rng: random.Random) -> torch.Tensor:
         """Return the ids of a text."""
-        if rng.random() < CHATS:
+        if rng.random() < self.chats:
             text = render(conversation(rng)).removesuffix("\n")
         else:
             text = END_OF_TEXT + stories.tell(rng).text + END_OF_TEXT
@@ -108,8 +135,8 @@ class StoriesAndChats:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         rng = random.Random(self.seed)
         while True:
-            rows = sorted((self.row(rng) for _ in range(self.POOL * self.batch_size)), key=len)
-            batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+            rows = sorted((self.row(rng) for _ in range(self.POOL * BATCH_SIZE)), key=len)
+            batches = [rows[i : i + BATCH_SIZE] for i in range(0, len(rows), BATCH_SIZE)]
             rng.shuffle(batches)
             for batch in batches:
                 inputs = pad_sequence([row[:-1] for row in batch], batch_first=True)
@@ -122,22 +149,25 @@ def train(tokenizer: BPETokenizer) -> Modern:
     torch.manual_seed(SEED)
     model = Modern(MODEL)
     model.init_weights(INIT_STD)
-    trainer = Trainer(model, TRAINING, callbacks=[report_and_save])
-    if (WORK / "checkpoint.json").is_file():
-        trainer.load_state_dict(load_checkpoint(WORK, model).training)
-        print(f"going on after step {trainer.step:,}")
-    for _ in trainer.run(StoriesAndChats(tokenizer, SEED)):
-        pass
+    for stage in STAGES:
+        folder = WORK / stage.name
+        trainer = Trainer(model, stage.training, callbacks=[partial(report_and_save, folder)])
+        if (folder / "checkpoint.json").is_file():
+            trainer.load_state_dict(load_checkpoint(folder, model).training)
+            print(f"{stage.name}: going on after step {trainer.step:,}")
+        reports = trainer.run(StoriesAndChats(tokenizer, stage.chats, stage.seed))
+        for _ in islice(reports, stage.n_steps - trainer.step):
+            pass
     return model.eval()
 
 
-def report_and_save(trainer: Trainer, report: StepReport) -> None:
+def report_and_save(folder: Path, trainer: Trainer, report: StepReport) -> None:
     """Print a line now and then, and save less often: a callback of the trainer."""
     if report.step % 100 == 0:
         seconds = f"{time.process_time():,.0f} CPU-seconds"
-        print(f"step {report.step:,}, loss {report.loss:.3f}, {seconds}", flush=True)
-    if report.step % 1000 == 0 or report.step == TRAINING.max_steps:
-        save_checkpoint(WORK, trainer.model, trainer.state_dict())
+        print(f"{folder.name}: step {report.step:,}, loss {report.loss:.3f}, {seconds}", flush=True)
+    if report.step % 1000 == 0 or report.step == trainer.config.max_steps:
+        save_checkpoint(folder, trainer.model, trainer.state_dict())
 
 
 def transformers_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -291,7 +321,7 @@ def main() -> None:
         tokenizer = make_tokenizer()
         if arguments.write:
             model = Modern(MODEL).eval()
-            load_checkpoint(WORK, model)
+            load_checkpoint(WORK / STAGES[-1].name, model)
         else:
             model = train(tokenizer)
         write(model, tokenizer, PLACE)
