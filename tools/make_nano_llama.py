@@ -63,7 +63,6 @@ COMMON = TrainConfig(
     optimizer="muon",
 )
 INIT_STD = 0.05
-BATCH_SIZE = 8
 SEED = 11
 MAX_NEW = 250  # tokens; the longest story has fewer
 
@@ -76,20 +75,22 @@ class Stage:
     training: TrainConfig
     n_steps: int
     chats: float  # conversations, as a share of all rows
+    batch_size: int
     seed: int
 
 
-# First mostly the world, at a high rate, which is left on its way down. Then the rate falls to zero
-# with more to be asked: what a request says is copied only by a model that can copy in a story.
+def later(n_steps: int) -> TrainConfig:
+    """Return the settings of a later stage: half the rate, which falls to zero."""
+    return replace(COMMON, max_steps=n_steps, learning_rate=2e-3)
+
+
+# First mostly the world, at a high rate, which is left on its way down. Then more to be asked: what
+# a request says is copied only by a model that can copy in a story. At last large batches, since
+# what keeps a trained model from the floor is the noise of its steps.
 STAGES = (
-    Stage("stories", COMMON, 8_000, chats=1 / 8, seed=SEED),
-    Stage(
-        "chats",
-        replace(COMMON, max_steps=7_500, learning_rate=2e-3),
-        n_steps=7_500,
-        chats=1 / 3,
-        seed=SEED + 1,
-    ),
+    Stage("stories", COMMON, 8_000, chats=1 / 8, batch_size=8, seed=SEED),
+    Stage("chats", later(7_500), 7_500, chats=1 / 3, batch_size=8, seed=SEED + 1),
+    Stage("large", later(1_500), 1_500, chats=1 / 2, batch_size=32, seed=SEED + 2),
 )
 
 # What transformers calls the weights of a Llama
@@ -121,22 +122,23 @@ class StoriesAndChats:
 
     POOL = 64  # batches that are sorted by length at a time
 
-    def __init__(self, tokenizer: BPETokenizer, chats: float, seed: int):
-        self.tokenizer, self.chats, self.seed = tokenizer, chats, seed
+    def __init__(self, tokenizer: BPETokenizer, stage: Stage):
+        self.tokenizer, self.stage = tokenizer, stage
 
     def row(self, rng: random.Random) -> torch.Tensor:
         """Return the ids of a text."""
-        if rng.random() < self.chats:
+        if rng.random() < self.stage.chats:
             text = render(conversation(rng)).removesuffix("\n")
         else:
             text = END_OF_TEXT + stories.tell(rng).text + END_OF_TEXT
         return torch.tensor(self.tokenizer.encode(text, allowed_special="all"))
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        rng = random.Random(self.seed)
+        rng = random.Random(self.stage.seed)
+        size = self.stage.batch_size
         while True:
-            rows = sorted((self.row(rng) for _ in range(self.POOL * BATCH_SIZE)), key=len)
-            batches = [rows[i : i + BATCH_SIZE] for i in range(0, len(rows), BATCH_SIZE)]
+            rows = sorted((self.row(rng) for _ in range(self.POOL * size)), key=len)
+            batches = [rows[i : i + size] for i in range(0, len(rows), size)]
             rng.shuffle(batches)
             for batch in batches:
                 inputs = pad_sequence([row[:-1] for row in batch], batch_first=True)
@@ -155,7 +157,7 @@ def train(tokenizer: BPETokenizer) -> Modern:
         if (folder / "checkpoint.json").is_file():
             trainer.load_state_dict(load_checkpoint(folder, model).training)
             print(f"{stage.name}: going on after step {trainer.step:,}")
-        reports = trainer.run(StoriesAndChats(tokenizer, stage.chats, stage.seed))
+        reports = trainer.run(StoriesAndChats(tokenizer, stage))
         for _ in islice(reports, stage.n_steps - trainer.step):
             pass
     return model.eval()
@@ -166,7 +168,7 @@ def report_and_save(folder: Path, trainer: Trainer, report: StepReport) -> None:
     if report.step % 100 == 0:
         seconds = f"{time.process_time():,.0f} CPU-seconds"
         print(f"{folder.name}: step {report.step:,}, loss {report.loss:.3f}, {seconds}", flush=True)
-    if report.step % 1000 == 0 or report.step == trainer.config.max_steps:
+    if report.step % 500 == 0:
         save_checkpoint(folder, trainer.model, trainer.state_dict())
 
 
