@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
 
-# What llmlib needs of data/ and gpt2/, and nothing that was downloaded there.
+# What llmlib needs of data/, gpt2/ and models/, and nothing that was downloaded there.
 SHIPPED = {
     "data/README.md",
     "data/stories.txt",
@@ -26,6 +26,12 @@ SHIPPED = {
     "gpt2/nano/model.ckpt.index",
     "gpt2/nano/model.ckpt.meta",
     "gpt2/nano/vocab.bpe",
+    "models/README.md",
+    "models/nano-llama/config.json",
+    "models/nano-llama/generation_config.json",
+    "models/nano-llama/model.safetensors",
+    "models/nano-llama/tokenizer.json",
+    "models/nano-llama/tokenizer_config.json",
 }
 
 
@@ -48,7 +54,11 @@ def source(tmp_path_factory):
     shutil.copytree(
         ROOT / "llmlib", folder / "llmlib", ignore=shutil.ignore_patterns("__pycache__")
     )
-    for name in SHIPPED | {"gpt2/124M/model.safetensors", "data/wiki.txt"}:
+    for name in SHIPPED | {
+        "gpt2/124M/model.safetensors",
+        "data/wiki.txt",
+        "models/big/config.json",
+    }:
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes((ROOT / name).read_bytes() if name in SHIPPED else b"downloaded")
@@ -97,7 +107,7 @@ def test_a_wheel_by_way_of_an_sdist_is_the_same(source, wheel, tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=source, check=True, capture_output=True)
     (archive,) = tmp_path.glob("llmlib-*.tar.gz")
     with tarfile.open(archive) as file:
-        assert not [name for name in file.getnames() if "124M" in name]
+        assert not [name for name in file.getnames() if "124M" in name or "/big/" in name]
     pip("wheel", archive, "--no-build-isolation", "--wheel-dir", tmp_path)
     (second,) = tmp_path.glob("*.whl")
     assert names(second) == names(wheel)

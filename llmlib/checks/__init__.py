@@ -9,6 +9,7 @@ One file for each room; this one is their table of contents, so that a caller wr
 """
 
 from llmlib.checks.batches import *
+from llmlib.checks.chats import *
 from llmlib.checks.checkpoint import *
 from llmlib.checks.data import *
 from llmlib.checks.downloads import *

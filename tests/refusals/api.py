@@ -49,6 +49,10 @@ PLACES = {
     "UnigramTokenizer": "llmlib.tokenization.unigram",
     "gpt2_encoding": "llmlib.tokenization.gpt2",
     "TiktokenTokenizer": "llmlib.tokenization.tiktoken_bpe",
+    "render_chat": "llmlib.tokenization.chat_template:render",
+    "read_template": "llmlib.tokenization.chat_template",
+    # stories
+    "Constraints": "llmlib.stories.instructions",
     # data
     "WindowDataset": "llmlib.data.batches",
     "create_dataloader": "llmlib.data.batches",

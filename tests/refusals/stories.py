@@ -122,4 +122,20 @@ REFUSALS = [
     *silent_rows("of too many names", "{a.name} {b.name}", "{b.name}"),
     *silent_rows("of nobody old", "{hero is old} {hero.name}", "{hero.name}", "hero", "old"),
     *silent_rows("of a number too soon", "{n}", "'n'", "before"),
+    # ---- what is asked of a story
+    *(
+        Refusal(
+            f"a story whose {kind} is {wrong!r}",
+            lambda tmp, kind=kind, wrong=wrong: api.Constraints(**{kind: wrong}),
+            ValueError,
+            [kind, repr(wrong), choice],
+        )
+        for kind, wrong, choice in [
+            ("name", "Lilly", "Lily"),
+            ("role", "fox", "princess"),  # heroes are people
+            ("plot", "", "swap"),
+            ("object", "apples", "apple"),
+            ("ending", 1, "sad"),
+        ]
+    ),
 ]

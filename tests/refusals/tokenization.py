@@ -10,6 +10,7 @@ from refusals.api import END
 from refusals.refusal import Refusal
 
 TEXT = "the king and the queen"
+USER = {"role": "user", "content": "Hello"}
 LISTED = ("WordTokenizer", "CharTokenizer", "WordPieceTokenizer", "UnigramTokenizer")
 ALL = (*LISTED, "BPETokenizer")
 SMALL = {"WordTokenizer": 9, "CharTokenizer": 20, "WordPieceTokenizer": 40}
@@ -67,6 +68,13 @@ def vocabulary_row(name: str, content: str, *says, kind="WordTokenizer") -> Refu
         getattr(api, kind).load(tmp / "words.json")
 
     return Refusal(f"vocabulary {name}", call, ValueError, ["words.json", *says])
+
+
+def several_templates(tmp):
+    """A folder as older versions of transformers wrote it, read for its template."""
+    content = {"chat_template": [{"name": "default", "template": ""}]}
+    (tmp / "tokenizer_config.json").write_text(json.dumps(content))
+    return api.read_template(tmp)
 
 
 def half_spoilt_gpt2(tmp):
@@ -497,5 +505,39 @@ REFUSALS = [
             *((kind, "my.json") for kind in ALL),
             ("BPETokenizer", "folder"),
         ]
+    ),
+    # ---- conversations, and templates that render them
+    *(
+        Refusal(f"to render {what}", lambda tmp, wrong=wrong: api.render_chat(wrong), error, says)
+        for what, wrong, error, says in [
+            ("a text", "Hello", TypeError, ["'Hello'", '"role"', '"content"']),
+            ("one message", {"role": "user", "content": "Hi"}, TypeError, ["list", "'Hi'"]),
+            ("no messages", [], ValueError, ["no messages", '"role"']),
+            ("texts", ["Hello"], TypeError, ["message 0", "'Hello'", '"role"']),
+            ("no role", [USER, {"content": "Hi"}], TypeError, ["message 1", '"role"']),
+            ("a number as role", [{"role": 1, "content": "Hi"}], TypeError, ["message 0", "1"]),
+            ("no content", [{"role": "user"}], ValueError, ["content", "role"]),
+            ("no text", [{"role": "user", "content": None}], ValueError, ["content", "NoneType"]),
+        ]
+    ),
+    *(
+        Refusal(
+            f"a template that {what}",
+            lambda tmp, template=template: api.render_chat([USER], template),
+            ValueError,
+            ["chat template", *says],
+        )
+        for what, template, says in [
+            ("is not Jinja", "Hello\n{% for %}", ["line 2", "Jinja"]),
+            ("refuses", "{{ raise_exception('roles must alternate') }}", ["roles must alternate"]),
+            ("changes messages", "{{ messages.append(1) }}", ["refuses"]),
+            ("looks into Python", "{{ ''.__class__.__mro__ }}", ["unsafe"]),
+        ]
+    ),
+    Refusal(
+        "several templates in a folder",
+        several_templates,
+        "FileError",
+        ["tokenizer_config.json", "one template"],
     ),
 ]

@@ -37,8 +37,8 @@ def theirs(path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options = {"gguf_file": path.name}
-    model = AutoModelForCausalLM.from_pretrained(path.parent, **options).eval().float()
-    return model, AutoTokenizer.from_pretrained(path.parent, **options)
+    model = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **options)
+    return model.eval(), AutoTokenizer.from_pretrained(path.parent, **options)
 
 
 def prompt(path, question):
@@ -82,14 +82,19 @@ def generate_answer(ours, path, question):
     return generate(ours[0], [ids], N_NEW, Sampling(temperature=0), stop=stop)[0][len(ids) :]
 
 
-def test_llama_cpp_gives_the_same_first_answer(path, ours):
-    """Its products round the activations too, so that only a short answer is compared."""
+def test_llama_cpp_gives_the_same_answer_without_a_system_prompt(path, ours):
+    """Its products round the activations too; with the template's own system prompt, the first
+    token is nearly a tie, and it begins with another one.
+    """
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path, params.n_ctx, params.cpuparams.n_threads = str(path), 512, 1
     server = xllamacpp.Server(params)
-    request = {"prompt": prompt(path, QUESTIONS[0]), "n_predict": N_NEW, "temperature": 0}
-    text = server.handle_completions(request)
-    answer = ours[1].decode(generate_answer(ours, path, QUESTIONS[0]))
-    assert answer.removesuffix("<|im_end|>").strip() in str(text)
+    text = render([{"role": "user", "content": QUESTIONS[0]}], add_generation_prompt=True)
+    ids = ours[1].encode(text, allowed_special="all")
+    request = {"prompt": ids, "n_predict": N_NEW, "temperature": 0}
+    said = server.handle_completions(request)["choices"][0]["text"]
+    stop = ours[1].special_tokens["<|im_end|>"]
+    new = generate(ours[0], [ids], N_NEW, Sampling(temperature=0), stop=stop)[0][len(ids) :]
+    assert said == ours[1].decode(new).removesuffix("<|im_end|>")
