@@ -2,13 +2,13 @@
 
 A Llama of under two million parameters reads new stories, none of them twice, and between them
 conversations in which a user asks for a story and gets it (`llmlib.stories.instructions`), one text
-per row. It is trained by `llmlib.training.trainer` and saved in build/nano-llama now and then; an
-interrupted run goes on from there. At the end it is rounded to bfloat16, written as a folder of
-transformers, and what was written is read back and marked. `--write` skips the training, `--mark`
-the writing too. Takes about 45 minutes on one core.
+per row, in three stages. It is trained by `llmlib.training.trainer` and saved in build/nano-llama
+now and then; an interrupted run goes on from there. At the end it is rounded to bfloat16, written
+as a folder of transformers, and what was written is read back and marked. `--write` skips the
+training, `--mark` the writing too. On one quiet core it takes about an hour.
 
-The same threads on the same kind of machine give the same weights; others change their last digits,
-so that a second run gives a sibling. Its vocabulary is the same each time.
+The same kind of machine gives the same weights; another changes their last digits, so that a second
+run gives a sibling. The vocabulary is the same each time.
 """
 
 import argparse
@@ -22,19 +22,18 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from llmlib import files, stories
 from llmlib.data.batches import create_document_loader
 from llmlib.generation.generate import generate
 from llmlib.model.modern import Modern, ModernConfig
+from llmlib.pretrained.huggingface import save_pretrained
+from llmlib.pretrained.models import load_model
 from llmlib.stories.instructions import KINDS, constraints_met, conversation, examples
 from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 from llmlib.tokenization.bpe import BPETokenizer
 from llmlib.tokenization.chat_template import CHATML, IM_END, IM_START, render
-from llmlib.tokenization.folders import load_tokenizer
 from llmlib.training.checkpoint import load_checkpoint, save_checkpoint
 from llmlib.training.config import TrainConfig
 from llmlib.training.loss import IGNORED, next_token_loss
@@ -53,8 +52,8 @@ MODEL = ModernConfig(
     hidden_dim=512,
     tie_weights=True,
 )
-COMMON = TrainConfig(
-    max_steps=14_000,
+FIRST = TrainConfig(
+    max_steps=14_000,  # by which its rate would be zero; it is left before
     learning_rate=4e-3,
     final_fraction=0.0,
     weight_decay=0.01,
@@ -81,28 +80,17 @@ class Stage:
 
 def later(n_steps: int) -> TrainConfig:
     """Return the settings of a later stage: half the rate, which falls to zero."""
-    return replace(COMMON, max_steps=n_steps, learning_rate=2e-3)
+    return replace(FIRST, max_steps=n_steps, learning_rate=2e-3)
 
 
 # First mostly the world, at a high rate, which is left on its way down. Then more to be asked: what
 # a request says is copied only by a model that can copy in a story. At last large batches, since
 # what keeps a trained model from the floor is the noise of its steps.
 STAGES = (
-    Stage("stories", COMMON, 8_000, chats=1 / 8, batch_size=8, seed=SEED),
+    Stage("stories", FIRST, 8_000, chats=1 / 8, batch_size=8, seed=SEED),
     Stage("chats", later(7_500), 7_500, chats=1 / 3, batch_size=8, seed=SEED + 1),
     Stage("large", later(1_500), 1_500, chats=1 / 2, batch_size=32, seed=SEED + 2),
 )
-
-# What transformers calls the weights of a Llama
-OUTSIDE = {"wte.weight": "model.embed_tokens.weight", "ln_f.weight": "model.norm.weight"}
-LAYER = {
-    "ln_1": ["input_layernorm"],
-    "attn.c_attn": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
-    "attn.c_proj": ["self_attn.o_proj"],
-    "ln_2": ["post_attention_layernorm"],
-    "mlp.c_fc": ["mlp.gate_proj", "mlp.up_proj"],
-    "mlp.c_proj": ["mlp.down_proj"],
-}
 
 
 def make_tokenizer(vocab_size: int = MODEL.vocab_size) -> BPETokenizer:
@@ -172,80 +160,23 @@ def report_and_save(folder: Path, trainer: Trainer, report: StepReport) -> None:
         save_checkpoint(folder, trainer.model, trainer.state_dict())
 
 
-def transformers_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights under the names of transformers, with the matrices cut up that we join."""
-    found = {theirs: weights[ours] for ours, theirs in OUTSIDE.items()}
-    n_queries, n_keys = (n * MODEL.head_dim for n in (MODEL.n_heads, MODEL.n_kv_heads))
-    rows = {3: [n_queries, n_keys, n_keys], 2: [MODEL.hidden_dim] * 2}
-    for layer in range(MODEL.n_layers):
-        for ours, theirs in LAYER.items():
-            whole = weights[f"h.{layer}.{ours}.weight"]
-            parts = whole.split(rows[len(theirs)]) if len(theirs) > 1 else [whole]
-            names = [f"model.layers.{layer}.{name}.weight" for name in theirs]
-            found |= dict(zip(names, parts, strict=True))
-    return found
-
-
-def our_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Undo `transformers_names`."""
-    found = {ours: weights[theirs] for ours, theirs in OUTSIDE.items()}
-    for layer in range(MODEL.n_layers):
-        for ours, theirs in LAYER.items():
-            parts = [weights[f"model.layers.{layer}.{name}.weight"] for name in theirs]
-            found[f"h.{layer}.{ours}.weight"] = torch.cat(parts)
-    return found
-
-
-def config_files(tokenizer: BPETokenizer) -> dict[str, dict]:
-    """Return what the JSON files beside the weights and the vocabulary say."""
-    end, end_turn = (tokenizer.special_tokens[token] for token in (END_OF_TEXT, IM_END))
-    ids = {"bos_token_id": end, "eos_token_id": [end_turn, end], "pad_token_id": end}
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": MODEL.vocab_size,
-        "max_position_embeddings": MODEL.context_length,
-        "hidden_size": MODEL.emb_dim,
-        "intermediate_size": MODEL.hidden_dim,
-        "num_hidden_layers": MODEL.n_layers,
-        "num_attention_heads": MODEL.n_heads,
-        "num_key_value_heads": MODEL.n_kv_heads,
-        "head_dim": MODEL.head_dim,
-        "hidden_act": "silu",
-        "rms_norm_eps": MODEL.norm_eps,
-        "rope_theta": MODEL.rope_base,
-        "attention_bias": False,
-        "mlp_bias": False,
-        "tie_word_embeddings": True,
-        "torch_dtype": "bfloat16",
-        **ids,
-    }
-    tokens = {"bos_token": END_OF_TEXT, "eos_token": IM_END, "pad_token": END_OF_TEXT}
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": MODEL.context_length,
-        "clean_up_tokenization_spaces": False,
-        **tokens,
-        "chat_template": CHATML,
-    }
-    generation = {**ids, "do_sample": True, "temperature": 1.0}
-    return {
-        "config.json": config,
-        "generation_config.json": generation,
-        "tokenizer_config.json": settings,
-    }
-
-
 def write(model: Modern, tokenizer: BPETokenizer, place: Path) -> None:
     """Write a folder of transformers: the weights in bfloat16, and a tokenizer that can chat."""
-    weights = transformers_names(model.state_dict())
-    weights = {name: t.to(torch.bfloat16).contiguous() for name, t in weights.items()}
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",  # which takes tokenizer.json as it is
+        "model_max_length": MODEL.context_length,
+        "clean_up_tokenization_spaces": False,
+        "bos_token": END_OF_TEXT,
+        "eos_token": IM_END,
+        "pad_token": END_OF_TEXT,
+        "chat_template": CHATML,
+    }
+    ends = [tokenizer.special_tokens[token] for token in (END_OF_TEXT, IM_END)]
     with files.replacing(place) as part:
         part.mkdir()
-        save_file(weights, part / "model.safetensors", metadata={"format": "pt"})
+        save_pretrained(model, part, eos_token_id=ends, dtype="bfloat16")
         tokenizer.save(part / "tokenizer.json")
-        for name, content in config_files(tokenizer).items():
-            files.write_json(part / name, content, indent=2)
+        files.write_json(part / "tokenizer_config.json", settings, indent=2)
         files.remove(place)  # an older one: a folder cannot be renamed over it
 
 
@@ -287,9 +218,7 @@ def excess(model: Modern, tokenizer: Tokenizer, n: int = 2_000) -> float:
 
 def mark(folder: Path, n: int = 1_000) -> None:
     """Let a model tell n stories and answer n requests at temperature 1, and print the marks."""
-    tokenizer, model = load_tokenizer(folder), Modern(MODEL).eval()
-    weights = our_names(load_file(folder / "model.safetensors"))
-    model.load_state_dict({name: t.float() for name, t in weights.items()})
+    model, tokenizer = load_model(folder)
     print(f"above the floor: {excess(model, tokenizer):.2%}")
     told = tell(model, tokenizer, [END_OF_TEXT] * n)
     reports = [stories.check(text) for text in told]
