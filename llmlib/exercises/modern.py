@@ -27,8 +27,9 @@ from llmlib.model.modern import Modern, ModernConfig
 
 def named(function: Callable, answer: Callable) -> Callable:
     """Return a function under the name of the learner's, for messages."""
-    function.__name__ = getattr(answer, "__name__", "answer")
-    return function
+    wrapped: Any = function
+    wrapped.__name__ = getattr(answer, "__name__", "answer")
+    return wrapped
 
 
 @exercise("11.1")

@@ -104,7 +104,8 @@ class WithoutMeans:
 
 def with_rms(model: Modern, state: State) -> Modern:
     """Return a model with RMSNorm and the weights of a state, as far as it has a place for them."""
-    new = Modern(replace(model.config, norm="rms")).eval()
+    config: Any = model.config
+    new = Modern(replace(config, norm="rms")).eval()
     new.load_state_dict({name: state[name] for name in new.state_dict()})
     return new
 
@@ -207,7 +208,8 @@ NAMES = {
 
 def to_meta(model: Modern, turned_rows: Callable[..., Tensor] = neighbours) -> State:
     """Return the weights of a model as Meta's file has them (11.8)."""
-    state, config, D = model.state_dict(), model.config, model.config.head_dim
+    config: Any = model.config
+    state, D = model.state_dict(), config.head_dim
     tops = {"tok_embeddings": "wte", "norm": "ln_f", "output": "lm_head"}
     meta = {f"{theirs}.weight": state[f"{ours}.weight"] for theirs, ours in tops.items()}
     for layer in range(config.n_layers):
