@@ -25,7 +25,7 @@ from llmlib.exercises.modern_answers import (
 from llmlib.model.modern import Modern, ModernConfig
 
 
-def named(function: Callable, answer: Callable) -> Callable:
+def named(function: Any, answer: Callable) -> Callable:
     """Return a function under the name of the learner's, for messages."""
     wrapped: Any = function
     wrapped.__name__ = getattr(answer, "__name__", "answer")
