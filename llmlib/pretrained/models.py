@@ -20,6 +20,7 @@ from llmlib.pretrained.gpt2_files import OPENAI
 from llmlib.pretrained.layout import clean_name
 from llmlib.pretrained.places import KNOWN_NAMES, find_folder, holds_model
 from llmlib.pretrained.safetensors_files import end_ids
+from llmlib.tokenization import chat_template, gguf
 from llmlib.tokenization.base import Tokenizer
 from llmlib.tokenization.folders import load_tokenizer
 from llmlib.tokenization.prepared import identity, load_prepared_tokenizer
@@ -114,6 +115,17 @@ def stop_ids(name_or_path: str | Path, end: int, vocab_size: int) -> list[int]:
     """
     named = end_ids(find_model(name_or_path))
     return [i for i in named if 0 <= i < vocab_size] or [end]
+
+
+def template_of(name_or_path: str | Path) -> str:
+    """Return the chat template of a model: the Jinja program in its folder or its .gguf.
+
+    Raises as `find_model` does, and ValueError for a model without one.
+    """
+    place = find_model(name_or_path)
+    read = gguf.read_template if place.is_file() else chat_template.read_template
+    missing = f"{name_or_path} has no chat template: it was not made for conversations"
+    return checks.found(read(place), missing)
 
 
 def load_own_tokenizer(folder: Path, name: str | Path) -> Tokenizer:

@@ -13,7 +13,7 @@ from llmlib.checks import FileError
 from llmlib.model.modern import Modern, ModernConfig
 from llmlib.pretrained import places
 from llmlib.pretrained.gguf import halves_from_neighbours, transformers_name
-from llmlib.pretrained.models import find_model, load_model
+from llmlib.pretrained.models import find_model, load_model, template_of
 from llmlib.tokenization.formats import BYTE_OF
 from llmlib.tokenization.gguf import read_template, read_tokenizer
 
@@ -213,7 +213,7 @@ def test_an_unknown_split_and_damaged_files_are_refused(tmp_path):
 
 def test_the_template_stands_in_the_file(tmp_path):
     path = write(tmp_path / "m.gguf", make("llama"), "llama")
-    assert read_template(path) == "{{ messages[0]['content'] }}"
+    assert read_template(path) == template_of(path) == "{{ messages[0]['content'] }}"
 
 
 def test_a_gguf_that_a_package_brings_has_the_name_of_its_model(tmp_path, monkeypatch):

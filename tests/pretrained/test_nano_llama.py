@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmlib import stories
 from llmlib.files import shipped
-from llmlib.pretrained.models import load_model
+from llmlib.pretrained.models import load_model, template_of
 from llmlib.stories.instructions import constraints_met, examples, messages_of
-from llmlib.tokenization.chat_template import read_template, render
+from llmlib.tokenization.chat_template import render
 
 ROOT = Path(__file__).parents[2]
 FOLDER = shipped("models/nano-llama")
@@ -94,7 +94,7 @@ def test_nearly_each_word_is_one_token(ours):
 
 
 def test_it_is_asked_through_its_own_template(ours):
-    template, reference = read_template(FOLDER), AutoTokenizer.from_pretrained(FOLDER)
+    template, reference = template_of("nano-llama"), AutoTokenizer.from_pretrained(FOLDER)
     messages = messages_of(*examples(2, seed=1), system="You tell short stories.")[:-1]
     text = render(messages, template, add_generation_prompt=True)
     assert text == reference.apply_chat_template(
@@ -102,6 +102,11 @@ def test_it_is_asked_through_its_own_template(ours):
     )
     ids = ours[1].encode(text, allowed_special="all")
     assert ids == reference.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+
+
+def test_a_model_without_a_template_is_named():
+    with pytest.raises(ValueError, match="gpt2/nano has no chat template"):
+        template_of("gpt2/nano")
 
 
 def test_at_temperature_1_its_stories_are_grammatical(ours):
