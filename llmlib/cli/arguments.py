@@ -261,7 +261,7 @@ def download_flags(parser: Parser) -> None:
 
 def add_checkpoint(parser: Parser) -> None:
     """Add the flags of commands that use a trained model."""
-    about = "a run folder (its best), RUN/latest, a folder of transformers or OpenAI's, or a name"
+    about = "a run (its best), RUN/latest, a folder of transformers or OpenAI's, a .gguf, a name"
     parser.add_argument("--checkpoint", required=True, metavar="MODEL", help=about)
     extra = "load a file that holds tensors that the model has no place for, without them"
     parser.add_argument("--ignore-extra", action="store_true", help=extra)

@@ -1,9 +1,9 @@
 """One way to name a model, for everything that starts from one: evaluation, generation, training.
 
 Written by hand. `load_model` takes the name of a published model, a run of `llmlib train`, or a
-folder in OpenAI's or Hugging Face's layout, and returns the model with its tokenizer. A known name
-wins over a folder that is called the same; `./NAME` is the folder. Left out, for now: adapters and
-`.gguf`.
+folder in OpenAI's or Hugging Face's layout, or a .gguf, and returns the model with its tokenizer. A
+known name wins over a folder that is called the same; `./NAME` is the folder. Left out, for now:
+adapters.
 """
 
 import sys
@@ -70,9 +70,9 @@ def find_model(name_or_path: str | Path) -> Path:
     """Return the folder that a name or path stands for.
 
     name_or_path: one of KNOWN_NAMES, exactly and as a string; else a run folder (its best
-    checkpoint, or the latest before there is a best), one of its checkpoints, or a folder in
-    OpenAI's or Hugging Face's layout. Raises FileNotFoundError, with the command that
-    downloads it, what is there instead, or the nearest name.
+    checkpoint, or the latest before there is a best), one of its checkpoints, a folder in OpenAI's
+    or Hugging Face's layout, or a .gguf. Raises FileNotFoundError, with the command that downloads
+    it, what is there instead, or the nearest name.
     """
     path = Path(name_or_path)
     if name_or_path in KNOWN_NAMES:
@@ -90,7 +90,8 @@ def find_model(name_or_path: str | Path) -> Path:
     near = [] if path.exists() else get_close_matches(path.name, [*siblings, *KNOWN_NAMES], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     names = ", ".join(KNOWN_NAMES)
-    wanted = f"give a run folder, a folder with a model of transformers, or one of {names}{hint}"
+    kinds = "a run folder, a folder with a model of transformers, a .gguf"
+    wanted = f"give {kinds}, or one of {names}{hint}"
     raise FileNotFoundError(f"there is no model at {path}: {instead or wanted}")
 
 
