@@ -183,6 +183,16 @@ class MixtureOfExperts(nn.Module):
             add(aux, "balance", n * (excess.max() + pull - pull.detach()), n)
 
 
+def active_parameters(model: nn.Module) -> int:
+    """Return how many parameters a token meets: all but those of the experts not chosen."""
+    layers = [module for module in model.modules() if isinstance(module, MixtureOfExperts)]
+    idle = sum(
+        (layer.n_experts - layer.top_k) * sum(p.numel() for p in layer.experts[0].parameters())
+        for layer in layers
+    )
+    return sum(p.numel() for p in model.parameters()) - idle
+
+
 def add(aux: Aux, name: str, total: Tensor, count: int) -> None:
     """Add a sum and a count to those that other layers left under this name."""
     old, n = aux.get(name, (0.0, 0))
@@ -210,6 +220,7 @@ def moe_or_dense(
     are the first n_dense layers, those in dense_layers, and all but every sparse_step-th. The rest
     is told by `MixtureOfExperts`. Raises ValueError for impossible values.
     """
+    checks.experts(config, locals())
     if layer < n_dense or layer in dense_layers or (layer + 1) % sparse_step:
         return SwiGLU(config, layer)
     sizes = config.emb_dim, hidden_dim or config.hidden_dim

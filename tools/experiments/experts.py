@@ -1,6 +1,6 @@
 """Experts against dense layers on four languages: writes notebooks/results/experts.csv.
 
-    python tools/experiments/experts.py                all runs, about 25 minutes on one core
+    python tools/experiments/experts.py                all runs, about 20 minutes on one core
     python tools/experiments/experts.py --calibrate    what a step of each model costs
 
 Stories of the default world in four languages that share no token. All models read the same rows of
@@ -60,8 +60,8 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 AUX_WEIGHTS = {"loss × 0.1": 0.1}
 SEEDS = range(5)
-# steps that take as long as 400 of "no balance", from `--calibrate`
-STEPS = {"dense": 0, "wide": 0, **dict.fromkeys([*MODELS][2:], 400)}
+# steps that take as long as 300 of "no balance", from `--calibrate`
+STEPS = {"dense": 545, "wide": 128, **dict.fromkeys([*MODELS][2:], 300)}
 MARKS = (0.03, 0.1, 0.25, 0.5, 1.0)  # shares of a run after which it is measured
 BATCH, RATE, INIT_STD = 16, 1e-2, 0.05
 COLUMNS = ["model", "seed", "mark", "step", "steps", "parameters", "seconds", "loss", "excess"]
@@ -168,7 +168,7 @@ def calibrate(rounds: int = 8) -> None:
             times[name].append(time.process_time() - began)
     for name, taken in times.items():
         ratio = statistics.median(own / base for own, base in zip(taken, times["no balance"]))
-        print(f"{name}: {statistics.median(taken) / 3:.4f} s a step, {400 / ratio:.0f} steps")
+        print(f"{name}: {statistics.median(taken) / 3:.4f} s a step, {300 / ratio:.0f} steps")
 
 
 def read() -> list[dict]:
@@ -195,6 +195,7 @@ def write(rows: list[dict]) -> None:
     writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    PLACE.parent.mkdir(exist_ok=True)
     write_text(PLACE, "".join(f"# {line}\n" for line in header) + table.getvalue())
 
 
