@@ -1,6 +1,7 @@
 """What experts do: how evenly they are used, how sure the router is, what they specialize in.
 
-Built in notebook 13. Everything is counted on tokens that a model has read; nothing is trained.
+Written by hand; notebook 13 uses it. All is counted on tokens that a model has read; nothing is
+trained. A layer of experts is known by its method `route`.
 
 Shapes: N tokens, E experts, k of them for each token, W kinds of tokens.
 """
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from llmlib.model.modes import evaluating
-from llmlib.model.moe import MixtureOfExperts, Routing, expert_load
+from llmlib.model.moe import Routing, expert_load
 from llmlib.training.loss import IGNORED, split_batch
 
 
@@ -22,7 +23,7 @@ def route_tokens(model: Any, batches: Iterable[Sequence[Tensor]]) -> list[tuple[
 
     batches: as for `evaluate`; tokens whose target does not count are left out.
     """
-    layers = [module for module in model.modules() if isinstance(module, MixtureOfExperts)]
+    layers = [module for module in model.modules() if hasattr(module, "route")]
     seen: list[list[Routing]] = [[] for _ in layers]
     ids, counts = [], torch.zeros(0, dtype=torch.bool)
     with evaluating(model):

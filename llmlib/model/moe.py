@@ -1,3 +1,5 @@
+# From notebooks/13_mixture_of_experts.ipynb: edit there, then run make export.
+
 """Mixture of experts: many feed-forward layers, of which each token uses a few.
 
 Built in notebook 13. A router scores the experts for each token; the k best work on it, and their
@@ -32,15 +34,6 @@ class Routing(NamedTuple):
     weights: Tensor  # (N, k), what the chosen experts' answers are multiplied with
 
 
-class Expert(SwiGLU):
-    """A small gated feed-forward layer, with a width for itself."""
-
-    def __init__(self, emb_dim: int, hidden_dim: int):
-        nn.Module.__init__(self)
-        self.c_fc = nn.Linear(emb_dim, 2 * hidden_dim, bias=False)  # gate, then up
-        self.c_proj = nn.Linear(hidden_dim, emb_dim, bias=False)
-
-
 def top_experts(
     logits: Tensor, k: int, normalize: bool = True, bias: Tensor | None = None
 ) -> Routing:
@@ -58,6 +51,15 @@ def top_experts(
     return Routing(probs, chosen, weights)
 
 
+class Expert(SwiGLU):
+    """A small gated feed-forward layer, with a width for itself."""
+
+    def __init__(self, emb_dim: int, hidden_dim: int):
+        nn.Module.__init__(self)
+        self.c_fc = nn.Linear(emb_dim, 2 * hidden_dim, bias=False)  # gate, then up
+        self.c_proj = nn.Linear(hidden_dim, emb_dim, bias=False)
+
+
 def mix_experts(x: Tensor, routing: Routing, experts: Sequence[nn.Module]) -> Tensor:
     """Return the weighted sum of the chosen experts' answers to x (N, C).
 
@@ -67,52 +69,14 @@ def mix_experts(x: Tensor, routing: Routing, experts: Sequence[nn.Module]) -> Te
     N, k = routing.chosen.shape
     order = routing.chosen.flatten().argsort(stable=True)  # (N k), places sorted by expert
     sizes = routing.chosen.flatten().bincount(minlength=len(experts) + 1).tolist()
-    *pieces, dropped = x[order // k].split(sizes)  # an expert's tokens each; place i is token i // k
+    # each expert's tokens, and those dropped: assignment i is one of token i // k
+    *pieces, dropped = x[order // k].split(sizes)
     all_answer = torch.is_grad_enabled()
     answers = [e(piece) for e, piece in zip(experts, pieces) if len(piece) or all_answer]
     answers = torch.cat([*answers, torch.zeros_like(dropped, dtype=answers[0].dtype)])
     back = torch.empty_like(order).scatter_(0, order, torch.arange(N * k, device=x.device))
     answers = answers[back].view(N, k, -1)  # in the order of the tokens
     return (answers * routing.weights[..., None]).sum(dim=1).to(x.dtype)
-
-
-def expert_load(chosen: Tensor, n_experts: int, real: Tensor | None = None) -> Tensor:
-    """Return the share of all assignments (N, k) that goes to each expert: (E,), sums to 1.
-
-    real: (N,), which tokens count; the others are padding.
-    """
-    counted = chosen if real is None else chosen[real]
-    counts = counted.flatten().bincount(minlength=n_experts)[:n_experts].float()
-    return counts / counts.sum().clamp(min=1)
-
-
-def balance_loss(probs: Tensor, chosen: Tensor, real: Tensor | None = None) -> Tensor:
-    """Return E Σ f_i P_i (Fedus et al. 2021, equation 4), which is 1 for an even load.
-
-    f: the load; P: the mean of the probabilities (N, E) of all experts, chosen or not. Only P
-    passes gradients: an expert with a high load is made less likely.
-    """
-    E = probs.shape[-1]
-    counted = probs if real is None else probs[real]
-    P = counted.sum(dim=0) / max(len(counted), 1)
-    return E * (expert_load(chosen, E, real) * P).sum()
-
-
-def within_capacity(routing: Routing, capacity: int, real: Tensor | None = None) -> Routing:
-    """Drop what exceeds `capacity` tokens at an expert: it is answered by nobody.
-
-    First choices go before second ones, earlier tokens before later ones (Lepikhin et al. 2020).
-    Padding takes no place.
-    """
-    probs, chosen, weights = routing
-    E, (N, k) = probs.shape[-1], chosen.shape
-    if real is not None:
-        chosen = chosen.where(real[:, None], E)
-    # all first choices, then all second ones: (k N, E), how many came to an expert so far
-    queue = F.one_hot(chosen.T.flatten(), E + 1)[:, :E].cumsum(dim=0)
-    fits = (queue <= capacity).gather(1, chosen.T.flatten().clamp(max=E - 1)[:, None])
-    fits = fits.view(k, N).T & (chosen < E)
-    return Routing(probs, chosen.where(fits, E), weights * fits)
 
 
 class MixtureOfExperts(nn.Module):
@@ -148,7 +112,7 @@ class MixtureOfExperts(nn.Module):
         flat = x.flatten(0, -2)  # (B, T, C) -> (N, C)
         real = None if places.segments is None else places.segments.flatten() >= 0
         routing = self.route(flat)
-        if aux is not None:
+        if aux is not None and self.balance is not None:
             self.add_losses(routing, real, aux)
         if self.training and self.capacity is not None:
             n_real = len(flat) if real is None else int(real.sum())
@@ -185,18 +149,12 @@ class MixtureOfExperts(nn.Module):
 
 def active_parameters(model: nn.Module) -> int:
     """Return how many parameters a token meets: all but those of the experts not chosen."""
-    layers = [module for module in model.modules() if isinstance(module, MixtureOfExperts)]
+    layers: list[Any] = [module for module in model.modules() if hasattr(module, "experts")]
     idle = sum(
         (layer.n_experts - layer.top_k) * sum(p.numel() for p in layer.experts[0].parameters())
         for layer in layers
     )
     return sum(p.numel() for p in model.parameters()) - idle
-
-
-def add(aux: Aux, name: str, total: Tensor, count: int) -> None:
-    """Add a sum and a count to those that other layers left under this name."""
-    old, n = aux.get(name, (0.0, 0))
-    aux[name] = old + total, n + count
 
 
 @part("feed_forward", "moe")
@@ -225,3 +183,48 @@ def moe_or_dense(
         return SwiGLU(config, layer)
     sizes = config.emb_dim, hidden_dim or config.hidden_dim
     return MixtureOfExperts(*sizes, n_experts, top_k, normalize, shared_dim, capacity, balance)
+
+
+def expert_load(chosen: Tensor, n_experts: int, real: Tensor | None = None) -> Tensor:
+    """Return the share of all assignments (N, k) that goes to each expert: (E,), sums to 1.
+
+    real: (N,), which tokens count; the others are padding.
+    """
+    counted = chosen if real is None else chosen[real]
+    counts = counted.flatten().bincount(minlength=n_experts)[:n_experts].float()
+    return counts / counts.sum().clamp(min=1)
+
+
+def balance_loss(probs: Tensor, chosen: Tensor, real: Tensor | None = None) -> Tensor:
+    """Return E Σ f_i P_i (Fedus et al. 2021, equation 4), which is 1 for an even load.
+
+    f: the load; P: the mean of the probabilities (N, E) of all experts, chosen or not. Only P
+    passes gradients: an expert with a high load is made less likely.
+    """
+    E = probs.shape[-1]
+    counted = probs if real is None else probs[real]
+    P = counted.sum(dim=0) / max(len(counted), 1)
+    return E * (expert_load(chosen, E, real) * P).sum()
+
+
+def add(aux: Aux, name: str, total: Tensor, count: int) -> None:
+    """Add a sum and a count to those that other layers left under this name."""
+    old, n = aux.get(name, (0.0, 0))
+    aux[name] = old + total, n + count
+
+
+def within_capacity(routing: Routing, capacity: int, real: Tensor | None = None) -> Routing:
+    """Drop what exceeds `capacity` tokens at an expert: it is answered by nobody.
+
+    First choices go before second ones, earlier tokens before later ones (Lepikhin et al. 2020).
+    Padding takes no place.
+    """
+    probs, chosen, weights = routing
+    E, (N, k) = probs.shape[-1], chosen.shape
+    if real is not None:
+        chosen = chosen.where(real[:, None], E)
+    # all first choices, then all second ones: (k N, E), how many came to an expert so far
+    queue = F.one_hot(chosen.T.flatten(), E + 1)[:, :E].cumsum(dim=0)
+    fits = (queue <= capacity).gather(1, chosen.T.flatten().clamp(max=E - 1)[:, None])
+    fits = fits.view(k, N).T & (chosen < E)
+    return Routing(probs, chosen.where(fits, E), weights * fits)

@@ -1,6 +1,6 @@
 """Experts against dense layers on four languages: writes notebooks/results/experts.csv.
 
-    python tools/experiments/experts.py                all runs, about 20 minutes on one core
+    python tools/experiments/experts.py                all runs, about 15 minutes on one core
     python tools/experiments/experts.py --calibrate    what a step of each model costs
 
 Stories of the default world in four languages that share no token. All models read the same rows of
@@ -28,7 +28,12 @@ import torch
 from llmlib import stories
 from llmlib.data.batches import create_document_loader
 from llmlib.evaluation.perplexity import evaluate
-from llmlib.evaluation.routing import max_violation, mutual_information, route_tokens, router_entropy
+from llmlib.evaluation.routing import (
+    max_violation,
+    mutual_information,
+    route_tokens,
+    router_entropy,
+)
 from llmlib.files import write_text
 from llmlib.model.modern import Modern, ModernConfig
 from llmlib.stories.languages import N_LANGUAGES, translate
@@ -60,9 +65,9 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 AUX_WEIGHTS = {"loss × 0.1": 0.1}
 SEEDS = range(5)
-# steps that take as long as 300 of "no balance", from `--calibrate`
-STEPS = {"dense": 545, "wide": 128, **dict.fromkeys([*MODELS][2:], 300)}
-MARKS = (0.03, 0.1, 0.25, 0.5, 1.0)  # shares of a run after which it is measured
+# steps that take as long as 200 of "no balance", from `--calibrate`
+STEPS = {"dense": 363, "wide": 85, **dict.fromkeys([*MODELS][2:], 200)}
+MARKS = (0.1, 0.25, 0.5, 1.0)  # shares of a run after which it is measured
 BATCH, RATE, INIT_STD = 16, 1e-2, 0.05
 COLUMNS = ["model", "seed", "mark", "step", "steps", "parameters", "seconds", "loss", "excess"]
 PER_LAYER = ("violation", "entropy", "information")
@@ -110,12 +115,12 @@ def start(name: str, seed: int, steps: int | None = None) -> tuple[Trainer, Any]
     model = Modern(ModernConfig(**fields))
     model.init_weights(INIT_STD, generator=torch.Generator().manual_seed(seed))
     order = torch.Generator().manual_seed(seed)
-    loader = create_document_loader(
-        stories_of(seed), tokenizer().eot_token, BATCH, generator=order
-    )
+    loader = create_document_loader(stories_of(seed), tokenizer().eot_token, BATCH, generator=order)
+    steps = steps or STEPS[name]
     config = TrainConfig(
-        steps or STEPS[name],
+        steps,
         RATE,
+        warmup_steps=steps // 10,
         final_fraction=0.0,
         weight_decay=0.01,
         optimizer="muon",
@@ -168,7 +173,7 @@ def calibrate(rounds: int = 8) -> None:
             times[name].append(time.process_time() - began)
     for name, taken in times.items():
         ratio = statistics.median(own / base for own, base in zip(taken, times["no balance"]))
-        print(f"{name}: {statistics.median(taken) / 3:.4f} s a step, {300 / ratio:.0f} steps")
+        print(f"{name}: {statistics.median(taken) / 3:.4f} s a step, {200 / ratio:.0f} steps")
 
 
 def read() -> list[dict]:
