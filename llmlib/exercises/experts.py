@@ -206,7 +206,7 @@ def one_product_for_all():
         yield Counted(noise(N, 6, seed=seed + 7), chosen, routing.weights, fc, proj).case()
 
 
-def highest_load(load: list[int], machines: Any) -> int:
+def highest_load(load: list[int], machines: list[int]) -> int:
     """Return the load of the busiest machine."""
     return max(sum(n for n, m in zip(load, machines) if m == each) for each in set(machines))
 

@@ -56,17 +56,17 @@ def experts(balance: str | None) -> dict[str, Any]:
 
 
 MODELS: dict[str, dict[str, Any]] = {
+    "no balance": experts(None),
+    "bias": experts("bias"),
     "dense": {"hidden_dim": WIDTH},
     "wide": {"hidden_dim": N_EXPERTS * WIDTH},
-    "no balance": experts(None),
-    "loss × 0.01": experts("loss"),
     "loss × 0.1": experts("loss"),
-    "bias": experts("bias"),
+    "loss × 0.01": experts("loss"),
 }
 AUX_WEIGHTS = {"loss × 0.1": 0.1}
 SEEDS = range(5)
 # steps that take as long as 200 of "no balance", from `--calibrate`
-STEPS = {"dense": 363, "wide": 85, **dict.fromkeys([*MODELS][2:], 200)}
+STEPS = dict.fromkeys(MODELS, 200) | {"dense": 363, "wide": 85}
 MARKS = (0.1, 0.25, 0.5, 1.0)  # shares of a run after which it is measured
 BATCH, RATE, INIT_STD = 16, 1e-2, 0.05
 COLUMNS = ["model", "seed", "mark", "step", "steps", "parameters", "seconds", "loss", "excess"]
