@@ -17,13 +17,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmlib import checks
 from llmlib.model.layers import PLAIN, Places, SwiGLU
 from llmlib.model.parts import part
-from llmlib.model.protocol import Aux
+from llmlib.model.protocol import COUNTED, Aux
 
 
 class Routing(NamedTuple):
@@ -113,7 +114,8 @@ class MixtureOfExperts(nn.Module):
         real = None if places.segments is None else places.segments.flatten() >= 0
         routing = self.route(flat)
         if aux is not None and self.balance is not None:
-            self.add_losses(routing, real, aux)
+            counted, _ = aux.get(COUNTED, (None, 0))
+            self.add_losses(routing, real if counted is None else counted.flatten(), aux)
         if self.training and self.capacity is not None:
             n_real = len(flat) if real is None else int(real.sum())
             room = int(self.capacity * n_real * self.top_k / self.n_experts)
@@ -139,9 +141,11 @@ class MixtureOfExperts(nn.Module):
         """Add to aux["balance"] as (sum, count), so that it is a mean over tokens and layers."""
         n = len(routing.probs) if real is None else int(real.sum())
         if self.balance == "loss":
-            add(aux, "balance", n * balance_loss(routing.probs, routing.chosen, real), n)
+            loss = balance_loss(routing.probs, routing.chosen, real, everywhere=True)
+            add(aux, "balance", n * loss, n)
         elif self.balance_bias is not None:
-            excess = self.n_experts * expert_load(routing.chosen, self.n_experts, real) - 1
+            load = expert_load(routing.chosen, self.n_experts, real, everywhere=True)
+            excess = self.n_experts * load - 1
             pull = (excess * self.balance_bias).sum()
             # its value is the worst excess, to be logged; its gradient is the bias's alone
             add(aux, "balance", n * (excess.max() + pull - pull.detach()), n)
@@ -185,26 +189,33 @@ def moe_or_dense(
     return MixtureOfExperts(*sizes, n_experts, top_k, normalize, shared_dim, capacity, balance)
 
 
-def expert_load(chosen: Tensor, n_experts: int, real: Tensor | None = None) -> Tensor:
+def expert_load(
+    chosen: Tensor, n_experts: int, real: Tensor | None = None, everywhere: bool = False
+) -> Tensor:
     """Return the share of all assignments (N, k) that goes to each expert: (E,), sums to 1.
 
-    real: (N,), which tokens count; the others are padding.
+    real: (N,), which tokens count; the others are padding. everywhere: over the tokens of all
+    processes that train together (Qiu et al. 2025).
     """
     counted = chosen if real is None else chosen[real]
     counts = counted.flatten().bincount(minlength=n_experts)[:n_experts].float()
+    if everywhere and dist.is_available() and dist.is_initialized():
+        dist.all_reduce(counts)
     return counts / counts.sum().clamp(min=1)
 
 
-def balance_loss(probs: Tensor, chosen: Tensor, real: Tensor | None = None) -> Tensor:
-    """Return E Σ f_i P_i (Fedus et al. 2021, equation 4), which is 1 for an even load.
+def balance_loss(
+    probs: Tensor, chosen: Tensor, real: Tensor | None = None, everywhere: bool = False
+) -> Tensor:
+    """Return E Σ f_e P_e (Fedus et al. 2021, equation 4), which is 1 for an even load.
 
-    f: the load; P: the mean of the probabilities (N, E) of all experts, chosen or not. Only P
-    passes gradients: an expert with a high load is made less likely.
+    f: the load, of all processes if everywhere; P: the mean of the probabilities (N, E)
+    of all experts, chosen or not. Only P passes gradients: who has a high load is made less likely.
     """
     E = probs.shape[-1]
     counted = probs if real is None else probs[real]
     P = counted.sum(dim=0) / max(len(counted), 1)
-    return E * (expert_load(chosen, E, real) * P).sum()
+    return E * (expert_load(chosen, E, real, everywhere) * P).sum()
 
 
 def add(aux: Aux, name: str, total: Tensor, count: int) -> None:

@@ -155,6 +155,20 @@ def test_padded_and_unpadded_batches_have_equal_loss_and_gradients(balance):
         close(a, b, 1e-9)
 
 
+def test_tokens_without_a_target_are_padding_for_the_loss():
+    model, ids = with_experts(capacity=0.5).train(), tokens(2, 12)
+    targets = ids.clone()
+    targets[0, 7:] = -100
+    _, aux = NextTokenLoss(model)(ids, targets)
+    assert aux["balance"][1] == (7 + 12) * 4 and set(aux) == {"balance", "dropped"}
+    assert aux["dropped"][1] == 24 * 2 * 4, "a place is taken by what is computed"
+    found = route_tokens(model, [(ids, targets)])
+    each = [balance_loss(routing.probs, routing.chosen) for routing, _ in found]
+    free, aux = with_experts(), {}
+    _, aux = NextTokenLoss(free)(ids, targets)
+    close(aux["balance"][0] / aux["balance"][1], torch.stack(each).mean())
+
+
 def test_a_batch_of_padding_alone_has_no_loss():
     layer, aux = mixture(), {}
     layer(noise(1, 5, 8), Places(None, torch.full((1, 5), -1)), aux)
@@ -626,7 +640,9 @@ def test_a_cache_with_left_padding_gives_the_logits_of_transformers(pair):
 # --- an expert that nobody chooses, on two processes
 
 IDS = torch.arange(60).reshape(4, 15) % 13
-SHARES = [(IDS[:2, :-1], IDS[:2, 1:]), (IDS[2:, :-1], IDS[2:, 1:])]
+TARGETS = IDS[:, 1:].clone()
+TARGETS[0, 9:] = -100  # padding, of which a batch without segments says no more
+SHARES = [(IDS[:2, :-1], TARGETS[:2]), (IDS[2:, :-1], TARGETS[2:])]
 
 
 def small_model(balance):
@@ -641,7 +657,7 @@ def small_model(balance):
     return model
 
 
-CONFIG = TrainConfig(3, 1e-3, warmup_steps=0, aux_weights=0.0)
+CONFIG = TrainConfig(3, 1e-3, warmup_steps=0, aux_weights=0.5)
 
 
 def test_an_expert_without_tokens_has_a_gradient_of_zero():
@@ -664,7 +680,7 @@ def one_of_two(rank, folder, balance):
     model = small_model(balance)
     reports = train(model, [SHARES[rank]], CONFIG, wrap=DistributedDataParallel)
     save_file(model.state_dict(), f"{folder}/{rank}.safetensors")
-    assert len(reports) == 3 and all(report.n_tokens == 56 for report in reports)
+    assert len(reports) == 3 and all(report.n_tokens == 51 for report in reports)
     dist.barrier()
 
 
@@ -685,7 +701,7 @@ def test_two_processes_with_idle_experts_learn_what_one_does(tmp_path, balance):
     alone = small_model(balance)
     ((routing, _),) = route_tokens(alone, SHARES)
     assert len(routing.chosen.unique()) < 8, "some experts have no token"
-    train(alone, [(IDS[:, :-1], IDS[:, 1:])], CONFIG)
+    train(alone, [(IDS[:, :-1], TARGETS)], CONFIG)
     for rank in range(2):
         weights = load_file(tmp_path / f"{rank}.safetensors")
         torch.testing.assert_close(weights, dict(alone.state_dict()), rtol=1e-4, atol=1e-5)
