@@ -74,9 +74,10 @@ def mix_experts(x: Tensor, routing: Routing, experts: Sequence[nn.Module]) -> Te
     *pieces, dropped = x[order // k].split(sizes)
     all_answer = torch.is_grad_enabled()
     answers = [e(piece) for e, piece in zip(experts, pieces) if len(piece) or all_answer]
-    answers = torch.cat([*answers, torch.zeros_like(dropped, dtype=answers[0].dtype)])
+    dtype = answers[0].dtype if answers else x.dtype
+    answers = torch.cat([*answers, torch.zeros_like(dropped, dtype=dtype)])
     back = torch.empty_like(order).scatter_(0, order, torch.arange(N * k, device=x.device))
-    answers = answers[back].view(N, k, -1)  # in the order of the tokens
+    answers = answers[back].view(N, k, x.shape[1])  # in the order of the tokens
     return (answers * routing.weights[..., None]).sum(dim=1).to(x.dtype)
 
 

@@ -241,6 +241,15 @@ def test_a_token_alone_has_the_answer_that_it_has_in_a_batch():
             close(layer(x[:, place : place + 1]), layer(x)[:, place : place + 1])
 
 
+@torch.no_grad()
+def test_no_token_at_all_and_tokens_that_nobody_answers():
+    layer = mixture(n_experts=4)
+    assert layer(noise(1, 0, 8)).shape == (1, 0, 8)
+    routing = layer.route(noise(3, 8))
+    nobody = routing._replace(chosen=torch.full_like(routing.chosen, 4))
+    assert torch.equal(mix_experts(noise(3, 8), nobody, layer.experts), torch.zeros(3, 8))
+
+
 def test_a_shared_expert_answers_every_token():
     layer, x = mixture(shared_dim=16), noise(2, 3, 8)
     shared, layer.shared = layer.shared, None
