@@ -211,7 +211,7 @@ class Products(TorchDispatchMode):
         super().__init__()
         self.count, self.most = 0, 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.__name__.partition(".")[0]
         if name in self.NAMES:
             self.count += 1

@@ -61,7 +61,9 @@ class Expert(SwiGLU):
         self.c_proj = nn.Linear(hidden_dim, emb_dim, bias=False)
 
 
-def mix_experts(x: Tensor, routing: Routing, experts: Sequence[nn.Module]) -> Tensor:
+def mix_experts(
+    x: Tensor, routing: Routing, experts: nn.ModuleList | Sequence[nn.Module]
+) -> Tensor:
     """Return the weighted sum of the chosen experts' answers to x (N, C).
 
     Tokens are sorted by expert, so that each expert gets its own in one piece. An expert without

@@ -13,10 +13,7 @@ def test_no_token_belongs_to_two_languages():
     words |= {word.capitalize() for word in words}
     sets = [{translate(word, language) for word in words} for language in range(N_LANGUAGES)]
     assert all(len(each) == len(words) for each in sets)
-    used = [
-        {token for token in split_words(translate(text, language))}
-        for language in range(N_LANGUAGES)
-    ]
+    used = [set(split_words(translate(text, each))) for each in range(N_LANGUAGES)]
     for one in range(N_LANGUAGES):
         for other in range(one):
             assert not used[one] & used[other], (SHIFTS[one], SHIFTS[other])

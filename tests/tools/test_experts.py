@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools" / "experiments"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "experiments"))
 import experts
 
 
