@@ -23,7 +23,8 @@ from llmlib.evaluation.routing import (
 )
 from llmlib.generation.generate import generate
 from llmlib.generation.packing import PackedLinear
-from llmlib.generation.quantization import quantize
+from llmlib.generation.quantization import bytes_read, quantize, weight_matrices
+from llmlib.generation.rounding import BYTES
 from llmlib.generation.sampling import Sampling
 from llmlib.model.architectures import new_model, preset
 from llmlib.model.layers import Places, SwiGLU
@@ -472,12 +473,18 @@ def test_under_autocast_the_router_decides_in_full_precision():
     assert 0 < far < 0.1
 
 
+def weight_sum(model):
+    return sum(weight.nbytes for weight in weight_matrices(model))
+
+
 @pytest.mark.parametrize("format", ["float32", "bfloat16", "int8"])
 def test_every_expert_is_packed_and_texts_are_the_same(format):
     model = with_experts(std=0.2, shared_dim=16)
     packed = quantize(model, format)
     layers = [m for m in packed.modules() if isinstance(m, PackedLinear)]
     assert len(layers) == 4 * (2 + 1 + 2 * 8 + 2) + 1
+    idle = 4 * 6 * 3 * 48 * 24  # in four layers, six experts that a token does not use
+    assert bytes_read(packed) == weight_sum(packed) - idle * BYTES[format]
     prompt = tokens(1, 9).tolist()
     logits, expected = packed(tokens(2, 9)), model(tokens(2, 9)).detach()
     assert (logits - expected).norm() < 0.1 * expected.norm()
