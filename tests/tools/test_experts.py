@@ -23,11 +23,11 @@ def test_every_run_has_a_row_for_each_mark_and_the_header_says_where_it_comes_fr
 
 @pytest.mark.slow
 def test_the_beginning_of_a_run_gives_its_first_row_again():
-    (again,) = experts.run("bias", 0, experts.MARKS[:1])
+    (again,) = experts.run("no balance", 0, experts.MARKS[:1])
     (stored,) = (
         row
         for row in experts.read()
-        if (row["model"], row["seed"], row["mark"]) == ("bias", "0", str(experts.MARKS[0]))
+        if (row["model"], row["seed"], row["mark"]) == ("no balance", "0", str(experts.MARKS[0]))
     )
     assert again["parameters"] == int(stored["parameters"])
     for name in ("loss", "violation_0", "violation_1", "entropy_0", "information_0"):
