@@ -254,5 +254,5 @@ class NextTokenLoss(nn.Module):
         low = self.dtype == "bfloat16"
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=low):
             loss = next_token_loss(self.model, inputs, targets, segments, aux)
-        del aux[COUNTED]
-        return loss, aux
+        # a copy: blocks that are computed again on the way back look into aux once more
+        return loss, {name: added for name, added in aux.items() if name != COUNTED}
