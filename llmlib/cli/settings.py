@@ -165,7 +165,8 @@ def parse(kind: Any, value: Any) -> Any:
         return {word: word in TRUE for word in TRUE + FALSE}[str(value).lower()]
     if kind is Part and isinstance(value, Mapping):
         return {"name": parse(str, value["name"])} | value
-    kind = str if kind is Part else kind
+    if kind is Part:
+        return parse(str, value)
     if kind is tuple:
         numbers = [parse(float, number) for number in value if isinstance(value, (list, tuple))]
         first, second = numbers
