@@ -8,6 +8,10 @@ from llmlib.model.modern import Modern, ModernConfig
 FIELDS = {
     "gpt": {},
     "modern": {"n_kv_heads": 1, "qk_norm": True, "qkv_bias": True},
+    "experts": {
+        "hidden_dim": 16,
+        "feed_forward": {"name": "moe", "n_experts": 6, "top_k": 2, "shared_dim": 8},
+    },
 }
 KINDS = [*FIELDS]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlib.checks.files import FileError
+from llmlib.checks.modern import experts
 from llmlib.checks.values import known_name, one_of, require
 from llmlib.messages import shown
 
@@ -279,3 +280,13 @@ def no_family(config: Any, differing: Sequence[str], known: Collection[str]) -> 
         f"no model type of transformers that is written here ({', '.join(known)}) has {said} "
         "beside the rest of this configuration: keep the run's own checkpoint instead"
     )
+
+
+def file_experts(config: Any, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for experts that no model has, before a name is made for each of them."""
+    most = 100_000  # more than any model has
+    for name, n in (("n_experts", settings["n_experts"]), ("n_layers", config.n_layers)):
+        require(0 < n <= most, f"{name} is {n:,}: it should be from 1 to {most:,}")
+    usual = {"hidden_dim": None, "normalize": True, "shared_dim": 0, "dense_layers": ()}
+    usual |= {"balance": None, "capacity": None, "n_dense": 0, "sparse_step": 1}
+    experts(config, {**usual, **settings})

@@ -5,7 +5,15 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from llmlib.checks.values import flag, known_name, number, require, whole_number, whole_numbers
+from llmlib.checks.values import (
+    flag,
+    known_name,
+    number,
+    one_of,
+    require,
+    whole_number,
+    whole_numbers,
+)
 from llmlib.messages import shown
 
 
@@ -68,3 +76,26 @@ def settings_of_part(kind: str, name: str, build: Callable, settings: Mapping[st
         )
         given = not needed or parameter.name in settings
         require(given, f"{kind} {name!r} needs the setting {parameter.name!r}")
+
+
+def experts(config: Any, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for settings that no mixture of experts can have."""
+    E, k, hidden = settings["n_experts"], settings["top_k"], settings["hidden_dim"]
+    whole_numbers(n_experts=E, sparse_step=settings["sparse_step"])
+    whole_number("hidden_dim", config.hidden_dim if hidden is None else hidden)
+    require(
+        isinstance(k, int) and not isinstance(k, bool) and 1 <= k <= E,
+        f"top_k is {shown(k)}, of {E} experts: it must be a whole number from 1 to n_experts",
+    )
+    flag("normalize", settings["normalize"])
+    whole_number("shared_dim", settings["shared_dim"], least=0)
+    whole_number("n_dense", settings["n_dense"], least=0)
+    if settings["balance"] is not None:
+        one_of("balance", settings["balance"], ("loss", "bias"))
+    if settings["capacity"] is not None:
+        allowed = "above 0 (1 is an equal share for each expert), or None for no limit"
+        number("capacity", settings["capacity"], lambda factor: 0 < factor < math.inf, allowed)
+    for layer in settings["dense_layers"]:
+        whole_number("a number in dense_layers", layer, least=0, most=config.n_layers - 1)
+    gated = "experts have no biases: set mlp_bias to False"
+    require(not config.mlp_bias, gated)

@@ -69,7 +69,7 @@ def affordable(config: Any) -> None:
     layers, emb_dim = config.n_layers, config.emb_dim
     require(layers <= DEEPEST, f"n_layers is {layers:,}: it must be at most {DEEPEST:,}")
     tables = config.vocab_size * (1 if config.tie_weights else 2) + config.context_length
-    n_parameters = layers * block_parameters(config) + tables * emb_dim
+    n_parameters = block_parameters(config) + tables * emb_dim
     size, memory = 4 * n_parameters, machine_memory()
     require(
         size <= memory,
@@ -80,11 +80,19 @@ def affordable(config: Any) -> None:
 
 
 def block_parameters(config: Any) -> int:
-    """Return about how many parameters a block has, but for biases and norms."""
+    """Return about how many parameters all blocks have, but for biases and norms."""
     if not hasattr(config, "n_kv_heads"):  # a GPT
-        return 12 * config.emb_dim**2
+        return config.n_layers * 12 * config.emb_dim**2
     heads = 2 * (config.n_heads + config.n_kv_heads) * config.head_dim
-    return config.emb_dim * (heads + 3 * config.hidden_dim)
+    dense, part = 3 * config.hidden_dim, config.feed_forward
+    if not isinstance(part, Mapping) or part.get("name") != "moe":
+        return config.n_layers * config.emb_dim * (heads + dense)
+    # counted as if no layer were dense; what is no number is left to the part to refuse
+    given = {"n_experts": 8, "hidden_dim": None, "shared_dim": 0} | dict(part)
+    sizes: dict[str, Any] = {n: size if is_count(size) else 0 for n, size in given.items()}
+    each = 3 * (sizes["hidden_dim"] or config.hidden_dim) + 1  # and a row of the router
+    sparse = sizes["n_experts"] * each + 3 * sizes["shared_dim"]
+    return config.n_layers * config.emb_dim * (heads + max(dense, sparse))
 
 
 def machine_memory() -> float:

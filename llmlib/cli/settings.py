@@ -21,6 +21,13 @@ BIG = 2**31 - 1  # more of anything is a slip of the finger
 SEEDS = (0, 2**63 - 1)  # a step is added to them, and torch takes 64 bits
 
 
+class Part(str):
+    """The kind of a setting that names a part of a model; in a file, a table may add to its name.
+
+    Such as `feed_forward: {name: moe, n_experts: 8}`, which a model decides that a run starts from.
+    """
+
+
 class SettingsFileError(ValueError):
     """A file of settings says something impossible: the message has the names that stand in it."""
 
@@ -95,7 +102,7 @@ MODEL = [  # each a field of GPTConfig or ModernConfig
     whole("n_kv_heads", None, "heads of keys and values, for modern presets"),
     whole("hidden_dim", None, "width inside the feed-forward layers, for modern presets"),
     Setting("qk_norm", bool, None, "normalize queries and keys, for modern presets"),
-    Setting("feed_forward", str, None, "swiglu, relu2 or gelu, for modern presets"),
+    Setting("feed_forward", Part, None, "swiglu, relu2, gelu or moe, for modern presets"),
 ]
 TRAINING = [  # each a field of TrainConfig
     whole("max_steps", 1000, "training steps in all"),
@@ -143,6 +150,7 @@ WORDS: dict[type, str] = {
     bool: "true or false",
     tuple: "two numbers",
     str: "a text",
+    Part: "the name of a part, or a table with a name and settings",
     int: "a whole number",
     float: "a number",
 }
@@ -155,6 +163,10 @@ def parse(kind: Any, value: Any) -> Any:
     """Return a value as a bool, a pair of numbers, a text or a number; raise if it is not one."""
     if kind is bool:
         return {word: word in TRUE for word in TRUE + FALSE}[str(value).lower()]
+    if kind is Part and isinstance(value, Mapping):
+        return {"name": parse(str, value["name"])} | value
+    if kind is Part:
+        return parse(str, value)
     if kind is tuple:
         numbers = [parse(float, number) for number in value if isinstance(value, (list, tuple))]
         first, second = numbers

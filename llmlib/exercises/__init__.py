@@ -34,6 +34,7 @@ MODULES = {
     "09": "tokenizers",
     "10": "inference",
     "11": "modern",
+    "13": "experts",
 }
 
 CHECKS: dict[str, Callable[[], Iterator["Case"]]] = {}

@@ -72,17 +72,27 @@ def divergence(model: Any, other: Any, n_tokens: int = 32) -> float:
     return F.kl_div(q, p, reduction="batchmean", log_target=True).item()
 
 
-def weight_matrices(model: Any) -> list[Any]:
-    """Return the weights that every token is multiplied with: of all linear layers and the head."""
+def linear_weights(model: nn.Module) -> list[Any]:
+    """Return the weights of all linear layers."""
     linear = [m for m in model.modules() if isinstance(m, (PackedLinear, nn.Linear))]
-    found = [m if isinstance(m, PackedLinear) else m.weight for m in linear]
-    head = model.head_weight
+    return [m if isinstance(m, PackedLinear) else m.weight for m in linear]
+
+
+def weight_matrices(model: Any) -> list[Any]:
+    """Return the weights that tokens are multiplied with: of all linear layers and the head."""
+    found, head = linear_weights(model), model.head_weight
     return found if head is None or any(w is head for w in found) else [*found, head]
 
 
 def bytes_read(model: Any) -> int:
-    """Return the bytes of weights that have to be read for each token."""
-    return sum(weight.nbytes for weight in weight_matrices(model))
+    """Return the bytes of weights that have to be read for a single token."""
+    total = sum(weight.nbytes for weight in weight_matrices(model))
+    for layer in [
+        m for m in model.modules() if hasattr(m, "experts")
+    ]:  # notebook 13: some are idle
+        idle = layer.n_experts - layer.top_k
+        total -= sum(weight.nbytes for weight in linear_weights(layer.experts[0])) * idle
+    return total
 
 
 def weight_bytes(model: Any) -> int:

@@ -97,6 +97,18 @@ MODERN: dict[str, dict[str, Any]] = {
         "n_kv_heads": 2,
         "tie_weights": True,
     },
+    # Sixteen experts, of which a token uses two: as wide as a dense layer of 256, llama-small's
+    "moe-small": {
+        "vocab_size": 512,
+        "context_length": 192,
+        "emb_dim": 96,
+        "n_heads": 4,
+        "n_layers": 3,
+        "n_kv_heads": 2,
+        "hidden_dim": 128,
+        "tie_weights": True,
+        "feed_forward": {"name": "moe", "n_experts": 16, "top_k": 2},
+    },
 }
 
 # All names, for help texts that must come without torch; those of a GPT stand in

@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 # Named losses that a model adds while it runs: name -> (sum, count). The caller that passes the
-# dict weighs and logs them; the model knows no weights.
+# dict weighs and logs them; the model knows no weights. Under COUNTED, the caller may say which
+# tokens count, (B, T): not padding, for which a batch need not have segments.
 Aux = dict[str, tuple[Tensor, int]]
+COUNTED = "counted tokens"
 
 
 class Cache(Protocol):

@@ -121,7 +121,30 @@ def comparable(config: ModernConfig) -> ModernConfig:
             changes[kind] = scaling(settings, config.context_length)
         if name == "window" and settings.keys() == {"width"}:
             changes[kind] = mask(settings["width"], config)
+        if name == "moe":
+            changes[kind] = part = sparse(config)
+            if not part["dense_layers"]:  # then no layer has the width of dense ones
+                changes["hidden_dim"] = part["hidden_dim"]
     return replace(config, **changes)
+
+
+def sparse(config: ModernConfig) -> dict[str, Any]:
+    """Return the settings of a mixture of experts that decide what it computes, all of them.
+
+    Raises ValueError for a configuration without experts.
+    """
+    name, given = checks.choice_of_part("feed_forward", config.feed_forward)
+    checks.require(name == "moe", f"feed_forward is {name!r}: experts are called 'moe'")
+    usual = {"n_experts": 8, "top_k": 2, "normalize": True, "shared_dim": 0}
+    part = {key: given.get(key, value) for key, value in usual.items()}
+    n_dense, step = given.get("n_dense", 0), given.get("sparse_step", 1)
+    dense = [
+        layer
+        for layer in range(config.n_layers)
+        if layer < n_dense or layer in given.get("dense_layers", ()) or (layer + 1) % step
+    ]
+    hidden = given.get("hidden_dim") or config.hidden_dim
+    return {"name": "moe", **part, "hidden_dim": hidden, "dense_layers": dense}
 
 
 def family_of(config: ModernConfig) -> Family:

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from llmlib import checks
 from llmlib.model.modern import Modern, ModernConfig
-from llmlib.pretrained.families import FAMILIES
 from llmlib.pretrained.family import Family, Pieces
 from llmlib.pretrained.layout import clean_name
 from llmlib.pretrained.safetensors_files import CONFIG, GENERATION, SafetensorsFolder, as_json
+from llmlib.pretrained.sparse_families import FAMILIES
 
 # What older files hold of rotary positions: every reader computes it
 RATES = re.compile(r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq")

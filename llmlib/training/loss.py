@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from llmlib import checks
-from llmlib.model.protocol import Aux, features_of
+from llmlib.model.protocol import COUNTED, Aux, features_of
 
 IGNORED = -100  # the target of a position that does not count: torch's own default
 
@@ -250,7 +250,9 @@ class NextTokenLoss(nn.Module):
         The model's additional losses are named, each as (sum, count). They are returned, and not
         written to a dict of the caller, because DistributedDataParallel copies its arguments.
         """
-        aux: Aux = {}
+        aux: Aux = {COUNTED: (targets != IGNORED, 0)}  # a loss over tokens leaves out the others
         low = self.dtype == "bfloat16"
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=low):
-            return next_token_loss(self.model, inputs, targets, segments, aux), aux
+            loss = next_token_loss(self.model, inputs, targets, segments, aux)
+        # a copy: blocks that are computed again on the way back look into aux once more
+        return loss, {name: added for name, added in aux.items() if name != COUNTED}

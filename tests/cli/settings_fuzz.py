@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from llmlib.cli import settings_files
-from llmlib.cli.settings import SETTINGS, SettingsFileError, convert, read_settings
+from llmlib.cli.settings import SETTINGS, Part, SettingsFileError, convert, read_settings
 
 VALUES = [
     *("1", "010", "0x1F", "0o7", "1e-3", "1.5e-3", ".5", "-3", "+4", "1_000", "1:30", "2020-01-01"),
@@ -30,6 +30,7 @@ FITTING = {
     float: ["1", "0.5", ".5", "1e-3", "1.5e-3", "1E-1", "0_1.5", "'0.25'"],
     bool: ["true", "False", "yes", "off", "on", "NO", "'true'"],
     tuple: ["[0.9, 0.95]", "[9e-1, .95]", "[0, 0]", "['0.9', 0.95]", "[ 0.9 ,0.95 ]"],
+    Part: ["swiglu", "gelu", "'relu2'", "moe"],
     str: ["gpt2", "adamw", "float32", "word", "no", "08", "1e3x", "1:30", "a#b", "é", "'it''s'"],
 }
 OUR_RULES = (

@@ -93,6 +93,19 @@ def test_sizes_of_a_modern_model_are_settings_and_unknown_ones_are_refused(text,
     assert "did you mean 'swiglu'" in line
 
 
+def test_a_file_of_settings_may_have_a_table_for_a_part(text, capsys):
+    part = "feed_forward: {name: moe, n_experts: 4, top_k: 1, hidden_dim: 8}"
+    Path("settings.yaml").write_text(f"{part}\n")
+    arguments = ("--config", "settings.yaml", *flags("llama-small"), "--out", "a")
+    assert llmlib("train", text, *arguments) == 0
+    mlp = load_model("a")[0].h[0].mlp
+    assert len(mlp.experts) == 4 and mlp.top_k == 1
+    for wrong, words in (("{n_experts: 4}", "feed_forward"), ("{name: moe, top_k: 9}", "top_k")):
+        Path("settings.yaml").write_text(f"feed_forward: {wrong}\n")
+        arguments = ("--config", "settings.yaml", *flags("llama-small"), "--out", "b")
+        assert words in failure(capsys, "train", text, *arguments)
+
+
 def test_help_lists_the_presets(capsys):
     llmlib("train", "--help")
     out = capsys.readouterr().out

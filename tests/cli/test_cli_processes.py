@@ -76,7 +76,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["windows", "story-tiny", "llama-small"])
+@pytest.mark.parametrize("kind", ["windows", "story-tiny", "llama-small", "moe-small"])
 def test_two_processes_learn_what_one_does(folder, kind):
     stories = STORIES.replace("story-tiny", kind).split()
     text = [folder / "text.txt", *TINY] if kind == "windows" else stories

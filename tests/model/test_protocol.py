@@ -23,14 +23,18 @@ from llmlib.model.modern import Modern, ModernConfig
 from llmlib.model.protocol import Cache, LanguageModel
 
 GREEDY = Sampling(temperature=0)
-KINDS = ["gpt", "untied", "toy", "modern", "modern capped"]
+KINDS = ["gpt", "untied", "toy", "modern", "modern capped", "experts"]
 
 
 def make(kind, seed=0):
     """A model of 23 tokens and a context of 24, with weights so large that answers differ."""
     if kind == "toy":
         return Toy(seed=seed).eval()
-    if kind.startswith("modern"):  # grouped queries, whose norms the second one has
+    if kind == "experts":  # its loss is no sum over documents, which tests/model/test_moe.py has
+        part = {"name": "moe", "n_experts": 6, "top_k": 2, "balance": None, "shared_dim": 8}
+        sizes = {"hidden_dim": 24, "n_kv_heads": 2}
+        model = Modern(ModernConfig(23, 24, 16, 4, 2, feed_forward=part, **sizes))
+    elif kind.startswith("modern"):  # grouped queries, whose norms the second one has
         rest = {"logit_cap": CAP, "qk_norm": True} if kind == "modern capped" else {}
         model = Modern(ModernConfig(23, 24, 16, 4, 2, n_kv_heads=2, tie_weights=not rest, **rest))
     else:

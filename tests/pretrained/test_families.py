@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from tiny_models import KINDS, change_config
+from tiny_models import KINDS, change_config, gradient_of
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
@@ -43,6 +43,10 @@ SHAPES = {
     "qwen2 untied": ("qwen2", {"tie_word_embeddings": False}),
     "qwen3": ("qwen3", {}),
     "qwen3 with biases": ("qwen3", {"attention_bias": True}),
+    "mixtral": ("mixtral", {"tie_word_embeddings": False}),
+    "qwen3-moe": ("qwen3_moe", {}),
+    "qwen3-moe, a dense layer": ("qwen3_moe", {"mlp_only_layers": [1], "norm_topk_prob": False}),
+    "qwen3-moe, every second": ("qwen3_moe", {"decoder_sparse_step": 2, "attention_bias": True}),
 }
 IDS = torch.randint(20, (2, 16), generator=torch.Generator().manual_seed(0))
 
@@ -80,7 +84,7 @@ def test_logits_loss_and_gradients_are_those_of_transformers(theirs, folder):
     named = dict(theirs.named_parameters())
     for name, parameter in ours.named_parameters():
         full = (n if n.startswith("lm_head") else f"model.{n}" for n, _ in pieces[name])
-        close(parameter.grad, torch.cat([named[n].grad for n in full]))
+        close(parameter.grad, torch.cat([gradient_of(named, n) for n in full]))
 
 
 @torch.no_grad()
@@ -283,6 +287,22 @@ OTHER = {
         {"max_window_layers": None},
     ],
     "qwen3": [{"mlp_bias": True}, {"use_sliding_window": 1}],
+    "mixtral": [
+        {"num_experts_per_tok": 5},
+        {"num_experts_per_tok": 2.0},
+        {"num_local_experts": 0},
+        {"attention_bias": True},
+        {"norm_topk_prob": False},
+        {"shared_expert_intermediate_size": 8},
+    ],
+    "qwen3_moe": [
+        {"mlp_only_layers": [2]},
+        {"mlp_only_layers": 1},
+        {"decoder_sparse_step": 0},
+        {"moe_intermediate_size": 0},
+        {"norm_topk_prob": None},
+        {"mlp_bias": True},
+    ],
 }
 
 

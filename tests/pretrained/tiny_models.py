@@ -1,6 +1,7 @@
 """Tiny random models of transformers, one of each kind that our one entry reads and writes."""
 
 import json
+import re
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ LLAMA = {
     "max_position_embeddings": 16,
     "tie_word_embeddings": True,
 }
+EXPERTS = {"moe_intermediate_size": 12, "norm_topk_prob": True}
 GPT2 = {"vocab_size": 20, "n_positions": 16, "n_embd": 8, "n_layer": 2, "n_head": 2}
 
 
@@ -61,7 +63,30 @@ KINDS = {
     "mistral": Kind("Mistral", LLAMA),
     "qwen2": Kind("Qwen2", LLAMA),
     "qwen3": Kind("Qwen3", LLAMA | {"head_dim": 6}),
+    "mixtral": Kind(
+        "Mixtral",
+        LLAMA | {"num_local_experts": 4},
+        projection="model.layers.1.block_sparse_moe.experts.3.w2.weight",
+    ),
+    "qwen3_moe": Kind(
+        "Qwen3Moe",
+        LLAMA | {"head_dim": 6, "num_experts": 4, "num_experts_per_tok": 2, **EXPERTS},
+        projection="model.layers.1.mlp.experts.3.down_proj.weight",
+    ),
 }
+
+
+def gradient_of(named, name):
+    """The gradient of a tensor of a file; in memory, transformers stacks the experts of a layer."""
+    name = name.replace("block_sparse_moe", "mlp")
+    found = re.fullmatch(r"(.*\.experts)\.(\d+)\.(\w+)\.weight", name)
+    if found is None:
+        return named[name].grad
+    place, number, kind = found.groups()
+    if kind in ("w2", "down_proj"):
+        return named[f"{place}.down_proj"].grad[int(number)]
+    both = named[f"{place}.gate_up_proj"].grad[int(number)].chunk(2)
+    return both[kind in ("w3", "up_proj")]
 
 
 def change_config(folder, **changes):

@@ -98,7 +98,7 @@ def test_only_matrices_decay_and_every_parameter_is_trained_once(optimizer, kind
     if optimizer == "muon":
         ours = {names[id(p)] for group in optimizers[1].param_groups for p in group["params"]}
         assert ours == {
-            n for n in names.values() if re.search(r"^h\..*c_(attn|fc|proj)\.weight$", n)
+            n for n in names.values() if re.search(r"^h\..*(c_(attn|fc|proj)|router)\.weight$", n)
         }
     assert optimizers[0].param_groups[0]["betas"] == (0.8, 0.9)
 
