@@ -58,9 +58,13 @@ def choice_of_part(kind: str, choice: Any) -> tuple[str, dict[str, Any]]:
 
 
 def settings_of_part(kind: str, name: str, build: Callable, settings: Mapping[str, Any]) -> None:
-    """Raise ValueError for settings that a part does not have, and for those that it needs."""
+    """Raise ValueError for settings that a part does not have, and for those that it needs.
+
+    A part that takes any keyword (`**keys`) checks them by itself.
+    """
     _, _, *own = inspect.signature(build).parameters.values()  # config, layer, …
-    for key in settings:
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own)
+    for key in () if takes_any else settings:
         known_name(f"setting of {kind} {name!r} named", key, [parameter.name for parameter in own])
     for parameter in own:
         needed = (
@@ -68,3 +72,64 @@ def settings_of_part(kind: str, name: str, build: Callable, settings: Mapping[st
         )
         given = not needed or parameter.name in settings
         require(given, f"{kind} {name!r} needs the setting {parameter.name!r}")
+
+
+# The keys of each kind of scaled rotary positions, and what they are if left out; ... is needed
+ROPE_SCALING: dict[str, dict[str, Any]] = {
+    "linear": {"factor": ...},
+    "ntk": {"factor": ...},
+    "dynamic": {"factor": ...},
+    "yarn": {
+        "factor": None,
+        "original_max_position_embeddings": None,
+        "attention_factor": None,
+        "beta_fast": 32,
+        "beta_slow": 1,
+        "mscale": None,
+        "mscale_all_dim": None,
+        "truncate": True,
+    },
+    "llama3": {
+        "factor": ...,
+        "original_max_position_embeddings": None,
+        "low_freq_factor": ...,
+        "high_freq_factor": ...,
+    },
+}
+
+
+def rope_scaling(kind: str, given: Mapping[str, Any], context_length: int) -> dict[str, Any]:
+    """Return the keys of a kind of scaled rotary positions, complete.
+
+    Raises ValueError for a kind or key that is not computed, a key that is missing, or a value that
+    means nothing.
+    """
+    known_name("type of rope_scaling", kind, list(ROPE_SCALING))
+    usual = ROPE_SCALING[kind]
+    for key in given:
+        known_name(f"key of rope_scaling {kind!r}", key, list(usual))
+    keys = usual | {key: value for key, value in given.items() if value is not None}
+    for key, value in keys.items():
+        require(value is not ..., f"rope_scaling {kind!r} needs the key {key!r}")
+    if "original_max_position_embeddings" in keys:
+        length = keys["original_max_position_embeddings"] or context_length
+        whole_number("original_max_position_embeddings", length)
+        keys["original_max_position_embeddings"] = length
+        keys["factor"] = keys["factor"] or context_length / length
+    number("factor", keys["factor"], lambda factor: 1 <= factor < math.inf, "of at least 1")
+    for key in keys.keys() - {"factor", "original_max_position_embeddings", "truncate"}:
+        if keys[key] is not None:
+            number(key, keys[key], lambda value: 0 <= value < math.inf, "of at least 0")
+    if kind == "yarn":
+        flag("truncate", keys["truncate"])
+        keys["beta_fast"], keys["beta_slow"] = keys["beta_fast"] or 32, keys["beta_slow"] or 1
+        ordered("beta_slow", "beta_fast", keys)
+    if kind == "llama3":
+        ordered("low_freq_factor", "high_freq_factor", keys)
+    return keys
+
+
+def ordered(low: str, high: str, keys: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the value of one key is below that of another."""
+    below = keys[low] < keys[high]
+    require(below, f"{low} {keys[low]} must be below {high}, which is {keys[high]}")
