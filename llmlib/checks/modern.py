@@ -133,3 +133,66 @@ def ordered(low: str, high: str, keys: Mapping[str, Any]) -> None:
     """Raise ValueError unless the value of one key is below that of another."""
     below = keys[low] < keys[high]
     require(below, f"{low} {keys[low]} must be below {high}, which is {keys[high]}")
+
+
+def window(config: Any, width: Any, sinks: Any, streaming: Any) -> None:
+    """Raise ValueError for a window that no model can have."""
+    whole_number("width", width, least=0, optional=True)
+    whole_number("sinks", sinks, least=0)
+    flag("streaming", streaming)
+    rest = f"sinks {sinks} and streaming {streaming} need a window: give width, or leave them out"
+    require(width or not (sinks or streaming), rest)
+
+
+def positions_that_move(positions: Any) -> None:
+    """Raise ValueError for positions that cannot be changed once a key is computed."""
+    dynamic = getattr(positions, "kind", "") == "dynamic"
+    fixed = any(True for _ in positions.parameters()) or not hasattr(positions, "turn")
+    require(
+        not dynamic and (not fixed or type(positions).__name__ == "NoPositions"),
+        f"a streaming window counts positions inside the cache, and moves keys: {positions} cannot "
+        "be moved; take positions='rotary', a rope_scaling other than 'dynamic', or 'none'",
+    )
+
+
+def one_at_a_time(n_new: int, length: int, width: int) -> None:
+    """Raise ValueError for tokens whose sinks would have to stand in several places at once."""
+    require(
+        n_new == 1 or length <= width,
+        f"a streaming window reads one token at a time behind {width} tokens, not {n_new}: its "
+        "sinks stand elsewhere for each; generate(…, prefill=1) reads a long prompt so",
+    )
+
+
+def ring_entry(cache: Any, layer: int, keys: Any) -> None:
+    """Raise ValueError unless keys (B, G, T, D) are those that a layer of a ring waits for."""
+    require(
+        layer < cache.n_layers and cache.stored < cache.n_layers,
+        f"keys of layer {layer} come to a cache that has {cache.stored} of {cache.n_layers} "
+        "layers: it belongs to another model, or cache.grow(batch_size, n_new) was not called",
+    )
+    B, G, T, D = keys.shape
+    fits = (cache.batch_size, cache.length - cache.begun) == (B, T)
+    if cache.data is not None:
+        fits &= (G, D, keys.dtype) == (*cache.data.shape[2::2], cache.data.dtype)
+    require(
+        fits,
+        f"keys {tuple(keys.shape)}, {keys.dtype}, for {cache.length - cache.begun} new tokens do "
+        "not fit the cache: it belongs to another model, or to this one in another precision",
+    )
+
+
+def rewindable(cache: Any, length: Any) -> None:
+    """Raise ValueError for a length to which a ring cannot be rewound."""
+    whole_number("length", length, least=0, most=cache.length)
+    whole = length == 0 or cache.stored == cache.n_layers
+    require(whole, "a reading was cut off, and a window may have moved: rewind(0), and read again")
+    needed, oldest = max(0, length - cache.width + 1), cache.furthest - cache.ring
+    least = max(oldest + cache.width - 1, cache.least)
+    kept = length == 0 or (needed >= oldest and length >= cache.least)
+    require(
+        kept,
+        f"a window of {cache.width} tokens cannot be rewound from {cache.length} to {length}: what "
+        f"it overwrote is gone; keep {least} tokens or more, or "
+        "none: rewind(0), and read again",
+    )

@@ -28,20 +28,20 @@ class ScaledRotaryPositions(RotaryPositions):
 
     def __init__(self, config: Any, layer: int = 0, *, type: str, **keys: Any):
         super().__init__(config, layer)
-        self.type, self.keys = type, checks.rope_scaling(type, keys, config.context_length)
+        self.kind, self.keys = type, checks.rope_scaling(type, keys, config.context_length)
         self.scale = yarn_scale(self.keys) if type == "yarn" else 1.0
         self.length = 0  # of the text that is read, for the type dynamic
 
     def rates(self, device: Any = None) -> Tensor:
         """Return by how many radians each of the D/2 pairs turns from token to token."""
         base, rates, factor = self.base, super().rates(device), self.keys["factor"]
-        if self.type == "linear":
+        if self.kind == "linear":
             return rates / factor
-        if self.type == "yarn":
+        if self.kind == "yarn":
             return yarn_rates(rates, base, self.keys)
-        if self.type == "llama3":
+        if self.kind == "llama3":
             return llama3_rates(rates, self.keys)
-        if self.type == "dynamic":  # as long as the text is: 1 up to the length of the training
+        if self.kind == "dynamic":  # as long as the text is: 1 up to the length of the training
             factor = factor * max(1.0, self.length / self.context_length) - (factor - 1)
         # a larger base: the slowest pair turns `factor` times more slowly, the first as before
         exponents = torch.arange(0, self.dim, 2, dtype=torch.float32, device=device) / self.dim
@@ -49,7 +49,7 @@ class ScaledRotaryPositions(RotaryPositions):
 
     def forward(self, x: Tensor, positions: slice | Tensor) -> tuple[Tensor, Rotation]:
         """Return x (B, T, C) as it is, and what `rotate` needs."""
-        if self.type != "dynamic":
+        if self.kind != "dynamic":
             return super().forward(x, positions)
         # the rates depend on how much has been read, so no table lasts
         if isinstance(positions, slice):

@@ -23,15 +23,20 @@ from llmlib.model.modern import Modern, ModernConfig
 from llmlib.model.protocol import Cache, LanguageModel
 
 GREEDY = Sampling(temperature=0)
-KINDS = ["gpt", "untied", "toy", "modern", "modern capped"]
+KINDS = ["gpt", "untied", "toy", "modern", "modern capped", "window", "sinks"]
+PARTS = {
+    "window": {"mask": {"name": "window", "width": 3}},
+    "sinks": {"mask": {"name": "window", "width": 2, "sinks": 2}},
+}
 
 
 def make(kind, seed=0):
     """A model of 23 tokens and a context of 24, with weights so large that answers differ."""
     if kind == "toy":
         return Toy(seed=seed).eval()
-    if kind.startswith("modern"):  # grouped queries, whose norms the second one has
+    if kind.startswith("modern") or kind in PARTS:  # grouped queries, whose norms one has
         rest = {"logit_cap": CAP, "qk_norm": True} if kind == "modern capped" else {}
+        rest |= PARTS.get(kind, {})
         model = Modern(ModernConfig(23, 24, 16, 4, 2, n_kv_heads=2, tie_weights=not rest, **rest))
     else:
         model = GPT(GPTConfig(23, 24, 16, 2, 2, tie_weights=kind == "gpt"))
