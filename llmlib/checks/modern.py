@@ -196,3 +196,23 @@ def rewindable(cache: Any, length: Any) -> None:
         f"it overwrote is gone; keep {least} tokens or more, or "
         "none: rewind(0), and read again",
     )
+
+
+def latent_attention(
+    config: Any, rank: Any, nope: Any, v_dim: Any, q_rank: Any, rope_interleave: Any
+) -> None:
+    """Raise ValueError for latent attention that no model can have."""
+    whole_numbers(kv_lora_rank=rank, qk_nope_head_dim=nope, v_head_dim=v_dim)
+    whole_number("q_lora_rank", q_rank, optional=True)
+    flag("rope_interleave", rope_interleave)
+    all_heads = "all heads of queries read the same latents: leave n_kv_heads out"
+    require(
+        config.n_kv_heads == config.n_heads, f"n_kv_heads is {config.n_kv_heads}, and {all_heads}"
+    )
+    require(not config.qk_norm, "latent attention has norms of its own: leave qk_norm at False")
+    name, _ = choice_of_part("mask", config.mask)
+    require(name == "causal", f"latent attention has no mask {name!r}: leave mask at 'causal'")
+    name, _ = choice_of_part("positions", config.positions)
+    rotary = name in ("rotary", "rope_scaling")
+    wanted = "head_dim numbers of its keys turn: take 'rotary' or 'rope_scaling'"
+    require(rotary, f"latent attention has no positions {name!r}, since {wanted}")
