@@ -216,3 +216,24 @@ def latent_attention(
     rotary = name in ("rotary", "rope_scaling")
     wanted = "head_dim numbers of its keys turn: take 'rotary' or 'rope_scaling'"
     require(rotary, f"latent attention has no positions {name!r}, since {wanted}")
+
+
+def own_memory(config: Any) -> None:
+    """Raise ValueError for parts that an attention without scores cannot have."""
+    name, _ = choice_of_part("mask", config.mask)
+    require(name == "causal", f"linear attention has no mask {name!r}: leave mask at 'causal'")
+    same = config.n_kv_heads == config.n_heads and not config.qk_norm
+    require(same, "linear attention has neither grouped queries nor qk_norm: leave both out")
+
+
+def reads_whole_rows(cache: Any) -> None:
+    """Raise ValueError for a cache, or documents in a row, which linear attention does not know."""
+    alone = "linear attention reads single documents from their beginning: no cache, no segments"
+    require(cache is None, alone)
+
+
+def no_cache(what: str) -> Any:
+    """Raise ValueError: there is no cache for it."""
+    raise ValueError(
+        f"{what} has no cache here: generate with model.forward, which reads all again"
+    )

@@ -1,0 +1,63 @@
+"""Three ways to compute linear attention and the delta rule give one result."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_modern import close, modern, tokens
+
+from llmlib.model.linear_attention import delta_chunks
+
+
+def token_by_token(q, k, v, rate):
+    """The state, token after token."""
+    state, out = q.new_zeros(*q.shape[:2], k.shape[-1], v.shape[-1]), []
+    for t in range(q.shape[2]):
+        key, value = k[:, :, t], v[:, :, t]
+        if rate is not None:
+            held = torch.einsum("bhd,bhde->bhe", key, state)
+            value = rate[:, :, t] * (value - held)
+        state = state + key[..., :, None] * value[..., None, :]
+        out.append(torch.einsum("bhd,bhde->bhe", q[:, :, t], state))
+    return torch.stack(out, 2)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 20, 99])
+@pytest.mark.parametrize("corrects", [False, True])
+def test_chunks_of_any_size_equal_one_token_at_a_time(corrects, size):
+    q, k, v = (torch.randn(2, 3, 20, 6).double() for _ in range(3))
+    k = F.normalize(k, dim=-1)
+    rate = torch.rand(2, 3, 20, 1).double() if corrects else None
+    close(delta_chunks(q, k, v, rate, size), token_by_token(q, k, v, rate), 1e-9)
+    if not corrects:  # the quadratic form: attention without a softmax
+        close(delta_chunks(q, k, v, rate, size), (q @ k.mT).tril() @ v, 1e-9)
+
+
+def test_a_key_that_returns_is_overwritten_by_the_delta_rule():
+    k = F.normalize(torch.randn(1, 1, 1, 4), dim=-1).expand(1, 1, 2, 4)
+    v = torch.tensor([[[[1.0, 0, 0, 0], [0, 1, 0, 0]]]])
+    close(delta_chunks(k, k, v, torch.ones(1, 1, 2, 1))[0, 0, 1], v[0, 0, 1])
+    close(delta_chunks(k, k, v, None)[0, 0, 1], v[0, 0].sum(0))
+
+
+@pytest.mark.parametrize("name", ["linear_attention", "delta_rule"])
+def test_a_model_with_it_is_causal_and_has_gradients(name):
+    model = modern(attention=name, n_kv_heads=6)
+    ids = tokens(2, 60)
+    logits = model(ids)
+    close(model(ids[:, :40]), logits[:, :40], 1e-4)
+    logits.square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_what_it_has_not_is_refused():
+    model = modern(attention="delta_rule", n_kv_heads=6)
+    with pytest.raises(ValueError, match="has no cache"):
+        model.new_cache(1, 9)
+    with pytest.raises(ValueError, match="no segments"):
+        model(tokens(1, 3), segments=torch.zeros(1, 3).long())
+    for changes, words in [
+        ({"n_kv_heads": 2}, "grouped queries"),
+        ({"mask": {"name": "window", "width": 3}}, "no mask 'window'"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            modern(attention="linear_attention", **({"n_kv_heads": 6} | changes))

@@ -1,0 +1,229 @@
+"""How models fare beyond the length of their training: writes notebooks/results/long_context.csv.
+
+    python tools/experiments/long_context.py            all runs, some minutes on one core
+    python tools/experiments/long_context.py lengths    one of the experiments by itself
+
+lengths: the loss by position, for kinds of positions that were trained on short windows of a stream
+of stories. scaling: the rotary ones again, with their rates scaled, before and after a few steps on
+long windows. recall: pairs of a key and a value, recalled by kinds of attention. facts: a fact at
+the beginning of a story, asked for at its end. stream: the loss along 20,000 tokens read one by one
+through a window. A run's rows are appended when it ends, so that an interrupted experiment goes on
+where it was. Notebook 12 draws the figures.
+"""
+
+import argparse
+import csv
+import platform
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from llmlib.evaluation.long_context import (
+    Facts,
+    accuracy_at,
+    fit,
+    losses_at,
+    recall_accuracy,
+    recall_batches,
+    stream_of_stories,
+    windows,
+)
+from llmlib.model.modern import Modern, ModernConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+PLACE = ROOT / "notebooks" / "results" / "long_context.csv"
+COLUMNS = ["experiment", "model", "seed", "x", "value", "seconds"]
+
+SIZES = {"context_length": 512, "emb_dim": 48, "n_heads": 4, "n_layers": 2, "tie_weights": True}
+TRAINED = 48  # tokens in a window of the training
+LONG, FACTOR = 384, 8  # tokens in a window of the measurement
+BIN = 16  # positions that are averaged
+POSITIONS: dict[str, dict[str, Any]] = {
+    "learned": {"positions": "learned"},
+    "sinusoidal": {"positions": "sinusoidal"},
+    "rotary": {"positions": "rotary"},
+    "ALiBi": {"positions": "none", "mask": "alibi"},
+    "none": {"positions": "none"},
+}
+LLAMA3 = {"type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+SCALINGS: dict[str, dict[str, Any] | None] = {
+    "unscaled": None,
+    "linear": {"type": "linear"},
+    "NTK-aware": {"type": "ntk"},
+    "YaRN": {"type": "yarn", "original_max_position_embeddings": TRAINED},
+    "Llama 3": LLAMA3 | {"original_max_position_embeddings": TRAINED},
+}
+ATTENTIONS: dict[str, dict[str, Any]] = {
+    "softmax": {},
+    "window of 16": {"mask": {"name": "window", "width": 16}},
+    "linear": {"attention": "linear_attention"},
+    "delta rule": {"attention": "delta_rule"},
+}
+PAIRS = (2, 4, 8, 16)
+DISTANCES = (8, 16, 32, 48, 64, 96, 128, 192, 256)
+FACT_MODELS = {
+    "rotary": POSITIONS["rotary"],
+    "ALiBi": POSITIONS["ALiBi"],
+    "window of 16": ATTENTIONS["window of 16"],
+}
+STEPS = {"lengths": 400, "tuning": 40, "recall": 600, "facts": 600}
+SEEDS = (0, 1, 2)
+STREAM, STREAM_WINDOW, SINKS = 20_000, 44, 4
+STREAMS = {
+    "window": {"sinks": 0},
+    "window and sinks": {"sinks": SINKS},
+    "streaming": {"sinks": SINKS, "streaming": True},
+}
+
+
+def seeded(seed: int) -> torch.Generator:
+    """Return a generator with a seed."""
+    return torch.Generator().manual_seed(seed)
+
+
+def new(vocab_size: int, seed: int, **changes: Any) -> Modern:
+    """Return a small model whose weights depend on the seed alone."""
+    model = Modern(ModernConfig(**({"vocab_size": vocab_size} | SIZES | changes)))
+    model.init_weights(0.05, generator=seeded(seed))
+    return model
+
+
+def changed(model: Modern, **changes: Any) -> Modern:
+    """Return the same weights under another configuration."""
+    other = Modern(replace(model.config, **changes))
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+@lru_cache(1)
+def streams() -> tuple[int, torch.Tensor, torch.Tensor]:
+    """Return the size of the vocabulary, ids to train on and held-out ids."""
+    tokenizer, ids = stream_of_stories(4000, seed=7)
+    return tokenizer.vocab_size, ids, stream_of_stories(800, seed=8)[1]
+
+
+def by_position(model: Modern, n_rows: int = 64) -> list[tuple[int, float]]:
+    """Return the loss in bins of positions: (the first position, nats)."""
+    held_out = streams()[2]
+    rows = held_out[: len(held_out) // (LONG + 1) * (LONG + 1)].view(-1, LONG + 1)[:n_rows]
+    losses = losses_at(model, rows).view(-1, BIN).mean(dim=1)
+    return [(BIN * at, loss) for at, loss in enumerate(losses.tolist())]
+
+
+@lru_cache(8)
+def trained(name: str, seed: int) -> Modern:
+    """Return a model trained on short windows, with one of POSITIONS."""
+    vocab_size, ids, _ = streams()
+    batches = windows(ids, TRAINED, 16, seeded(100 + seed))
+    return fit(new(vocab_size, seed, **POSITIONS[name]), batches, STEPS["lengths"])
+
+
+def lengths(name: str, seed: int) -> list[tuple[int, float]]:
+    """Measure one of POSITIONS beyond the length of its training."""
+    return by_position(trained(name, seed))
+
+
+def scaling(name: str, seed: int) -> list[tuple[int, float]]:
+    """Measure one of SCALINGS; with ", tuned" in its name after some steps on long windows."""
+    kind, _, tuned = name.partition(", ")
+    model, keys = trained("rotary", seed), SCALINGS[kind]
+    part = "rotary" if keys is None else {"name": "rope_scaling", "factor": float(FACTOR)} | keys
+    model = changed(model, positions=part)
+    if tuned:
+        batches = windows(streams()[1], LONG, 4, seeded(200 + seed))
+        fit(model, batches, STEPS["tuning"], 3e-3)
+    return by_position(model)
+
+
+def recall(name: str, seed: int, pairs: tuple[int, ...] = PAIRS) -> list[tuple[int, float]]:
+    """Measure one of ATTENTIONS by how many values it recalls."""
+    model = new(128, seed, **ATTENTIONS[name])
+    fit(model, recall_batches(max(PAIRS), 16, seeded(300 + seed)), STEPS["recall"])
+    return [(n, recall_accuracy(model, n, seeded(400))) for n in pairs]
+
+
+def facts(name: str, seed: int) -> list[tuple[int, float]]:
+    """Measure how far behind a fact may lie that a question asks for."""
+    task, rng = Facts(), random.Random(seed)
+    model = new(task.tokenizer.vocab_size, seed, **FACT_MODELS[name])
+    batches = (task.batch([rng.randint(4, TRAINED) for _ in range(16)], rng) for _ in range(10**6))
+    fit(model, batches, STEPS["facts"])
+    found = {d: accuracy_at(model, task.batch([d] * 100, random.Random(d))) for d in DISTANCES}
+    return [(distance, right.float().mean().item()) for distance, right in found.items()]
+
+
+@torch.inference_mode()
+def stream(name: str, seed: int, n_tokens: int = STREAM) -> list[tuple[int, float]]:
+    """Measure the loss along a text that is read token by token through a window: (end, nats)."""
+    mask = {"name": "window", "width": STREAM_WINDOW} | STREAMS[name]
+    model = changed(trained("rotary", seed), mask=mask, context_length=10**9).eval()
+    ids, cache, losses = streams()[2][: n_tokens + 1], model.new_cache(1, n_tokens), []
+    for token, target in zip(ids[:-1], ids[1:]):
+        losses.append(F.cross_entropy(model(token.view(1, 1), cache)[0], target.view(1)))
+    means = torch.stack(losses).view(20, -1).mean(dim=1).tolist()
+    return [((part + 1) * n_tokens // 20, loss) for part, loss in enumerate(means)]
+
+
+RUNS: dict[str, tuple[Callable[[str, int], list[tuple[int, float]]], list[str], tuple]] = {
+    "lengths": (lengths, [*POSITIONS], SEEDS),
+    "scaling": (scaling, [*SCALINGS, *(f"{name}, tuned" for name in SCALINGS)], SEEDS),
+    "stream": (stream, [*STREAMS], SEEDS[:1]),
+    "recall": (recall, [*ATTENTIONS], SEEDS[:2]),
+    "facts": (facts, [*FACT_MODELS], SEEDS[:2]),
+}
+
+
+def header() -> str:
+    """Return where the file comes from."""
+    commit = ["git", "log", "-1", "--format=%h", "--", "llmlib", "tools/experiments"]
+    found = subprocess.run(commit, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [
+        "command: python tools/experiments/long_context.py",
+        f"commit: {found.stdout.strip()}",
+        f"versions: Python {platform.python_version()}, torch {torch.__version__}, one thread",
+        "seconds: CPU-seconds of the whole run, in each of its rows",
+    ]
+    return "".join(f"# {line}\n" for line in lines) + ",".join(COLUMNS) + "\n"
+
+
+def done() -> set[tuple[str, str, int]]:
+    """Return the runs whose rows are there already."""
+    if not PLACE.exists():
+        PLACE.write_text(header(), encoding="utf-8")
+    lines = PLACE.read_text(encoding="utf-8").splitlines()
+    rows = csv.DictReader(line for line in lines if not line.startswith("#"))
+    return {(row["experiment"], row["model"], int(row["seed"])) for row in rows}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("experiments", nargs="*", choices=[*RUNS, []], help="by default, all")
+    torch.set_num_threads(1)
+    chosen = parser.parse_args().experiments or list(RUNS)
+    for experiment in chosen:
+        measure, models, seeds = RUNS[experiment]
+        for seed in seeds:
+            for model in models:
+                if (experiment, model, seed) in done():
+                    continue
+                began = time.process_time()
+                values = measure(model, seed)
+                seconds = round(time.process_time() - began, 1)
+                with PLACE.open("a", encoding="utf-8", newline="") as file:
+                    writer = csv.writer(file, lineterminator="\n")
+                    for x, value in values:
+                        writer.writerow([experiment, model, seed, x, f"{value:.4f}", seconds])
+                print(experiment, model, seed, f"{seconds} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
