@@ -5,7 +5,15 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from llmlib.checks.values import flag, known_name, number, require, whole_number, whole_numbers
+from llmlib.checks.values import (
+    flag,
+    known_name,
+    number,
+    one_of,
+    require,
+    whole_number,
+    whole_numbers,
+)
 from llmlib.messages import shown
 
 
@@ -218,8 +226,9 @@ def latent_attention(
     require(rotary, f"latent attention has no positions {name!r}, since {wanted}")
 
 
-def own_memory(config: Any) -> None:
+def own_memory(config: Any, rule: Any) -> None:
     """Raise ValueError for parts that an attention without scores cannot have."""
+    one_of("rule", rule, ("linear", "delta", "softmax"))
     name, _ = choice_of_part("mask", config.mask)
     require(name == "causal", f"linear attention has no mask {name!r}: leave mask at 'causal'")
     same = config.n_kv_heads == config.n_heads and not config.qk_norm

@@ -33,6 +33,7 @@ MODULES = {
     "08": "minimal",
     "09": "tokenizers",
     "10": "inference",
+    "12": "long_context",
 }
 
 CHECKS: dict[str, Callable[[], Iterator["Case"]]] = {}

@@ -1,7 +1,7 @@
 """Attention without a softmax: a state of fixed size that each token adds to, or corrects.
 
-Built in notebook 12. `linear_attention` adds value times key to the state (Katharopoulos et al.
-2020), `delta_rule` first takes away what the state holds under the key (Schlag et al. 2021). Both
+Built in notebook 12. Linear attention adds value times key to the state (Katharopoulos et al.
+2020), the delta rule first takes away what the state holds under the key (Schlag et al. 2021). Both
 are computed in chunks (Yang et al. 2024). What is left out: caches, documents in a row, decay.
 
 Shapes: B rows, T tokens, H heads of D numbers.
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmlib import checks
+from llmlib.model.attention import attend
 from llmlib.model.layers import PLAIN, Places
 from llmlib.model.parts import part
 from llmlib.model.positions import rotate
@@ -44,22 +45,25 @@ def delta_chunks(q: Tensor, k: Tensor, v: Tensor, rate: Tensor | None, size: int
     return torch.cat(out, dim=2)
 
 
+@part("attention", "linear_attention")
 class LinearAttention(nn.Module):
     """Attention whose memory is a matrix for each head, of D x D numbers, however long the text.
+
+    rule: "linear", where a token adds its value to what is stored under its key; "delta", where it
+    replaces what is stored; or "softmax", for comparison: attention as usual, with the same keys.
 
     Keys see the token before their own too (a convolution of two tokens), as in most models of
     this kind: with it a value can be stored under the token that it follows.
     """
 
-    corrects = False
-
-    def __init__(self, config: Any, layer: int = 0):
+    def __init__(self, config: Any, layer: int = 0, *, rule: str = "delta"):
         super().__init__()
-        checks.own_memory(config)
+        checks.own_memory(config, rule)
         self.n_heads, self.head_dim, C = config.n_heads, config.head_dim, config.emb_dim
+        self.rule = rule
         self.c_attn = nn.Linear(C, 3 * self.n_heads * self.head_dim, bias=config.qkv_bias)
         self.mix = nn.Parameter(torch.zeros(self.n_heads * self.head_dim) + 0.5)
-        self.rate = nn.Linear(C, self.n_heads) if self.corrects else None
+        self.rate = nn.Linear(C, self.n_heads) if rule == "delta" else None
         self.c_proj = nn.Linear(self.n_heads * self.head_dim, C, bias=config.o_bias)
 
     def forward(self, x: Tensor, places: Places = PLAIN, cache: Cache | None = None) -> Tensor:
@@ -69,23 +73,16 @@ class LinearAttention(nn.Module):
         q, k, v = self.c_attn(x).chunk(3, dim=-1)
         k = torch.lerp(k, F.pad(k, (0, 0, 1, -1)), self.mix)  # with that of the token before
         q, k, v = (t.view(B, T, self.n_heads, -1).transpose(1, 2) for t in (q, k, v))
-        q, k = (rotate(F.normalize(t, dim=-1), places.rotation) for t in (q, k))
-        rate = None if self.rate is None else self.rate(x).sigmoid().mT[..., None]  # (B, H, T, 1)
-        out = F.rms_norm(delta_chunks(q, k, v, rate), (self.head_dim,))
+        if self.rule == "softmax":
+            q, k = (rotate(t, places.rotation) for t in (q, k))
+            out = attend(q, k, v)
+        else:
+            q, k = (rotate(F.normalize(t, dim=-1), places.rotation) for t in (q, k))
+            # how much of the old is replaced, (B, H, T, 1)
+            rate = None if self.rate is None else self.rate(x).sigmoid().mT[..., None]
+            out = F.rms_norm(delta_chunks(q, k, v, rate), (self.head_dim,))
         return self.c_proj(out.transpose(1, 2).reshape(B, T, -1))
 
     def new_cache(self, batch_size: int, length: int) -> Cache:
         """Refuse: this attention has no cache."""
         return checks.no_cache("linear attention")
-
-
-part("attention", "linear_attention")(LinearAttention)
-
-
-class DeltaRule(LinearAttention):
-    """Linear attention that corrects its memory in place of adding to it."""
-
-    corrects = True
-
-
-part("attention", "delta_rule")(DeltaRule)

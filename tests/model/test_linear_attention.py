@@ -7,6 +7,8 @@ from test_modern import close, modern, tokens
 
 from llmlib.model.linear_attention import delta_chunks
 
+PART = {"name": "linear_attention"}
+
 
 def token_by_token(q, k, v, rate):
     """The state, token after token."""
@@ -39,9 +41,9 @@ def test_a_key_that_returns_is_overwritten_by_the_delta_rule():
     close(delta_chunks(k, k, v, None)[0, 0, 1], v[0, 0].sum(0))
 
 
-@pytest.mark.parametrize("name", ["linear_attention", "delta_rule"])
-def test_a_model_with_it_is_causal_and_has_gradients(name):
-    model = modern(attention=name, n_kv_heads=6)
+@pytest.mark.parametrize("rule", ["linear", "delta", "softmax"])
+def test_a_model_with_it_is_causal_and_has_gradients(rule):
+    model = modern(attention=PART | {"rule": rule}, n_kv_heads=6)
     ids = tokens(2, 60)
     logits = model(ids)
     close(model(ids[:, :40]), logits[:, :40], 1e-4)
@@ -50,14 +52,15 @@ def test_a_model_with_it_is_causal_and_has_gradients(name):
 
 
 def test_what_it_has_not_is_refused():
-    model = modern(attention="delta_rule", n_kv_heads=6)
+    model = modern(attention=PART, n_kv_heads=6)
     with pytest.raises(ValueError, match="has no cache"):
         model.new_cache(1, 9)
     with pytest.raises(ValueError, match="no segments"):
         model(tokens(1, 3), segments=torch.zeros(1, 3).long())
     for changes, words in [
         ({"n_kv_heads": 2}, "grouped queries"),
+        ({"attention": PART | {"rule": "beta"}}, "rule is 'beta'.*delta"),
         ({"mask": {"name": "window", "width": 3}}, "no mask 'window'"),
     ]:
         with pytest.raises(ValueError, match=words):
-            modern(attention="linear_attention", **({"n_kv_heads": 6} | changes))
+            modern(**({"attention": "linear_attention", "n_kv_heads": 6} | changes))
