@@ -1,7 +1,7 @@
 """Tasks that tell how far back a model sees: loss by position, recall of pairs, a fact in a story.
 
-Built in notebook 12. The answer to each question is known exactly, and so is chance. Each task
-draws what it needs from a generator, so that the same seed asks the same questions.
+Written by hand; notebook 12 uses it. The answer to each question is known exactly, and so is
+chance. Each task draws from a generator, so that the same seed asks the same questions.
 
 Shapes: B rows of T tokens.
 """

@@ -1,3 +1,5 @@
+# From notebooks/12_long_context.ipynb: edit there, then run make export.
+
 """ALiBi: no positions, but scores that fall with the distance of two tokens.
 
 Built in notebook 12, as an example of a mask that a reader adds. Take positions="none" with it.

@@ -1,3 +1,5 @@
+# From notebooks/12_long_context.ipynb: edit there, then run make export.
+
 """Multi-head latent attention: a cache of one small vector a token, from which all heads read.
 
 Built in notebook 12, as in DeepSeek-V2 (2024). A configuration asks for it with attention={"name":
@@ -33,7 +35,6 @@ class Expansion(nn.Linear):
     """The weights from a latent to keys and values; a class that `quantize` leaves as it is."""
 
 
-@part("attention", "latent_attention")
 class LatentAttention(nn.Module):
     """Multi-head latent attention (DeepSeek-V2, 2405.04434, section 2.1).
 
@@ -55,7 +56,7 @@ class LatentAttention(nn.Module):
         q_lora_rank: int | None = None,
         rope_interleave: bool = True,
     ):
-        super().__init__()
+        nn.Module.__init__(self)
         sizes = kv_lora_rank, qk_nope_head_dim, v_head_dim
         checks.latent_attention(config, *sizes, q_lora_rank, rope_interleave)
         C, self.n_heads, self.layer = config.emb_dim, config.n_heads, layer
@@ -143,6 +144,9 @@ class LatentAttention(nn.Module):
     def new_cache(self, batch_size: int, length: int) -> "LatentCache":
         """Return an empty cache for batch_size rows of at most `length` tokens."""
         return LatentCache(self.n_layers, batch_size, length)
+
+
+part("attention", "latent_attention")(LatentAttention)
 
 
 def softmax_scale(dim: int, positions: Any) -> float:

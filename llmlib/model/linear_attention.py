@@ -1,3 +1,5 @@
+# From notebooks/12_long_context.ipynb: edit there, then run make export.
+
 """Attention without a softmax: a state of fixed size that each token adds to, or corrects.
 
 Built in notebook 12. Linear attention adds value times key to the state (Katharopoulos et al.

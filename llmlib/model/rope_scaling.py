@@ -1,3 +1,5 @@
+# From notebooks/12_long_context.ipynb: edit there, then run make export.
+
 """Rotary positions for texts longer than those of the training: rates that turn more slowly.
 
 Built in notebook 12. A configuration asks for them with positions={"name": "rope_scaling", "type":
@@ -17,7 +19,6 @@ from llmlib.model.parts import part
 from llmlib.model.positions import RotaryPositions, Rotation
 
 
-@part("positions", "rope_scaling")
 class ScaledRotaryPositions(RotaryPositions):
     """Rotary positions whose rates are changed, so that longer texts turn no further than short.
 
@@ -50,7 +51,7 @@ class ScaledRotaryPositions(RotaryPositions):
     def forward(self, x: Tensor, positions: slice | Tensor) -> tuple[Tensor, Rotation]:
         """Return x (B, T, C) as it is, and what `rotate` needs."""
         if self.kind != "dynamic":
-            return super().forward(x, positions)
+            return RotaryPositions.forward(self, x, positions)
         # the rates depend on how much has been read, so no table lasts
         if isinstance(positions, slice):
             self.length = positions.stop
@@ -59,6 +60,9 @@ class ScaledRotaryPositions(RotaryPositions):
         self.length = int(positions.max()) + 1
         cos, sin = self.turn(positions)  # (B, T, D)
         return x, (cos[:, None], sin[:, None])
+
+
+part("positions", "rope_scaling")(ScaledRotaryPositions)
 
 
 def llama3_rates(rates: Tensor, keys: dict[str, Any]) -> Tensor:
@@ -105,5 +109,5 @@ def yarn_scale(keys: dict[str, Any]) -> float:
 
 
 def sharpening(factor: float, mscale: float = 1.0) -> float:
-    """Return 0.1 mscale ln(factor) + 1 (Peng et al. 2023, equation 22); 1 for a factor up to 1."""
+    """Return 0.1 mscale ln(factor) + 1 (Peng et al. 2023, section 3.4); 1 for a factor up to 1."""
     return 0.1 * mscale * math.log(factor) + 1 if factor > 1 else 1.0

@@ -1,3 +1,5 @@
+# From notebooks/12_long_context.ipynb: edit there, then run make export.
+
 """Sinusoidal positions, as in the first transformer: a wave for each pair of numbers.
 
 Built in notebook 12, as an example of a part that a reader adds.

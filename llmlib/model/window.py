@@ -1,10 +1,10 @@
 """Attention through a window: each token sees the last `width` tokens, and the first few.
 
-Built in notebook 12. A configuration asks for it with mask={"name": "window", "width": 4096}; width
-counts the token itself, as in Mistral (Jiang et al. 2023). With `sinks`, the first tokens of each
-document stay visible too (Xiao et al. 2023, StreamingLLM). The cache is a ring: its memory depends
-on width and sinks and not on the text. What is left out: windows in some layers only (Gemma 2), and
-kernels that skip what a mask hides.
+Written by hand; notebook 12 shows the idea in ten lines. A configuration asks for it with
+mask={"name": "window", "width": 4096}; width counts the token itself, as in Mistral (Jiang et al.
+2023). With `sinks`, the first tokens of each document stay visible too (Xiao et al. 2023,
+StreamingLLM). The cache is a ring: its memory depends on width and sinks and not on the text. What
+is left out: windows in some layers only (Gemma 2), and kernels that skip what a mask hides.
 
 Shapes: B rows, T new tokens, S slots of the ring and its sinks, G heads of keys of D numbers.
 """
