@@ -230,15 +230,18 @@ def own_memory(config: Any, rule: Any) -> None:
     """Raise ValueError for parts that an attention without scores cannot have."""
     one_of("rule", rule, ("linear", "delta", "softmax"))
     name, _ = choice_of_part("mask", config.mask)
-    require(name == "causal", f"linear attention has no mask {name!r}: leave mask at 'causal'")
+    fits = name == "causal" or rule == "softmax"
+    require(fits, f"linear attention has no mask {name!r}: leave mask at 'causal'")
     same = config.n_kv_heads == config.n_heads and not config.qk_norm
     require(same, "linear attention has neither grouped queries nor qk_norm: leave both out")
 
 
-def reads_whole_rows(cache: Any) -> None:
+def reads_whole_rows(cache: Any, rule: str, segments: Any) -> None:
     """Raise ValueError for a cache, or documents in a row, which linear attention does not know."""
-    alone = "linear attention reads single documents from their beginning: no cache, no segments"
-    require(cache is None, alone)
+    # a mask of a softmax comes as a cache that cannot grow
+    alone = cache is None or (rule == "softmax" and not hasattr(cache, "grow"))
+    what = "linear attention reads single documents from their beginning: no cache, no segments"
+    require(alone and segments is None, what)
 
 
 def no_cache(what: str) -> Any:

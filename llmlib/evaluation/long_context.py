@@ -1,4 +1,4 @@
-"""Tasks that tell how far back a model sees: loss by position, recall of pairs, a fact in a story.
+"""Tasks that tell how far back a model sees: loss by position, and recall of pairs.
 
 Written by hand; notebook 12 uses it. The answer to each question is known exactly, and so is
 chance. Each task draws from a generator, so that the same seed asks the same questions.
@@ -6,7 +6,6 @@ chance. Each task draws from a generator, so that the same seed asks the same qu
 Shapes: B rows of T tokens.
 """
 
-import random
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -33,15 +32,6 @@ def losses_at(model: Any, ids: Tensor, batch_size: int = 16) -> Tensor:
             logits = model(rows[:, :-1])
             total += F.cross_entropy(logits.mT, rows[:, 1:], reduction="none").sum(dim=0)
     return total / len(ids)
-
-
-@torch.no_grad()
-def accuracy_at(model: Any, batch: Batch) -> Tensor:
-    """Return whether the likeliest token was right, (B,), of rows with one target each."""
-    inputs, targets = batch
-    with evaluating(model):
-        right = (model(inputs).argmax(dim=-1) == targets) & (targets >= 0)
-    return right.any(dim=1)
 
 
 def fit(model: Any, batches: Iterator[Batch], steps: int, rate: float = 1e-2) -> Any:
@@ -111,50 +101,3 @@ def recall_accuracy(model: Any, n_pairs: int, generator: torch.Generator) -> flo
     with evaluating(model):
         right = model(inputs).argmax(dim=-1) == targets
     return right.sum().item() / (targets >= 0).sum().item()
-
-
-# --- a fact at the beginning of a story and a question at its end
-
-COLORS = ("red", "blue", "green", "yellow", "black", "white", "brown", "pink")
-PEOPLE = ("Ada", "Bo", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana")
-
-
-class Facts:
-    """Rows in which two people have a favourite color, stories follow, and then one is asked for.
-
-    "Ada likes red. Bo likes blue." … stories of others … "Ada likes", and the answer is red. It
-    follows from the row alone, and a guess among the two colors is right half of the time, a guess
-    among all of them once in eight times.
-    """
-
-    def __init__(self, seed: int = 1):
-        told = [story.text for story in stories.tell_many(2000, seed=seed)]
-        facts = " ".join(f"{name} likes {color}." for name in PEOPLE for color in COLORS)
-        self.tokenizer = WordTokenizer.from_text(" ".join([facts, *told]))
-        self.fillers = [self.tokenizer.encode(text) for text in told]
-
-    def row(self, distance: int, rng: random.Random) -> list[int]:
-        """Return the ids of a row whose answer is `distance` tokens behind the color it repeats."""
-        (asked, other), (color, wrong) = rng.sample(PEOPLE, 2), rng.sample(COLORS, 2)
-        between = f". {other} likes {wrong}."
-        before = f"{asked} likes {color}"
-        if rng.random() < 0.5 and distance > 8:  # the other one comes first
-            before, between = f"{other} likes {wrong}. {before}", "."
-        start = self.tokenizer.encode(before)
-        end = self.tokenizer.encode(f"{asked} likes {color}")
-        middle = self.tokenizer.encode(between)
-        while len(middle) < distance - len(end) + 1:
-            middle += rng.choice(self.fillers)
-        middle = middle[: distance - len(end)]
-        return [*start, *middle, *end]
-
-    def batch(self, distances: list[int], rng: random.Random) -> Batch:
-        """Return a row for each distance, padded on the right; only its last token is a target."""
-        rows = [self.row(distance, rng) for distance in distances]
-        longest = max(map(len, rows))
-        ids = torch.zeros(len(rows), longest - 1, dtype=torch.int64)
-        targets = torch.full_like(ids, -100)
-        for i, row in enumerate(rows):
-            ids[i, : len(row) - 1] = torch.tensor(row[:-1])
-            targets[i, len(row) - 2] = row[-1]
-        return ids, targets

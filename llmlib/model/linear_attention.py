@@ -70,14 +70,14 @@ class LinearAttention(nn.Module):
 
     def forward(self, x: Tensor, places: Places = PLAIN, cache: Cache | None = None) -> Tensor:
         """Map x (B, T, C) to (B, T, C)."""
-        checks.reads_whole_rows(cache)
+        checks.reads_whole_rows(cache, self.rule, places.segments)
         B, T, _ = x.shape
         q, k, v = self.c_attn(x).chunk(3, dim=-1)
         k = torch.lerp(k, F.pad(k, (0, 0, 1, -1)), self.mix)  # with that of the token before
         q, k, v = (t.view(B, T, self.n_heads, -1).transpose(1, 2) for t in (q, k, v))
         if self.rule == "softmax":
             q, k = (rotate(t, places.rotation) for t in (q, k))
-            out = attend(q, k, v)
+            out = attend(q, k, v, None if cache is None else cache.update(0, k, v)[2])
         else:
             q, k = (rotate(F.normalize(t, dim=-1), places.rotation) for t in (q, k))
             # how much of the old is replaced, (B, H, T, 1)

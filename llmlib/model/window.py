@@ -110,9 +110,8 @@ class WindowCache(KVCache):
     """The keys and values that a window still needs: of any text, in a fixed number of slots.
 
     The first `sinks` slots are for the first tokens of a document, and the others a ring: token
-    number t is in slot t % ring, in place of one that left the window. A sink moves to its own slot
-    when its place in the ring is needed. Order does not matter to attention: the mask says what is
-    in a slot. length counts all tokens that were read, and capacity bounds it.
+    number t is in slot t % ring, in place of one that left the window, and a sink moves when its
+    place is needed. The mask says what is in a slot. length counts all tokens that were read.
     """
 
     def __init__(
@@ -134,12 +133,11 @@ class WindowCache(KVCache):
         device = None if self.data is None else self.data.device
         empty = torch.full((self.batch_size, self.sinks + self.ring), -1, device=device)
         self.held = Tokens(empty, empty.clone(), empty.clone())
-        self.furthest = 0  # the longest that the text has been: what it overwrote is gone
-        self.least = 0  # the shortest that it can become again
-        # the document that each row is in, and how many of its tokens were read: (B, 1)
+        self.furthest = self.least = 0  # the longest that it was, the shortest it can become
+        # the document of each row, and how many of its tokens were read: (B, 1)
         self.document, self.count = empty[:, :1] + 1, empty[:, :1] + 1
-        self.numbered = False  # whether documents were told apart
-        self.base = 0  # what streaming has taken off the positions of all keys
+        # whether documents are told apart, and what streaming has taken off all positions
+        self.numbered, self.base = False, 0
 
     def grow(self, batch_size: int, n_new: int, segments: Tensor | None = None) -> None:
         """Make place for n_new tokens in each row; set their positions and their mask."""
@@ -151,19 +149,25 @@ class WindowCache(KVCache):
         self.positions = new.place if self.numbered else slice(start, self.length)
         self.single = n_new == 1 and self.data is not None
         if self.single:
-            self.place_one(new, self.sinks + start % self.ring)
+            self.place_one(new, start)
             seen = self.held
         else:
             both = self.place_several(new, start)
             seen = both if start else new
-        plain = seen is new and n_new <= self.width and not self.numbered
-        self.mask = None if plain else in_window(new, seen, self.width, self.sinks)
+        plain = seen is new and n_new <= self.width
+        full = self.single and self.ring == self.width and start >= self.ring + self.sinks
+        everything = (plain or full) and not self.numbered
+        self.mask = None if everything else in_window(new, seen, self.width, self.sinks)
         if self.rotary is not None:
             checks.one_at_a_time(n_new, self.length, self.width)
             self.move_positions(new)
 
     def describe(self, start: int, n_new: int, segments: Tensor | None) -> Tokens:
         """Describe new tokens, and note in which document each row ends."""
+        if segments is None and n_new == 1:  # the common step, in few operations
+            new = Tokens(torch.full_like(self.count, start), self.document, self.count)
+            self.count = self.count + 1
+            return new
         if segments is None:
             segments = self.document.expand(-1, n_new)
         else:
@@ -171,7 +175,6 @@ class WindowCache(KVCache):
             self.document, self.count = (x.to(segments.device) for x in (self.document, self.count))
             self.held = Tokens(*(field.to(segments.device) for field in self.held))
         new = tokens_of(torch.arange(start, start + n_new, device=segments.device)[None], segments)
-        # some go on with a document of which tokens were read before
         new = new._replace(place=new.place + self.count * (segments == self.document))
         self.end_with(new)
         return new
@@ -184,16 +187,17 @@ class WindowCache(KVCache):
         self.document = torch.where(found, tokens.document.gather(1, last), self.document)
         self.count = torch.where(found, tokens.place.gather(1, last) + 1, self.count)
 
-    def place_one(self, new: Tokens, slot: int) -> None:
+    def place_one(self, new: Tokens, start: int) -> None:
         """Give a token a slot of the ring; a sink that was in it moves to the slots of sinks."""
         assert self.data is not None, "asked before anything was stored"
-        self.slot, old = slot, self.held.of((slice(None), slot))
+        self.slot = slot = self.sinks + start % self.ring
+        old = self.held.of((slice(None), slot))
+        # without documents or padding, sinks are the first tokens of a row
         leaving = (old.index >= 0) & (old.place < self.sinks)
-        if self.sinks and leaving.any():
+        if (self.numbered or start < self.ring + self.sinks) and leaving.any():
             ours = leaving & (old.document == self.document[:, 0])
             self.lose(leaving & ~ours & (old.document >= 0))
             rows, places = ours.nonzero()[:, 0], old.place[ours]
-            # (rows, 2 n_layers, G, D): two indices that stand apart put their axis in front
             moved = self.data[:, rows, :, slot].transpose(0, 1)
             self.data[:, rows, :, places] = moved
             if self.rotary is not None:
@@ -237,6 +241,9 @@ class WindowCache(KVCache):
             # zeros: what a mask hides is multiplied by 0, and 0 times nan is nan
             self.data = k.new_zeros(2 * self.n_layers, B, G, self.sinks + self.ring, D)
             self.originals = self.data[::2, :, :, : self.sinks].clone()
+            self.held = Tokens(*(field.to(k.device) for field in self.held))
+            self.document, self.count = self.document.to(k.device), self.count.to(k.device)
+            self.mask = None if self.mask is None else self.mask.to(k.device)
         self.stored += 1
         slots = self.data[2 * layer : 2 * layer + 2]  # (2, B, G, S, D)
         if self.single:
@@ -274,8 +281,8 @@ class WindowCache(KVCache):
         other, capacity = copy(self), self.capacity if capacity is None else capacity
         checks.cache_copy(self, n, capacity)
         other.capacity = capacity
-        device = self.held.index.device
-        other.select(torch.arange(self.batch_size, device=device).repeat_interleave(n))
+        rows = torch.arange(self.batch_size, device=self.held.index.device)
+        other.select(rows.repeat_interleave(n))
         return other
 
     def streaming(self, positions: Any) -> "WindowCache":
@@ -290,19 +297,20 @@ class WindowCache(KVCache):
     def move_positions(self, new: Tokens) -> None:
         """Let the sinks follow the window, and keep all positions small.
 
-        What counts is the distance: in a full cache the first sink is width + sinks − 1 before the
-        newest token. So the window's keys stay as they are, and the sinks turn a step further.
+        In a full cache, the first sink is width + sinks − 1 before the newest token. So the window's
+        keys stay as they are, and the sinks turn a step further.
         """
         n_slots, limit = self.sinks + self.ring, self.sinks + self.width - 1
-        place = new.place
         if self.data is not None:
-            keys = self.data[::2]  # (n_layers, B, G, S, D)
-            if int(place.max()) - self.base >= 4 * n_slots:  # angles stay exact, and so the table
+            keys = self.data[::2]
+            if self.length - self.base > 4 * n_slots:  # angles stay exact, and so the table
                 self.base += n_slots
                 keys[..., self.sinks :, :] = self.turned(keys[..., self.sinks :, :], -n_slots)
-            shift = (place[:, -1:] - limit).clamp(min=0) - self.base  # (B, 1)
+            shift: Any = max(0, self.length - 1 - limit) - self.base
+            if self.numbered:  # for each row its own
+                shift = (new.place[:, -1:] - limit).clamp(min=0) - self.base  # (B, 1)
             keys[..., : self.sinks, :] = self.turned(self.originals, shift)
-        self.positions = place - self.base if self.base or self.numbered else self.positions
+        self.positions = new.place - self.base if self.base or self.numbered else self.positions
 
     def turned(self, keys: Tensor, steps: Tensor | int) -> Tensor:
         """Return keys (..., B, G, n, D) moved by steps, the same for all or (B, 1)."""

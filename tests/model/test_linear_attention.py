@@ -64,3 +64,18 @@ def test_what_it_has_not_is_refused():
     ]:
         with pytest.raises(ValueError, match=words):
             modern(**({"attention": "linear_attention", "n_kv_heads": 6} | changes))
+
+
+def test_a_softmax_takes_masks_and_refuses_documents():
+    part = PART | {"rule": "softmax"}
+    window = {"name": "window", "width": 3}
+    model = modern(attention=part, n_kv_heads=6, mask=window, n_layers=1)
+    ids = tokens(1, 9)
+    changed = ids.clone()
+    changed[0, 0] = (changed[0, 0] + 1) % 97
+    same = (model(ids) - model(changed)).abs().amax(-1)[0] == 0
+    assert same.tolist() == [False] * 4 + [True] * 5, (
+        "two back, and one more that keys are mixed with"
+    )
+    with pytest.raises(ValueError, match="no segments"):
+        model(ids, segments=torch.zeros(1, 9).long())

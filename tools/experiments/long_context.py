@@ -4,32 +4,25 @@
     python tools/experiments/long_context.py lengths    one of the experiments by itself
 
 lengths: the loss by position, for kinds of positions that were trained on short windows of a stream
-of stories. scaling: the rotary ones again, with their rates scaled, before and after a few steps on
-long windows. recall: pairs of a key and a value, recalled by kinds of attention. facts: a fact at
-the beginning of a story, asked for at its end. stream: the loss along 20,000 tokens read one by one
-through a window. A run's rows are appended when it ends, so that an interrupted experiment goes on
-where it was. Notebook 12 draws the figures.
+of stories. recall: pairs of a key and a value, recalled by kinds of attention. A run's rows are
+appended when it ends, so that an interrupted experiment goes on where it was. Notebook 12 draws
+the figures.
 """
 
 import argparse
 import csv
 import platform
-import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from llmlib.evaluation.long_context import (
-    Facts,
-    accuracy_at,
     fit,
     losses_at,
     recall_accuracy,
@@ -45,7 +38,7 @@ COLUMNS = ["experiment", "model", "seed", "x", "value", "seconds"]
 
 SIZES = {"context_length": 512, "emb_dim": 48, "n_heads": 4, "n_layers": 2, "tie_weights": True}
 TRAINED = 48  # tokens in a window of the training
-LONG, FACTOR = 384, 8  # tokens in a window of the measurement
+LONG = 384  # tokens in a window of the measurement
 BIN = 16  # positions that are averaged
 POSITIONS: dict[str, dict[str, Any]] = {
     "learned": {"positions": "learned"},
@@ -54,30 +47,10 @@ POSITIONS: dict[str, dict[str, Any]] = {
     "ALiBi": {"positions": "none", "mask": "alibi"},
     "none": {"positions": "none"},
 }
-LLAMA3 = {"type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-SCALINGS: dict[str, dict[str, Any] | None] = {
-    "unscaled": None,
-    "linear": {"type": "linear"},
-    "NTK-aware": {"type": "ntk"},
-    "YaRN": {"type": "yarn", "original_max_position_embeddings": TRAINED},
-    "Llama 3": LLAMA3 | {"original_max_position_embeddings": TRAINED},
-}
 RULES = ("softmax", "linear", "delta")
 PAIRS = (2, 4, 8, 16)
-DISTANCES = (8, 16, 32, 48, 64, 96, 128, 192, 256)
-FACT_MODELS = {
-    "rotary": POSITIONS["rotary"],
-    "ALiBi": POSITIONS["ALiBi"],
-    "window of 16": {"mask": {"name": "window", "width": 16}},
-}
-STEPS = {"lengths": 400, "tuning": 40, "recall": 300, "facts": 600}
+STEPS = {"lengths": 400, "recall": 300}
 SEEDS = (0, 1)
-STREAM, STREAM_WINDOW, SINKS = 20_000, 44, 4
-STREAMS = {
-    "window": {"sinks": 0},
-    "window and sinks": {"sinks": SINKS},
-    "streaming": {"sinks": SINKS, "streaming": True},
-}
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -90,13 +63,6 @@ def new(vocab_size: int, seed: int, **changes: Any) -> Modern:
     model = Modern(ModernConfig(**({"vocab_size": vocab_size} | SIZES | changes)))
     model.init_weights(0.05, generator=seeded(seed))
     return model
-
-
-def changed(model: Modern, **changes: Any) -> Modern:
-    """Return the same weights under another configuration."""
-    other = Modern(replace(model.config, **changes))
-    other.load_state_dict(model.state_dict())
-    return other
 
 
 @lru_cache(1)
@@ -114,28 +80,11 @@ def by_position(model: Modern, n_rows: int = 64) -> list[tuple[int, float]]:
     return [(BIN * at, loss) for at, loss in enumerate(losses.tolist())]
 
 
-@lru_cache(8)
-def trained(name: str, seed: int) -> Modern:
-    """Return a model trained on short windows, with one of POSITIONS."""
+def lengths(name: str, seed: int) -> list[tuple[int, float]]:
+    """Train one of POSITIONS on short windows, and measure it beyond their length."""
     vocab_size, ids, _ = streams()
     batches = windows(ids, TRAINED, 16, seeded(100 + seed))
-    return fit(new(vocab_size, seed, **POSITIONS[name]), batches, STEPS["lengths"])
-
-
-def lengths(name: str, seed: int) -> list[tuple[int, float]]:
-    """Measure one of POSITIONS beyond the length of its training."""
-    return by_position(trained(name, seed))
-
-
-def scaling(name: str, seed: int) -> list[tuple[int, float]]:
-    """Measure one of SCALINGS; with ", tuned" in its name after some steps on long windows."""
-    kind, _, tuned = name.partition(", ")
-    model, keys = trained("rotary", seed), SCALINGS[kind]
-    part = "rotary" if keys is None else {"name": "rope_scaling", "factor": float(FACTOR)} | keys
-    model = changed(model, positions=part)
-    if tuned:
-        batches = windows(streams()[1], LONG, 4, seeded(200 + seed))
-        fit(model, batches, STEPS["tuning"], 3e-3)
+    model = fit(new(vocab_size, seed, **POSITIONS[name]), batches, STEPS["lengths"])
     return by_position(model)
 
 
@@ -146,34 +95,9 @@ def recall(name: str, seed: int, pairs: tuple[int, ...] = PAIRS) -> list[tuple[i
     return [(n, recall_accuracy(model, n, seeded(400))) for n in pairs]
 
 
-def facts(name: str, seed: int) -> list[tuple[int, float]]:
-    """Measure how far behind a fact may lie that a question asks for."""
-    task, rng = Facts(), random.Random(seed)
-    model = new(task.tokenizer.vocab_size, seed, **FACT_MODELS[name])
-    batches = (task.batch([rng.randint(4, TRAINED) for _ in range(16)], rng) for _ in range(10**6))
-    fit(model, batches, STEPS["facts"])
-    found = {d: accuracy_at(model, task.batch([d] * 100, random.Random(d))) for d in DISTANCES}
-    return [(distance, right.float().mean().item()) for distance, right in found.items()]
-
-
-@torch.inference_mode()
-def stream(name: str, seed: int, n_tokens: int = STREAM) -> list[tuple[int, float]]:
-    """Measure the loss along a text that is read token by token through a window: (end, nats)."""
-    mask = {"name": "window", "width": STREAM_WINDOW} | STREAMS[name]
-    model = changed(trained("rotary", seed), mask=mask, context_length=10**9).eval()
-    ids, cache, losses = streams()[2][: n_tokens + 1], model.new_cache(1, n_tokens), []
-    for token, target in zip(ids[:-1], ids[1:]):
-        losses.append(F.cross_entropy(model(token.view(1, 1), cache)[0], target.view(1)))
-    means = torch.stack(losses).view(20, -1).mean(dim=1).tolist()
-    return [((part + 1) * n_tokens // 20, loss) for part, loss in enumerate(means)]
-
-
 RUNS: dict[str, tuple[Callable[[str, int], list[tuple[int, float]]], list[str], tuple]] = {
     "lengths": (lengths, [*POSITIONS], SEEDS),
-    "scaling": (scaling, [*SCALINGS, *(f"{name}, tuned" for name in SCALINGS)], SEEDS),
-    "stream": (stream, [*STREAMS], SEEDS[:1]),
     "recall": (recall, [*RULES], SEEDS),
-    "facts": (facts, [*FACT_MODELS], SEEDS),
 }
 
 
