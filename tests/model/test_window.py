@@ -200,6 +200,8 @@ def test_how_far_a_ring_can_be_rewound_is_said():
     with pytest.raises(ValueError, match=rf"from 60 to {least - 1}.*keep {least} tokens or more"):
         cache.rewind(least - 1)
     cache.rewind(least)
+    model(tokens(1, 1), cache)  # what was overwritten does not come back
+    cache.rewind(least)
     with pytest.raises(ValueError, match="keep"):
         cache.rewind(least - 1)
     cache.rewind(0)
@@ -208,7 +210,8 @@ def test_how_far_a_ring_can_be_rewound_is_said():
 
 def test_a_text_cannot_be_rewound_into_a_document_whose_sinks_are_gone():
     model = windowed(2, 2)
-    for pieces in ([6, 5 + SPARE], [6, *[1] * (5 + SPARE)]):
+    ring = 2 + SPARE  # its first token is overwritten, and all that a window of 5 needs is there
+    for pieces in ([6, ring - 5], [6, *[1] * (ring - 5)]):
         cache, start = model.new_cache(1, 99), 0
         segments = torch.tensor([[0] * 6 + [1] * 50])
         for n in pieces:
