@@ -160,7 +160,7 @@ def memory_fades():
         }
         first = torch.cat(
             [
-                decayed_states(*(t[i : i + size] for t in (q, k, v)), decay)
+                decayed_states(q[i : i + size], k[i : i + size], v[i : i + size], decay)
                 for i in range(0, n, size)
             ]
         )

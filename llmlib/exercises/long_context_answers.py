@@ -1,6 +1,7 @@
 """Right answers to the exercises of notebook 12, and what common mistakes give."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ def falling(scores: Tensor, slope: float, *, causal: bool = True) -> Tensor:
 
 
 def bytes_of_layers(
-    windows: list[int | None], n_tokens: int, n_numbers: int, *, tensors: int = 2
+    windows: Sequence[int | None], n_tokens: int, n_numbers: int, *, tensors: int = 2
 ) -> int:
     """Return the bytes of a cache in 16 bits, whose layers have windows or None."""
     slots = sum(n_tokens if width is None else min(width, n_tokens) for width in windows)

@@ -297,8 +297,8 @@ class WindowCache(KVCache):
     def move_positions(self, new: Tokens) -> None:
         """Let the sinks follow the window, and keep all positions small.
 
-        In a full cache, the first sink is width + sinks − 1 before the newest token. So the window's
-        keys stay as they are, and the sinks turn a step further.
+        In a full cache, the first sink is width + sinks − 1 before the newest token. So the
+        window's keys stay as they are, and the sinks turn a step further.
         """
         n_slots, limit = self.sinks + self.ring, self.sinks + self.width - 1
         if self.data is not None:
