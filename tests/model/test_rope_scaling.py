@@ -7,6 +7,7 @@ import transformers
 from llmlib.model.modern import Modern, ModernConfig
 from llmlib.model.parts import build_part
 from llmlib.model.rope_scaling import ScaledRotaryPositions
+from llmlib.pretrained.huggingface import load_pretrained
 
 SIZES = {"vocab_size": 97, "emb_dim": 64, "n_heads": 4, "n_layers": 2, "head_dim": 16}
 YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}
@@ -150,7 +151,7 @@ def test_a_type_has_to_be_named():
 
 @torch.no_grad()
 @pytest.mark.parametrize("keys", [YARN, LLAMA3, {"type": "dynamic", "factor": 2.0}], ids=str)
-def test_whole_models_agree_far_beyond_their_first_length_and_with_a_cache(keys):
+def test_whole_models_agree_far_beyond_their_first_length_and_with_a_cache(keys, tmp_path):
     """Token by token too, where the rates of `dynamic` change from token to token."""
     small = keys | ({"original_max_position_embeddings": 16} if "factor" in keys else {})
     if keys["type"] == "dynamic":
@@ -174,6 +175,8 @@ def test_whole_models_agree_far_beyond_their_first_length_and_with_a_cache(keys)
     state = reference.state_dict()
     ours.load_state_dict({name: named(name, state) for name in ours.state_dict()})
     ids = torch.randint(97, (1, length), generator=torch.Generator().manual_seed(0))
+    reference.save_pretrained(tmp_path)
+    close(load_pretrained(tmp_path)(ids), reference(ids).logits, 2e-4)
     close(ours(ids), reference(ids).logits, 2e-4)
     cache, past, logits = ours.new_cache(1, length), None, []
     for token in ids[0]:

@@ -14,6 +14,7 @@ from llmlib.generation.generate import generate
 from llmlib.generation.sampling import Sampling
 from llmlib.generation.speculative import speculate
 from llmlib.model.window import SPARE
+from llmlib.pretrained.huggingface import load_pretrained
 
 GREEDY = Sampling(temperature=0)
 W = 5
@@ -332,6 +333,14 @@ def test_cached_decoding_with_left_padding_is_that_of_mistral(mistral, pieces):
     for found in (logits, their_logits):
         close(found[1], expected[1])
         close(found[0, 11:], expected[0, 11:])
+
+
+def test_a_folder_of_mistral_becomes_a_model_with_a_window(mistral, tmp_path):
+    reference, model = mistral
+    reference.save_pretrained(tmp_path)
+    loaded = load_pretrained(tmp_path)
+    assert loaded.config.mask == {"name": "window", "width": W}
+    close(loaded(tokens(2, 30)), reference(tokens(2, 30)).logits)
 
 
 # --- everything that takes a model takes one with a window
