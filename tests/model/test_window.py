@@ -336,7 +336,7 @@ def test_cached_decoding_with_left_padding_is_that_of_mistral(mistral, pieces):
 
 
 def test_a_folder_of_mistral_becomes_a_model_with_a_window(mistral, tmp_path):
-    reference, model = mistral
+    reference, _ = mistral
     reference.save_pretrained(tmp_path)
     loaded = load_pretrained(tmp_path)
     assert loaded.config.mask == {"name": "window", "width": W}
