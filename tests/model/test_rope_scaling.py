@@ -34,6 +34,7 @@ SETS = [
     YARN | {"beta_fast": 16, "beta_slow": 2},
     YARN | {"beta_fast": 7.5, "beta_slow": 0.5, "truncate": False},
     YARN | {"truncate": False},
+    YARN | {"beta_slow": 1e-6},  # a pair that no head has
     YARN | {"truncate": True, "beta_fast": None},
     YARN | {"original_max_position_embeddings": 100},
     {"type": "yarn", "factor": 4.0},
