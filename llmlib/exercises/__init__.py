@@ -34,6 +34,7 @@ MODULES = {
     "09": "tokenizers",
     "10": "inference",
     "11": "modern",
+    "12": "long_context",
     "13": "experts",
 }
 

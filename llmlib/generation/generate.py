@@ -28,7 +28,8 @@ class TextReader:
 
     ids: (B, T), the prompts, which begin with `padding` (B,) zeros; n_new: how many tokens will
     follow. slide: when the context is full, drop this many of the oldest tokens and re-encode the
-    rest. cache: a cache that holds the first tokens of the prompts already.
+    rest. cache: a cache that holds the first tokens of the prompts already. prefill: read at most
+    this many tokens at once; None reads a prompt whole.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class TextReader:
         n_new: int,
         slide: int = 1,
         cache: Any = None,
+        prefill: int | None = None,
     ):
-        self.model, self.padding, self.slide = model, padding, slide
+        self.model, self.padding, self.slide, self.prefill = model, padding, slide, prefill
         self.parts = list(model.modules()) if isinstance(model, nn.Module) else []
         checks.finite_weights(model)
         needed = ids.shape[1] + n_new - 1  # the last token is not read any more
@@ -72,15 +74,27 @@ class TextReader:
             return self.model.head(self.read(ids, count)[:, -count:])
 
     def read(self, ids: Tensor, count: int) -> Tensor:
-        """Return the features of the tokens that the cache does not hold, at least `count`."""
-        cache = self.cache
-        if cache.length > ids.shape[1] - count:
-            cache.rewind(ids.shape[1] - count)
-        segments = None
+        """Return the features of the last `count` tokens, or more, reading what is not cached.
+
+        A long prompt is read in pieces, of which only the last one's features are kept: what they
+        and the attention of a layer take grows with the piece, and not with the prompt.
+        """
+        cache, n_tokens = self.cache, ids.shape[1]
+        if cache.length > n_tokens - count:
+            cache.rewind(n_tokens - count)
+        segments, most = None, self.prefill or n_tokens
         if cache.length == 0 and (padding := self.padding - self.start).max() > 0:
-            place = torch.arange(ids.shape[1], device=ids.device)
+            place = torch.arange(n_tokens, device=ids.device)
             segments = torch.where(place < padding[:, None], -1, 0)  # (B, T)
-        return self.model.features(ids[:, cache.length :], cache, segments=segments)
+        while True:
+            left = n_tokens - cache.length
+            # the last piece has all the `count` tokens, so others stop before them
+            n = left if left <= max(most, count) else min(most, left - count)
+            piece = slice(cache.length, cache.length + n)
+            named = None if segments is None else segments[:, piece]
+            features = self.model.features(ids[:, piece], cache, segments=named)
+            if n == left:
+                return features
 
     def encode(self, ids: Tensor) -> Tensor:
         """Return logits (B, T, V) of a plain callable, which is given no padding."""
@@ -186,6 +200,7 @@ def stream(
     generator: torch.Generator | None = None,
     slide: int | None = None,
     cache: Any = None,
+    prefill: int | None = None,
     finished: Callable[[int, int], bool] | None = None,
 ) -> Iterator[Tensor]:
     """Continue prompts and yield the new tokens (B,) one step at a time, as they are chosen.
@@ -198,6 +213,8 @@ def stream(
     re-encode the rest. A plain callable re-encodes at every token and slides by one if it has a
     `config.context_length`. cache: one that has read the beginning of the prompts, but not their
     last token; the texts go on in it.
+    prefill: read at most this many tokens of the prompts at once, so that the memory of reading
+    does not grow with them.
     finished: asked for each row and its new token whether that ends it, besides `stop`.
     Raises TypeError and ValueError at once, also if the context would not suffice without `slide`;
     ValueError where logits are nan or infinite.
@@ -205,11 +222,12 @@ def stream(
     ids, padding = place_prompts(model, ids)
     checks.settings_of(model, sampling)
     checks.generation(model, ids, max_new_tokens, slide, generator)
+    checks.whole_number("prefill", prefill, optional=True)
     stops = checks.stop_ids(model, stop)
     generators = row_generators(len(ids), generator)
     if max_new_tokens == 0:
         return iter(())
-    reader = TextReader(model, ids, padding, max_new_tokens, slide or 1, cache)
+    reader = TextReader(model, ids, padding, max_new_tokens, slide or 1, cache, prefill)
     return next_tokens(reader, ids, max_new_tokens, sampling, stops, generators, finished)
 
 

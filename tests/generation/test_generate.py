@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from models import KINDS, small_model
 
 from llmlib.evaluation.ngrams import NGramModel
-from llmlib.generation.generate import generate, stream
+from llmlib.generation.generate import TextReader, generate, pad_left, stream
 from llmlib.generation.sampling import Sampling, draw, top_k_filter, top_p_filter
 
 VOCABULARY = 20
@@ -208,6 +208,28 @@ def test_a_stream_yields_what_generate_returns(n_new, slide):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("prefill", [1, 2, 3, 7, 8, 99])
+def test_a_prompt_read_in_pieces_has_the_logits_of_the_whole(kind, prefill):
+    model = make_model(kind).eval()
+    sizes, prompts = [], [[1, 2, 3, 4, 5, 6, 7, 8], [9], [5, 6, 7]]
+    ids, padding = pad_left(prompts)
+    for count in (1, 3):
+        whole = TextReader(model, ids, padding, 3).logits(ids, count)
+        sizes.clear()
+        hook = model.wte.register_forward_hook(lambda _, args, __: sizes.append(args[0].shape[1]))
+        pieces = TextReader(model, ids, padding, 3, prefill=prefill).logits(ids, count)
+        hook.remove()
+        for row, prompt in enumerate(prompts):
+            n = min(count, len(prompt))
+            torch.testing.assert_close(pieces[row, -n:], whole[row, -n:])
+        assert max(sizes) <= max(prefill, count) and sum(sizes) == 8
+    expected = generate(model, prompts, 4, GREEDY)
+    assert generate(model, prompts, 4, GREEDY, prefill=prefill) == expected
+    long = generate(model, prompts, 9, GREEDY, slide=4)
+    assert generate(model, prompts, 9, GREEDY, slide=4, prefill=prefill) == long
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_rows_stop_one_by_one_and_then_all(kind):
     ids = torch.tensor([[5], [8], [1]])
     steps = torch.stack(list(stream(cycle, ids, 30, GREEDY, stop=9)), dim=1)
@@ -303,6 +325,7 @@ def test_impossible_settings_are_refused(wrong, message):
         ({"stop": "."}, r"stop is '\.'"),
         ({"max_new_tokens": -1}, "max_new_tokens is -1"),
         ({"max_new_tokens": 1.0}, "max_new_tokens is 1.0"),
+        ({"prefill": 0}, "prefill is 0"),
         ({"ids": torch.tensor([1, 2])}, r"shape \(2,\), expected \(batch, tokens\)"),
         ({"ids": torch.zeros(1, 0, dtype=torch.int64)}, "hold no token: give at least one"),
     ],

@@ -1,0 +1,71 @@
+"""The tasks of long context ask what they say, and a model that knows the answer is right."""
+
+import torch
+import torch.nn.functional as F
+
+from llmlib.evaluation.long_context import (
+    losses_at,
+    recall_accuracy,
+    recall_batch,
+    stream_of_stories,
+    windows,
+)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+class Reader(torch.nn.Module):
+    """A model whose likeliest next token is what a rule says of the tokens so far."""
+
+    def __init__(self, rule, vocab_size):
+        super().__init__()
+        self.rule, self.vocab_size = rule, vocab_size
+
+    def forward(self, ids):
+        answers = [[self.rule(row[: t + 1]) for t in range(len(row))] for row in ids.tolist()]
+        return F.one_hot(torch.tensor(answers), self.vocab_size).float()
+
+
+def value_after_the_same_token(row):
+    before = [t for t in range(len(row) - 1) if row[t] == row[-1]]
+    return row[before[0] + 1] if before else 0
+
+
+def test_losses_by_position_are_those_of_each_token():
+    ids = torch.randint(7, (5, 10), generator=seeded())
+    table = torch.randn(7, 7, generator=seeded(1))
+
+    class Bigram(torch.nn.Module):
+        def forward(self, ids):
+            return table[ids]
+
+    expected = F.cross_entropy(table[ids[:, :-1]].mT, ids[:, 1:], reduction="none").mean(0)
+    torch.testing.assert_close(losses_at(Bigram(), ids, batch_size=2), expected)
+
+
+def test_windows_are_cut_anywhere_and_their_targets_are_one_further():
+    ids = torch.arange(50)
+    inputs, targets = next(windows(ids, 6, 64, seeded()))
+    assert inputs.shape == (64, 6) and torch.equal(inputs + 1, targets)
+    assert len(set(inputs[:, 0].tolist())) > 20 and targets.max() == 49
+
+
+def test_recall_asks_each_key_once_more_and_the_pairs_say_the_answer():
+    inputs, targets = recall_batch(5, 8, seeded(), n_keys=9, n_values=4)
+    assert inputs.shape == targets.shape == (8, 20)
+    for row, wanted in zip(inputs.tolist(), targets.tolist()):
+        pairs = dict(zip(row[:10:2], row[1:10:2]))
+        assert len(pairs) == 5 and all(9 <= value < 13 for value in pairs.values())
+        assert sorted(row[10::2]) == sorted(pairs)
+        assert wanted[10::2] == [pairs[key] for key in row[10::2]]
+        assert set(wanted[:10] + wanted[11::2]) == {-100}
+    model = Reader(value_after_the_same_token, 128)
+    assert recall_accuracy(model, 6, seeded()) == 1
+    assert recall_accuracy(Reader(lambda row: 64, 128), 6, seeded()) < 0.1
+
+
+def test_streams_are_the_same_for_the_same_seed():
+    _, ids = stream_of_stories(20, seed=3)
+    assert torch.equal(ids, stream_of_stories(20, seed=3)[1]) and len(ids) > 1000
