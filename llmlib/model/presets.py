@@ -2,8 +2,7 @@
 
 Written by hand: facts. Each is a set of fields of `llmlib.model.modern.ModernConfig`, and what is
 not given follows from the rest. The published sizes are those of each model's config.json; a test
-compares the number of parameters with the one that its authors state. Left out, until notebook 12
-brings these parts: Mistral's window of 4,096 tokens, and the scaled positions of Llama 3.2.
+compares the number of parameters with the one that its authors state.
 """
 
 from typing import Any
@@ -38,6 +37,14 @@ MODERN: dict[str, dict[str, Any]] = {
         "head_dim": 64,
         "hidden_dim": 8192,
         "rope_base": 500_000.0,
+        "positions": {
+            "name": "rope_scaling",
+            "type": "llama3",
+            "factor": 32.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
         "tie_weights": True,
     },
     "mistral-7b": {
@@ -48,6 +55,7 @@ MODERN: dict[str, dict[str, Any]] = {
         "n_layers": 32,
         "n_kv_heads": 8,
         "hidden_dim": 14336,
+        "mask": {"name": "window", "width": 4096},
     },
     "qwen2-0.5b": {
         "vocab_size": 151936,

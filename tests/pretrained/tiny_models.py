@@ -34,6 +34,7 @@ class Kind(NamedTuple):
     projection: str = "model.layers.1.mlp.down_proj.weight"
     n_layers: str = "num_hidden_layers"
     width: int = 16
+    ours: str = "h.1.mlp.c_proj"  # the module of ours that has the projection
 
     def make(self, seed=0, **changes):
         """A model in which no parameter, no norm and no bias either, is as it is initialised."""
@@ -67,11 +68,13 @@ KINDS = {
         "Mixtral",
         LLAMA | {"num_local_experts": 4},
         projection="model.layers.1.block_sparse_moe.experts.3.w2.weight",
+        ours="h.1.mlp.experts.3.c_proj",
     ),
     "qwen3_moe": Kind(
         "Qwen3Moe",
         LLAMA | {"head_dim": 6, "num_experts": 4, "num_experts_per_tok": 2, **EXPERTS},
         projection="model.layers.1.mlp.experts.3.down_proj.weight",
+        ours="h.1.mlp.experts.3.c_proj",
     ),
 }
 
