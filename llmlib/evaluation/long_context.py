@@ -101,3 +101,28 @@ def recall_accuracy(model: Any, n_pairs: int, generator: torch.Generator) -> flo
     with evaluating(model):
         right = model(inputs).argmax(dim=-1) == targets
     return right.sum().item() / (targets >= 0).sum().item()
+
+
+@torch.no_grad()
+def recall_by_distance(
+    model: Any, n_pairs: int, width: int, generator: torch.Generator, n_rows: int = 256
+) -> dict[int, float]:
+    """Return the share of values recalled, by how far back they stood: in bins of `width` tokens.
+
+    The keys of the answer are the smallest distance of each bin, from the token that is read when
+    the value is asked for to that value.
+    """
+    inputs, targets = recall_batch(n_pairs, n_rows, generator)
+    with evaluating(model):
+        right = model(inputs).argmax(dim=-1) == targets
+    row, asked = (targets >= 0).nonzero(as_tuple=True)
+    # where the same key stood in the first half: its value is behind it
+    key_places = (inputs[row, : 2 * n_pairs : 2] == inputs[row, asked, None]).int().argmax(dim=1)
+    bins = (asked - (2 * key_places + 1)) // width
+    total = bins.bincount()
+    hits = bins.bincount(right[row, asked].double(), minlength=len(total))
+    return {
+        width * n: hit / count
+        for n, (hit, count) in enumerate(zip(hits.tolist(), total.tolist()))
+        if count
+    }

@@ -30,9 +30,9 @@ def test_every_run_is_stored_once_and_whole(experiment):
         stored.setdefault(key, []).append(int(row["x"]))
     wanted = {
         (name, model, seed)
-        for name, (_, models, seeds) in experiment.RUNS.items()
+        for name, (_, models) in experiment.RUNS.items()
         for model in models
-        for seed in seeds
+        for seed in experiment.SEEDS
     }
     assert stored.keys() == wanted
     for key, places in stored.items():

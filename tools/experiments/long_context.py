@@ -6,7 +6,7 @@
 lengths: the loss by position, for kinds of positions that were trained on short windows of a stream
 of stories. recall: pairs of a key and a value, recalled by kinds of attention. A run's rows are
 appended when it ends, so that an interrupted experiment goes on where it was. Notebook 12 draws
-the figures.
+the figures. distance: recall through a window, by how far back a value stood.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from llmlib.evaluation.long_context import (
     losses_at,
     recall_accuracy,
     recall_batches,
+    recall_by_distance,
     stream_of_stories,
     windows,
 )
@@ -49,8 +50,10 @@ POSITIONS: dict[str, dict[str, Any]] = {
 }
 RULES = ("softmax", "linear", "delta")
 PAIRS = (2, 4, 8, 16)
-STEPS = {"lengths": 400, "recall": 300}
-SEEDS = {"lengths": (0,), "recall": (0, 1)}
+WINDOW = 12  # tokens that each one sees, itself included, in the experiment distance
+MASKS: dict[str, Any] = {"causal": "causal", "window": {"name": "window", "width": WINDOW}}
+STEPS = {"lengths": 400, "recall": 300, "distance": 300}
+SEEDS = (0, 1, 2, 3, 4)
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -95,9 +98,18 @@ def recall(name: str, seed: int, pairs: tuple[int, ...] = PAIRS) -> list[tuple[i
     return [(n, recall_accuracy(model, n, seeded(400))) for n in pairs]
 
 
-RUNS: dict[str, tuple[Callable[[str, int], list[tuple[int, float]]], list[str], tuple]] = {
-    "lengths": (lengths, [*POSITIONS], SEEDS["lengths"]),
-    "recall": (recall, [*RULES], SEEDS["recall"]),
+def distance(name: str, seed: int) -> list[tuple[int, float]]:
+    """Measure a model with one of MASKS by what it recalls from how far back."""
+    attention = {"name": "linear_attention", "rule": "softmax"}
+    model = new(128, seed, attention=attention, mask=MASKS[name])
+    fit(model, recall_batches(max(PAIRS), 16, seeded(300 + seed)), STEPS["distance"])
+    return [*recall_by_distance(model, max(PAIRS), 2, seeded(400)).items()]
+
+
+RUNS: dict[str, tuple[Callable[[str, int], list[tuple[int, float]]], list[str]]] = {
+    "lengths": (lengths, [*POSITIONS]),
+    "recall": (recall, [*RULES]),
+    "distance": (distance, [*MASKS]),
 }
 
 
@@ -129,8 +141,8 @@ def main() -> None:
     torch.set_num_threads(1)
     chosen = parser.parse_args().experiments or list(RUNS)
     for experiment in chosen:
-        measure, models, seeds = RUNS[experiment]
-        for seed in seeds:
+        measure, models = RUNS[experiment]
+        for seed in SEEDS:
             for model in models:
                 if (experiment, model, seed) in done():
                     continue
