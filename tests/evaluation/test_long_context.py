@@ -1,5 +1,6 @@
 """The tasks of long context ask what they say, and a model that knows the answer is right."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -7,6 +8,7 @@ from llmlib.evaluation.long_context import (
     losses_at,
     recall_accuracy,
     recall_batch,
+    recall_by_distance,
     stream_of_stories,
     windows,
 )
@@ -69,3 +71,27 @@ def test_recall_asks_each_key_once_more_and_the_pairs_say_the_answer():
 def test_streams_are_the_same_for_the_same_seed():
     _, ids = stream_of_stories(20, seed=3)
     assert torch.equal(ids, stream_of_stories(20, seed=3)[1]) and len(ids) > 1000
+
+
+def within(reach):
+    """The rule above, of a model that sees no further than `reach` tokens back."""
+
+    def rule(row):
+        before = [t for t in range(len(row) - 1) if row[t] == row[-1]]
+        return row[before[0] + 1] if before and len(row) - 2 - before[0] <= reach else 0
+
+    return Reader(rule, 128)
+
+
+@pytest.mark.parametrize("reach", [1, 4, 7, 99])
+def test_recall_ends_exactly_where_a_model_sees_no_further(reach):
+    found = recall_by_distance(within(reach), 6, 1, seeded(), n_rows=40)
+    assert [*found] == sorted(found) and set(found) == set(range(1, 22, 2))
+    for far, share in found.items():
+        assert share == (far <= reach), (far, share)
+
+
+def test_bins_of_recall_are_means_over_distances():
+    found = recall_by_distance(within(5), 6, 4, seeded(), n_rows=200)
+    assert [*found] == [0, 4, 8, 12, 16, 20]
+    assert found[0] == 1 and 0 < found[4] < 1 and found[8] == 0
