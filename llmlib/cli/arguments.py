@@ -179,7 +179,7 @@ def prepare_flags(parser: Parser) -> None:
 
 
 def train_flags(parser: Parser) -> None:
-    """Train a GPT; the run folder that it leaves can be resumed at any step.
+    """Train a model; the run folder that it leaves can be resumed at any step.
 
     examples:
       llmlib train stories --max-steps 4000 --dtype bfloat16

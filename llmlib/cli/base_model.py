@@ -33,7 +33,7 @@ def decided_by_base(data: str, given: dict[str, Any]) -> dict[str, Any]:
         checks.same_tokenizer(data, source, vocabularies[0] == vocabularies[1])
     else:
         kind = tokenizer_of(source)
-    sizes = {setting.name: getattr(model.config, setting.name, None) for setting in MODEL}
+    sizes = {setting.name: vars(model.config).get(setting.name) for setting in MODEL}
     checks.shorter_context(given.get("context_length"), model.config.context_length, source)
     for name in ("context_length", "drop_rate"):  # these may be others than the model's
         sizes[name] = sizes[name] if given.get(name) is None else given[name]

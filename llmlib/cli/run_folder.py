@@ -65,6 +65,7 @@ BEFORE = {
     "from": None,
     "ignore_extra": False,
     **dict.fromkeys(("n_kv_heads", "hidden_dim", "qk_norm", "feed_forward")),
+    **dict.fromkeys(("positions", "mask", "attention")),
 }
 # what a killed process leaves: NAME.PID.part, and before, without PID
 LEFT = re.compile(

@@ -55,7 +55,7 @@ class Setting(NamedTuple):
         bounds = [f"at least {self.least}"] * (self.least > -math.inf)
         bounds += [f"at most {self.most}"] * (self.most < math.inf)
         words = " of ".join(filter(None, [WORDS[self.kind], " and ".join(bounds)]))
-        return words + (", or none" if self.may_be_none else "")
+        return words + (", or none" if self.may_be_none and self.kind is not Part else "")
 
     @property
     def may_be_none(self) -> bool:
@@ -103,6 +103,9 @@ MODEL = [  # each a field of GPTConfig or ModernConfig
     whole("hidden_dim", None, "width inside the feed-forward layers, for modern presets"),
     Setting("qk_norm", bool, None, "normalize queries and keys, for modern presets"),
     Setting("feed_forward", Part, None, "swiglu, relu2, gelu or moe, for modern presets"),
+    Setting("positions", Part, None, "rotary, rope_scaling, …, none, for modern presets"),
+    Setting("mask", Part, None, "causal, window or alibi, for modern presets"),
+    Setting("attention", Part, None, "grouped, latent_attention, …, for modern presets"),
 ]
 TRAINING = [  # each a field of TrainConfig
     whole("max_steps", 1000, "training steps in all"),
@@ -185,7 +188,8 @@ def convert(setting: Setting, value: Any, name: str) -> object:
 
     Raises ValueError, saying by which name it was given and what is allowed.
     """
-    none = value is None or (setting.kind is not str and value in ("none", "null"))
+    words = () if setting.kind in (str, Part) else ("none", "null")  # which may be a name
+    none = value is None or value in words
     if none and setting.may_be_none:
         return None
     with suppress(ValueError, TypeError, KeyError, OverflowError):

@@ -106,6 +106,28 @@ def test_a_file_of_settings_may_have_a_table_for_a_part(text, capsys):
         assert words in failure(capsys, "train", text, *arguments)
 
 
+def test_positions_mask_and_attention_are_settings_too(text, capsys):
+    windowed = "mask: {name: window, width: 5, sinks: 1}\npositions: none\n"
+    Path("settings.yaml").write_text(windowed)
+    arguments = ("--config", "settings.yaml", *flags("llama-small"), "--out", "a")
+    assert llmlib("train", text, *arguments) == 0
+    config = load_model("a")[0].config
+    assert config.mask == {"name": "window", "width": 5, "sinks": 1}
+    assert config.positions == "none" and config.attention == "grouped"
+    assert llmlib("train", "--resume", "a", "--max-steps", 3) == 0
+    assert llmlib("generate", "--checkpoint", "a", "--prompt", "the", "--max-new-tokens", 9) == 0
+    other = ("--mask", "alibi", "--positions", "none", "--attention", "grouped", "--out", "b")
+    assert llmlib("train", text, *flags("llama-small"), *other) == 0
+    assert load_model("b")[0].config.mask == "alibi"
+    for flag, value, words in (
+        ("--mask", "windw", "did you mean 'window'"),
+        ("--positions", "rotry", "did you mean 'rotary'"),
+        ("--attention", "latent_attention", "kv_lora_rank"),
+    ):
+        wrong = (*flags("llama-small"), flag, value, "--out", "c")
+        assert words in failure(capsys, "train", text, *wrong)
+
+
 def test_help_lists_the_presets(capsys):
     llmlib("train", "--help")
     out = capsys.readouterr().out
