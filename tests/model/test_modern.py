@@ -175,6 +175,18 @@ def test_published_sizes_have_the_published_number_of_parameters():
             assert new_model(preset(name)).num_parameters() == count, name
 
 
+def test_published_windows_and_scaled_positions_are_in_the_presets():
+    """As the config.json of Mistral-7B-v0.1 and of Llama-3.2-1B say them."""
+    mistral, llama = preset("mistral-7b"), preset("llama3.2-1b")
+    assert mistral.build("mask").width == 4096
+    assert llama.build("positions").keys == {
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+
+
 def test_every_configuration_survives_json():
     assert {*NAMES} == {*PRESETS} == {*gpt.PRESETS, *MODERN}
     for name in PRESETS:

@@ -117,6 +117,18 @@ def test_what_is_known_and_there_needs_no_network(hub):
     assert not hub.asked
 
 
+def test_what_is_there_and_not_known_is_compared_with_what_the_hub_states(hub):
+    """A file of the right size with other bytes, whose hash is not known here."""
+    weights = get(hub) / "model.safetensors"
+    size = len(hub.files[weights.name])
+    weights.write_bytes(bytes(size))
+    get(hub, **{weights.name: (size, None)})
+    assert weights.read_bytes() == hub.files[weights.name]
+    hub.said = {"X-Linked-Etag": f'"{hashlib.sha256(b"other").hexdigest()}"'}
+    with pytest.raises(DownloadError, match=r"sha256 .* instead of"):
+        get(hub)
+
+
 def test_an_interrupted_download_goes_on_where_it_was(hub):
     hub.cut = 1000
     with pytest.raises(DownloadError, match="1,000 bytes are here"):

@@ -66,7 +66,7 @@ KINDS = {
     "qwen3": Kind("Qwen3", LLAMA | {"head_dim": 6}),
     "mixtral": Kind(
         "Mixtral",
-        LLAMA | {"num_local_experts": 4},
+        LLAMA | {"num_local_experts": 4, "num_experts_per_tok": 3},
         projection="model.layers.1.block_sparse_moe.experts.3.w2.weight",
         ours="h.1.mlp.experts.3.c_proj",
     ),
