@@ -74,7 +74,7 @@ class BiasedCache(KVCache):
         """Make place for n_new tokens in each row; set their positions and their mask."""
         super().grow(batch_size, n_new, segments)
         sees = self.mask
-        if sees is None:  # causal: of a single token all, of several the first ones
+        if sees is None:  # causal: the last token sees all, the one before it all but one, …
             device = None if self.data is None else self.data.device
             sees = torch.ones(1, n_new, self.length, dtype=torch.bool, device=device)
             sees = sees.tril(self.length - n_new)

@@ -86,7 +86,7 @@ class LatentAttention(nn.Module):
         kept, mask = torch.cat([latent, k_rope], dim=-1), None  # (B, 1, T, R + P)
         if cache is not None:
             kept, _, mask = cache.update(self.layer, kept, latent)  # (B, 1, S, R + P)
-        # few queries: take them to the latents; many: take the latents to each head's keys
+        # behind a cache, queries go to the latents; of a text at once, latents to each head's keys
         attention = (
             self.absorbed if x.shape[1] < kept.shape[2] or x.shape[1] == 1 else self.expanded
         )
@@ -114,7 +114,8 @@ class LatentAttention(nn.Module):
         k_nope, v = keys_values.transpose(1, 2).split([self.nope, self.v_dim], dim=-1)
         q = torch.cat([q_nope, q_rope], dim=-1)
         k = torch.cat([k_nope, k_rope.expand(-1, self.n_heads, -1, -1)], dim=-1)
-        # the fused kernel wants one width for all: zeros change no score, and are cut off again
+        # the fused kernel wants one width for all: zeros change no score, and are cut off again.
+        # It divides scores by the root of the width, which `scale` has done already
         width = max(self.nope + self.rope, self.v_dim)
         q, k, v = (F.pad(part, (0, width - part.shape[-1])) for part in (q, k, v))
         return attend(q * math.sqrt(width), k, v, mask, self.dropped)[..., : self.v_dim]
@@ -127,7 +128,8 @@ class LatentAttention(nn.Module):
         """
         weight = self.expansion(kept).view(self.n_heads, -1, self.rank)
         to_key, to_value = weight.split([self.nope, self.v_dim], dim=1)  # (H, N, R), (H, V, R)
-        q = torch.cat([q_nope @ to_key, q_rope], dim=-1) * math.sqrt(self.rank + self.rope)
+        q = torch.cat([q_nope @ to_key, q_rope], dim=-1)
+        q = q * math.sqrt(self.rank + self.rope)  # by which the kernel divides: see `expanded`
         values = F.pad(kept[..., : self.rank], (0, self.rope))  # (B, 1, S, R + P)
         out = attend_groups(q, kept, values, mask, self.dropped)[..., : self.rank]
         return out @ to_value.mT  # (B, H, T, R) -> (B, H, T, V)

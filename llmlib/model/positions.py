@@ -50,7 +50,7 @@ class RotaryPositions(nn.Module):
         with torch.autocast(positions.device.type, enabled=False):
             angles = positions.float()[..., None] * self.rates(positions.device)
             cos, sin = angles.cos() * self.scale, angles.sin() * self.scale
-            # the second half of the rotation's rows has a minus: see `rotate`
+            # the first half turns with minus the sine: see `rotate`
             return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)])
 
     def forward(self, x: Tensor, positions: slice | Tensor) -> tuple[Tensor, Rotation]:
