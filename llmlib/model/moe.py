@@ -86,10 +86,10 @@ def mix_experts(
 class MixtureOfExperts(nn.Module):
     """A feed-forward layer of E experts, of which each token uses the k that the router prefers.
 
-    balance: "loss" adds `balance_loss`; "bias" adds a bias to the choice instead, whose gradient is
-    an expert's load above the mean, so that the optimizer lowers it for who has too much; None does
-    nothing. capacity: while training, an expert takes at most capacity · N k / E tokens; None for
-    all. shared_dim: width of an expert that every token uses besides (Dai et al. 2024); 0 for none.
+    balance: "loss" adds `balance_loss`; "bias" adds a bias to the choice instead, which the
+    optimizer lowers where an expert has more than its share (see `add_losses`); None does nothing.
+    capacity: while training, an expert takes at most capacity · N k / E tokens; None for all.
+    shared_dim: width of an expert that every token uses besides (Dai et al. 2024); 0 for none.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class MixtureOfExperts(nn.Module):
 
     def route(self, x: Tensor) -> Routing:
         """Choose experts for tokens (N, C)."""
-        weight = getattr(self.router, "weight", x)  # a packed one takes what comes
+        weight = getattr(self.router, "weight", x)  # a packed router has none, and casts by itself
         # in full precision also under autocast: a rounded logit may choose another expert
         with torch.autocast(x.device.type, enabled=False):
             logits = self.router(x.to(weight.dtype))
