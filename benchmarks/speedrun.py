@@ -18,10 +18,13 @@ The rules, fixed before anything was tuned:
     OMP_WAIT_POLICY=PASSIVE python benchmarks/speedrun.py   the report: some 25 minutes
     python benchmarks/speedrun.py --recipe ours --seeds 0   a few seconds
     python benchmarks/speedrun.py --quick                   all three to 2.6 nats
+    python benchmarks/speedrun.py --save FILE.csv           the report, and a row for each run
 """
 
 import argparse
+import csv
 import math
+import platform
 import statistics
 import sys
 import time
@@ -164,6 +167,21 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
+def save(path: Path, results: dict[str, list[dict[float, Look | None]]], seeds: list[int]) -> None:
+    """Write a row for each run and target: a CSV file whose first lines say what made it."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write("# command: python benchmarks/speedrun.py\n")
+        file.write(f"# versions: Python {platform.python_version()}, torch {torch.__version__}\n")
+        file.write("# seconds: CPU-seconds of one thread, evaluations not counted\n")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["recipe", "seed", "target", "steps", "seconds"])
+        for name, runs in results.items():
+            for seed, found in zip(seeds, runs, strict=True):
+                for target, look in found.items():
+                    reached = (look.step, f"{look.seconds:.2f}") if look else ("", "")
+                    writer.writerow([name, seed, target, *reached])
+
+
 def main() -> None:
     """Race the recipes, seed by seed, so that a busy machine slows all of them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -172,6 +190,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[10, 11, 12, 13, 14])
     parser.add_argument("--target", nargs="+", type=float, default=TARGETS, help="nats, in order")
     parser.add_argument("--quick", action="store_true", help="one seed, to 2.6 nats")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="a CSV file for the runs")
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.target = [0], [2.6]
@@ -182,6 +201,8 @@ def main() -> None:
         for name in options.recipe:
             results[name].append(run(name, text, seed, options.target))
     summarize(results, options.target)
+    if options.save:
+        save(options.save, results, options.seeds)
 
 
 if __name__ == "__main__":

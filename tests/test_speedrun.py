@@ -1,5 +1,6 @@
 """The rules of benchmarks/speedrun.py, by cases small enough to check by hand; and a quick run."""
 
+import csv
 import importlib.util
 import math
 import os
@@ -198,3 +199,22 @@ def test_a_quick_run_reports_seconds_and_ratio():
     assert done.returncode == 0, done.stderr
     row = done.stdout.strip().splitlines()[-1].split()
     assert row[:2] == ["2.60", "ours"] and float(row[-4]) > 1.5, done.stdout
+
+
+def test_the_runs_are_saved_with_what_made_them(tmp_path):
+    found = {"ours": [{2.13: Look(20, 0.5, 2.1)}, {2.13: None}]}
+    speedrun.save(tmp_path / "runs.csv", found, [10, 11])
+    *header, names, first, second = (tmp_path / "runs.csv").read_text().splitlines()
+    assert all(line.startswith("# ") for line in header)
+    assert names == "recipe,seed,target,steps,seconds"
+    assert (first, second) == ("ours,10,2.13,20,0.50", "ours,11,2.13,,")
+
+
+def test_the_stored_report_is_that_of_the_reported_seeds():
+    """Notebook 11 shows it: three recipes, seeds 10 to 14, one target that all have reached."""
+    path = SCRIPT.parents[1] / "notebooks" / "results" / "speedrun.csv"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    rows = list(csv.DictReader(lines))
+    runs = {(row["recipe"], int(row["seed"])) for row in rows}
+    assert runs == {(name, seed) for name in speedrun.RECIPES for seed in range(10, 15)}
+    assert len(rows) == 15 and all(row["target"] == "2.13" and row["steps"] for row in rows)
