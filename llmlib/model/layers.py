@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llmlib.model import norms
+from llmlib.model import gates, norms
 from llmlib.model.attention import attend
 from llmlib.model.parts import part
 from llmlib.model.positions import Rotation, rotate
 from llmlib.model.protocol import Aux, Cache
+from llmlib.model.rotations import rotated_heads
 
 
 class Places(NamedTuple):
@@ -82,13 +83,12 @@ class GroupedAttention(nn.Module):
         """Map x (B, T, C) to (B, T, C)."""
         B, T, _ = x.shape
         H, G = self.n_heads, self.n_kv_heads
-        # queries, keys and values lie side by side: (B, T, (H + 2G) D) -> (B, H + 2G, T, D)
-        qkv = self.c_attn(x).view(B, T, H + 2 * G, self.head_dim).transpose(1, 2)
-        if self.q_norm is None:  # one rotation for queries and keys together
-            both, v = qkv.split_with_sizes([H + G, G], dim=1)
-            q, k = rotate(both, places.rotation).split_with_sizes([H, G], dim=1)
+        # queries, keys and values lie side by side: (B, T, (H + 2G) D) -> (B, T, H + 2G, D)
+        qkv = self.c_attn(x).view(B, T, H + 2 * G, self.head_dim)
+        if self.q_norm is None:  # cut apart, and q and k rotated
+            q, k, v = rotated_heads(qkv, places.rotation, H, G)
         else:
-            q, k, v = qkv.split_with_sizes([H, G, G], dim=1)
+            q, k, v = qkv.transpose(1, 2).split_with_sizes([H, G, G], dim=1)
             assert self.k_norm is not None, "both or neither"
             q, k = rotate(self.q_norm(q), places.rotation), rotate(self.k_norm(k), places.rotation)
         mask = None
@@ -134,7 +134,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor, places: Places = PLAIN, aux: Aux | None = None) -> Tensor:
         """Map x (B, T, C) to (B, T, C)."""
-        gate, up = self.c_fc(x).chunk(2, dim=-1)
+        gate, up = gates.halves(self.c_fc, x)  # of c_fc(x)
         return self.c_proj(F.silu(gate) * up)
 
 

@@ -48,4 +48,5 @@ class CPUNorm(torch.autograd.Function):
         grad_x, grad_weight, _ = layer_norm(grad, x, shape, zeros, inverse, weight, None, both)
         with torch.autocast("cpu", enabled=False):
             mean = (grad @ weight)[..., None]
-        return grad_x.addcmul_(mean, inverse, value=1 / len(weight)), grad_weight, None
+        # small products first: a sum with one number a vector runs at full width, addcmul does not
+        return grad_x.add_(mean * inverse / len(weight)), grad_weight, None

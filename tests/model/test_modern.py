@@ -10,6 +10,7 @@ import transformers
 from llmlib.model import config as gpt
 from llmlib.model.architectures import ARCHITECTURES, PRESETS, config_of, new_model, preset
 from llmlib.model.config import GPTConfig
+from llmlib.model.gates import halves
 from llmlib.model.gpt import GPT
 from llmlib.model.layers import attend_groups
 from llmlib.model.modern import Modern, ModernConfig
@@ -17,6 +18,7 @@ from llmlib.model.norms import rms_norm
 from llmlib.model.parts import PARTS, build_part, find_part, part
 from llmlib.model.positions import RotaryPositions, rotate
 from llmlib.model.presets import MODERN, NAMES
+from llmlib.model.rotations import rotated_heads
 
 SIZES = {"vocab_size": 97, "context_length": 64, "emb_dim": 48, "n_heads": 6, "n_layers": 3}
 SMALL = SIZES | {"n_kv_heads": 2, "hidden_dim": 80}
@@ -369,3 +371,68 @@ def test_norm_of_heads_that_do_not_lie_side_by_side_and_of_16_bits():
     inside, x.grad = x.grad, None
     F.rms_norm(x, (8,), weight, 1e-5).cos().sum().backward()
     close(inside, x.grad, 1e-4)
+
+
+# --- queries, keys and values on a CPU
+
+
+@pytest.mark.parametrize("own_positions", [False, True], ids=["equal", "own positions"])
+@pytest.mark.parametrize("groups", [3, 1])
+def test_heads_cut_apart_and_rotated_and_gradients_are_those_step_by_step(groups, own_positions):
+    generator = torch.Generator().manual_seed(0)
+    qkv = torch.randn(2, 5, 3 + 2 * groups, 8, dtype=torch.float64, generator=generator)
+    angles = torch.randn(2, 1, 5, 4, dtype=torch.float64, generator=generator)
+    angles = angles if own_positions else angles[0, 0]
+    cos, sin = angles.cos(), angles.sin()
+    rotation = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+    x = qkv.requires_grad_()
+    ours = rotated_heads(x, rotation, 3, groups)
+    assert "RotatedHeads" in type(ours[0].grad_fn).__name__
+    q, k, v = x.transpose(1, 2).split([3, groups, groups], dim=1)
+    theirs = rotate(q, rotation), rotate(k, rotation), v
+    factors = [torch.randn(part.shape, dtype=torch.float64, generator=generator) for part in theirs]
+    grads = []
+    for parts in (ours, theirs):
+        total = sum((part * factor).sum() for part, factor in zip(parts, factors))
+        grads.append(torch.autograd.grad(total, x, retain_graph=True)[0])
+    for a, b in zip([*ours, grads[0]], [*theirs, grads[1]]):
+        close(a, b, 1e-12)
+    with torch.no_grad():  # as a cache wants them: step by step
+        for a, b in zip(rotated_heads(x, rotation, 3, groups), theirs):
+            close(a, b, 1e-12)
+
+
+def test_heads_of_16_bits_are_rotated_in_32():
+    x = torch.randn(1, 5, 6, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    _, rotation = RotaryPositions(ModernConfig(9, 8, 16, 2, 1))(x, slice(5))
+    trained = rotated_heads(x.clone().requires_grad_(), rotation, 2, 2)
+    for a, b in zip(trained, rotated_heads(x, rotation, 2, 2)):
+        assert a.dtype is torch.bfloat16 and torch.equal(a, b)
+
+
+# --- gates on a CPU
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_two_halves_of_a_product_and_gradients_are_those_of_the_whole(bias):
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(6, 10, bias=bias).double(), torch.randn(2, 3, 6).double()
+    inputs = [x.requires_grad_(), *layer.parameters()]
+    ours, theirs = halves(layer, x), layer(x).chunk(2, dim=-1)
+    assert all(half.is_contiguous() for half in ours)
+    grads = [torch.autograd.grad((a.sin() * b).sum(), inputs) for a, b in (ours, theirs)]
+    for a, b in zip([*ours, *grads[0]], [*theirs, *grads[1]]):
+        close(a, b, 1e-12)
+
+
+def test_halves_of_a_layer_with_a_hook_or_of_another_kind_go_through_the_layer():
+    class Doubled(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    x, seen = torch.randn(3, 6), []
+    layer, doubled = torch.nn.Linear(6, 10), Doubled(6, 10)
+    layer.register_forward_hook(lambda module, inputs, out: seen.append(out.shape))
+    halves(layer, x)
+    assert seen == [(3, 10)]
+    close(torch.cat(halves(doubled, x), -1), doubled(x))
