@@ -18,10 +18,14 @@ and questions about a story.
 """
 
 import random
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from functools import cache
+from typing import Any
 
 from llmlib.stories import DEFAULT, check
-from llmlib.stories.world import Story
+from llmlib.stories.items import Branch, Note
+from llmlib.stories.world import Reading, Story
 
 # {about} is replaced by one of ABOUT, and that by a name and a role
 OPENINGS = (
@@ -186,13 +190,62 @@ def messages_of(*turns: Example, system: str = "") -> list[Message]:
     return messages
 
 
-def conversation(rng: random.Random) -> list[Message]:
-    """Return the messages of a conversation.
+def tell_turns(rng: random.Random) -> tuple[list[Example], str]:
+    """Return what makes a conversation: one turn or two, and a system message, which may be empty.
 
-    One in four begins with a system message, and in one of six the user asks a second time.
+    One in four has a system message, and in one of six the user asks a second time.
     """
     system = rng.choice(SYSTEM) if rng.random() < 1 / 4 else ""
     turns = [tell_example(rng)]
     if rng.random() < 1 / 6:
         turns.append(tell_example(rng, again=True))
+    return turns, system
+
+
+def conversation(rng: random.Random) -> list[Message]:
+    """Return the messages of a conversation, as `tell_turns` draws it."""
+    turns, system = tell_turns(rng)
     return messages_of(*turns, system=system)
+
+
+@cache
+def facts_ahead(item: Any) -> dict[str, frozenset[str]]:
+    """Return what an item of a plan may write down: kind of fact -> values, variables as such."""
+    if isinstance(item, Note) and item.who is None:
+        return {kind: frozenset([value]) for kind, value in item.content.items()}
+    found: dict[str, frozenset[str]] = {}
+    if isinstance(item, Branch):
+        for part in (part for option in item.alternatives for part in option):
+            for kind, values in facts_ahead(part).items():
+                found[kind] = found.get(kind, frozenset()) | values
+    return found
+
+
+@cache
+def words_for(variable: str) -> tuple[str, ...]:
+    """Return the words that a variable such as "hero.object" may stand for; none for other text."""
+    word_class = DEFAULT.grammar.classes.get(variable.rpartition(".")[2])
+    return tuple(map(str, word_class.words)) if word_class else ()
+
+
+def may_be(value: str, wanted: str, chosen: dict[str, Any]) -> bool:
+    """Return whether a fact, written down as a word or as a variable, is or may become `wanted`."""
+    if value in chosen:
+        return str(chosen[value]) == wanted
+    return value == wanted or wanted in words_for(value)
+
+
+def may_meet(reading: Reading, asked: dict[str, str]) -> bool:
+    """Return whether a story that was read so far can still meet what is asked for.
+
+    False is certain. True may turn out to be false: each fact is looked at by itself, and what a
+    word chosen now rules out later is not followed.
+    """
+    facts, chosen = reading.memory.facts, reading.memory.chosen
+    for kind, wanted in asked.items():
+        values: Iterable[str] = [facts[kind]] if kind in facts else ()
+        # what is not written down yet may be, by what is planned
+        values = values or [v for item in reading.plan for v in facts_ahead(item).get(kind, ())]
+        if not any(may_be(value, wanted, chosen) for value in values):
+            return False
+    return True

@@ -28,12 +28,12 @@ class Memory(NamedTuple):
     facts: dict[str, str]
 
     def choose(self, variable: str, value: Any) -> "Memory":
-        return self._replace(chosen={**self.chosen, variable: value})
+        return Memory({**self.chosen, variable: value}, self.traits, self.facts)
 
     def note_traits(self, who: str, traits: dict[str, str]) -> "Memory":
         """Add traits to a character, without changing those that are known."""
         known = self.traits.get(who, {})
-        return self._replace(traits={**self.traits, who: {**traits, **known}})
+        return Memory(self.chosen, {**self.traits, who: {**traits, **known}}, self.facts)
 
 
 @dataclass(frozen=True, eq=False)

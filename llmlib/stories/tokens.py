@@ -11,7 +11,7 @@ Left out: tokenizers that do join across spaces, such as a BPE with a pattern th
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import chain
@@ -122,6 +122,31 @@ class NextTokens:
                 f"{said[-40:]!r}"
             )
         return found
+
+    def possible(
+        self, ids: Iterable[int], wanted: Callable[[Reading], bool] | None = None
+    ) -> Iterator[dict[int | None, bool]]:
+        """Yield before each id all tokens whose probability is not zero, in one pass over a story.
+
+        ids: the beginning of a story, without `<|endoftext|>` in front. Each token comes with
+        whether stories go on with it that are wanted: `wanted` is asked about readings of their
+        beginnings. Raises ValueError for ids that no story begins with.
+        """
+        # chunks that begin as the ids do, and how many of their own ids have been read
+        begun = [(chunk, 0) for chunk in chain(*self.branches(self.root).values())]
+        for i in ids:
+            found: dict[int | None, bool] = {}
+            for (more, node), n in begun:
+                found[more[n]] = found.get(more[n]) or (
+                    wanted is None or any(wanted(reading) for _, reading in node.steps)
+                )
+            yield found
+            read = [(chunk, n + 1) for chunk, n in begun if chunk[0][n] == i]
+            if not read:
+                raise ValueError(f"no story goes on with {self.tokenizer.decode([i])!r} here")
+            begun = [(chunk, n) for chunk, n in read if n < len(chunk[0])]
+            for node in (node for (more, node), n in read if n == len(more)):
+                begun += [(chunk, 0) for chunk in chain(*self.branches(node).values())]
 
     def grow(self, node: Node) -> dict[int | None, list[Chunk]]:
         """Return the ways to go on from a node by one chunk, by the first id of that."""

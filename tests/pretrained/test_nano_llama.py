@@ -21,7 +21,8 @@ FOLDER = shipped("models/nano-llama")
 LOOSE = 1e-6  # how rarely a model that is as good as its page says may fail a test of its texts
 
 sys.path.append(str(ROOT / "tools"))
-import make_nano_llama as tool  # noqa: E402
+from make_nano_llama import make_tokenizer  # noqa: E402
+from nano_llama_marks import leaks, tell  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -110,20 +111,26 @@ def test_a_model_without_a_template_is_named():
 
 
 def test_at_temperature_1_its_stories_are_grammatical(ours):
-    texts = tool.tell(*ours, ["<|endoftext|>"] * 60)
-    assert sum(stories.check(text).grammatical for text in texts) >= least(60, 0.958)
+    texts = tell(*ours, ["<|endoftext|>"] * 60)
+    assert sum(stories.check(text).grammatical for text in texts) >= least(60, 0.985)
     assert len(set(texts)) == 60
+
+
+def test_hardly_anything_is_given_to_tokens_that_cannot_come(ours):
+    """What it would say of 40 new stories is known from its probabilities, without drawing."""
+    plain, sharp = leaks(*ours, (1.0, 1.1), n=40)
+    assert plain.grammatical > 0.98 and plain.consistent > 0.7
+    assert plain.consistent < plain.grammatical < sharp.grammatical < 1
+    assert 0 < plain.excess < 0.04
 
 
 def test_its_answers_meet_what_is_asked(ours):
     asked = examples(60, seed=7)
-    texts = tool.tell(
-        *ours, [render(messages_of(e)[:1], add_generation_prompt=True) for e in asked]
-    )
+    texts = tell(*ours, [render(messages_of(e)[:1], add_generation_prompt=True) for e in asked])
     met = [constraints_met(text, e.constraints) for text, e in zip(texts, asked)]
-    assert sum(all(one.values()) for one in met) >= least(60, 0.54)
+    assert sum(all(one.values()) for one in met) >= least(60, 0.87)
 
 
 def test_the_vocabulary_is_the_one_that_the_tool_learns(ours):
-    again = tool.make_tokenizer()
+    again = make_tokenizer()
     assert again.tokens == ours[1].tokens and again.merges == ours[1].merges

@@ -20,6 +20,7 @@ from llmlib.stories.instructions import (
     constraints_met,
     conversation,
     examples,
+    may_meet,
     messages_of,
     request,
 )
@@ -148,3 +149,42 @@ def test_conversations_are_of_all_kinds():
 
 def test_the_examples_of_the_module_run():
     assert doctest.testmod(instructions).failed == 0
+
+
+def readings(text):
+    """The readings of a story after each of its words."""
+    words = split_words(text)
+    return [stories.DEFAULT.read(words[:n]) for n in range(len(words) + 1)]
+
+
+def test_an_answer_may_meet_its_request_from_the_first_word_to_the_last():
+    for example in MANY[:60]:
+        asked = example.constraints.asked()
+        for some in readings(example.answer):
+            assert any(may_meet(reading, asked) for reading in some)
+
+
+@pytest.mark.parametrize(
+    "asked, word",
+    [  # the word of CROWN with which it is too late
+        ({"name": "Lily"}, "Mia"),
+        ({"role": "queen"}, "princess"),
+        ({"plot": "gift"}, "a"),  # "She had a", where she would have had coins
+        ({"object": "apple"}, "She"),  # "One", where apples would have been found
+        ({"ending": "sad"}, "Of"),
+        ({"name": "Mia", "ending": "sad"}, "Of"),
+    ],
+)
+def test_a_story_may_not_meet_what_its_words_rule_out(asked, word):
+    words, states = split_words(CROWN), readings(CROWN)
+    late = [not any(may_meet(reading, asked) for reading in some) for some in states]
+    first = late.index(True)
+    assert words[first - 1] == word and all(late[first:])
+
+
+def test_another_object_can_still_come_while_the_story_may_be_another():
+    """Someone who has a crown may want to swap it for a kite, until she is said to love it."""
+    for text, may in [("She had a red crown", True), ("She had a red crown that she", False)]:
+        text = CROWN[: CROWN.index("She had")] + text
+        found = [may_meet(reading, {"object": "kite"}) for reading in readings(text)[-1]]
+        assert any(found) == may

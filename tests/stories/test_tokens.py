@@ -114,6 +114,40 @@ def test_ids_that_no_story_begins_with_are_refused_where_they_go_wrong(tokenizer
         next_tokens([*good, wrong], tokenizer)
 
 
+@pytest.mark.parametrize("n", [2, pytest.param(30, marks=pytest.mark.slow)])
+def test_one_pass_finds_all_that_is_possible_at_each_place(tokenizer, told, n):
+    world = NextTokens(World(), tokenizer)
+    for story in told[:n]:
+        ids = [*tokenizer.encode(story.text), tokenizer.special_tokens[END_OF_TEXT]]
+        found = list(world.possible(ids))
+        assert len(found) == len(ids)
+        for i, tokens in enumerate(found):
+            assert set(tokens) == set(np.flatnonzero(next_tokens(ids[:i], tokenizer)))
+            assert all(tokens.values())
+
+
+def test_one_pass_refuses_ids_that_no_story_begins_with(tokenizer):
+    ids = [*tokenizer.encode("Once upon a time"), *tokenizer.encode("zebra")]
+    with pytest.raises(ValueError, match="no story goes on with"):
+        list(NextTokens(World(), tokenizer).possible(ids))
+
+
+@pytest.mark.parametrize("name, other", [("Tom", "Tim"), ("Tim", "Tom")])
+def test_one_pass_says_which_tokens_lead_to_what_is_wanted(name, other):
+    world = World(
+        "story:\n - [{name = Tom} Tom|{name = Ben} Ben|{name = Tim} Tim] [naps|runs].",
+        "name\n any: Tom",
+    )
+    tokenizer = CharTokenizer.from_text("Tom Ben Tim naps runs.")
+    found = NextTokens(world, tokenizer).possible(
+        tokenizer.encode(f"{name} naps."), lambda reading: reading.memory.facts["name"] == name
+    )
+    first, second, *others = ({tokenizer.tokens[i]: w for i, w in one.items()} for one in found)
+    assert first == {"T": True, "B": False}
+    assert second == {name[1]: True, other[1]: False}
+    assert others[2] == {"n": True, "r": True} and all(all(some.values()) for some in others)
+
+
 def test_without_a_token_for_the_end_its_probability_is_what_is_missing(told):
     with_end, without = MAKERS["bpe 300"](), BPETokenizer.train(TEXT, 299)
     assert with_end.merges == without.merges
