@@ -2,7 +2,7 @@
 
 A Llama of under two million parameters reads new stories, none of them twice, and between them
 conversations in which a user asks for a story and gets it (`llmlib.stories.instructions`), one text
-per row, in five stages. It is trained by `llmlib.training.trainer` and saved in build/nano-llama
+per row, in six stages. It is trained by `llmlib.training.trainer` and saved in build/nano-llama
 now and then; an interrupted run goes on from there. At the end it is rounded to bfloat16, written
 as a folder of transformers, and what was written is read back and marked. `--write` skips the
 training, `--mark` the writing too. On one quiet core it takes about an hour and a half.
@@ -88,7 +88,8 @@ def later(n_steps: int, **weights: float) -> TrainConfig:
 # a request says is copied only by a model that can copy in a story. Then large batches, for less
 # noise. What was left after these: a little for each token that cannot come, which adds up to one
 # mistake in 25 stories, and requests whose object and ending were not heard. Both have a loss of
-# their own from here on; the second last stage is left at a high rate.
+# their own from here on; "asked" is left at a high rate. At last what was still not heard: objects
+# that help, such as bread, for which someone has to be hungry first.
 STAGES = (
     Stage("stories", FIRST, 8_000, chats=1 / 8, batch_size=8, seed=SEED),
     Stage("chats", later(7_500), 7_500, chats=1 / 3, batch_size=8, seed=SEED + 1),
@@ -111,6 +112,15 @@ STAGES = (
         seed=SEED + 4,
         asks=("object", "ending"),
         asking=1 / 2,
+    ),
+    Stage(
+        "needs",
+        replace(later(300, impossible=10, unasked=2), learning_rate=1e-3, warmup_steps=30),
+        300,
+        chats=2 / 3,
+        batch_size=32,
+        seed=SEED + 5,
+        asks=("object",),
     ),
 )
 

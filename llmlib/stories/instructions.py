@@ -24,7 +24,7 @@ from functools import cache
 from typing import Any
 
 from llmlib.stories import DEFAULT, check
-from llmlib.stories.items import Branch, Note
+from llmlib.stories.items import Branch, Memory, Note, Word
 from llmlib.stories.world import Reading, Story
 
 # {about} is replaced by one of ABOUT, and that by a name and a role
@@ -222,30 +222,33 @@ def facts_ahead(item: Any) -> dict[str, frozenset[str]]:
 
 
 @cache
-def words_for(variable: str) -> tuple[str, ...]:
+def words_for(variable: str) -> tuple[Word, ...]:
     """Return the words that a variable such as "hero.object" may stand for; none for other text."""
     word_class = DEFAULT.grammar.classes.get(variable.rpartition(".")[2])
-    return tuple(map(str, word_class.words)) if word_class else ()
+    return tuple(word_class.words) if word_class else ()
 
 
-def may_be(value: str, wanted: str, chosen: dict[str, Any]) -> bool:
+def may_be(value: str, wanted: str, memory: Memory) -> bool:
     """Return whether a fact, written down as a word or as a variable, is or may become `wanted`."""
-    if value in chosen:
-        return str(chosen[value]) == wanted
-    return value == wanted or wanted in words_for(value)
+    if value in memory.chosen:
+        return str(memory.chosen[value]) == wanted
+    traits = memory.traits.get(value.rpartition(".")[0], {})  # bread is no help to the thirsty
+    return value == wanted or any(
+        str(word) == wanted and word.fits(traits) for word in words_for(value)
+    )
 
 
 def may_meet(reading: Reading, asked: dict[str, str]) -> bool:
     """Return whether a story that was read so far can still meet what is asked for.
 
-    False is certain. True may turn out to be false: each fact is looked at by itself, and what a
-    word chosen now rules out later is not followed.
+    False is certain. True may turn out to be false: each fact is looked at by itself, and of what
+    has been said only the traits of characters are followed into what is planned.
     """
-    facts, chosen = reading.memory.facts, reading.memory.chosen
+    facts = reading.memory.facts
     for kind, wanted in asked.items():
         values: Iterable[str] = [facts[kind]] if kind in facts else ()
         # what is not written down yet may be, by what is planned
         values = values or [v for item in reading.plan for v in facts_ahead(item).get(kind, ())]
-        if not any(may_be(value, wanted, chosen) for value in values):
+        if not any(may_be(value, wanted, reading.memory) for value in values):
             return False
     return True

@@ -128,7 +128,7 @@ def test_its_answers_meet_what_is_asked(ours):
     asked = examples(60, seed=7)
     texts = tell(*ours, [render(messages_of(e)[:1], add_generation_prompt=True) for e in asked])
     met = [constraints_met(text, e.constraints) for text, e in zip(texts, asked)]
-    assert sum(all(one.values()) for one in met) >= least(60, 0.87)
+    assert sum(all(one.values()) for one in met) >= least(60, 0.9)
 
 
 def test_the_vocabulary_is_the_one_that_the_tool_learns(ours):

@@ -168,7 +168,7 @@ def test_an_answer_may_meet_its_request_from_the_first_word_to_the_last():
     "asked, word",
     [  # the word of CROWN with which it is too late
         ({"name": "Lily"}, "Mia"),
-        ({"role": "queen"}, "princess"),
+        ({"role": "queen"}, "little"),  # she is young
         ({"plot": "gift"}, "a"),  # "She had a", where she would have had coins
         ({"object": "apple"}, "She"),  # "One", where apples would have been found
         ({"ending": "sad"}, "Of"),
@@ -188,3 +188,11 @@ def test_another_object_can_still_come_while_the_story_may_be_another():
         text = CROWN[: CROWN.index("She had")] + text
         found = [may_meet(reading, {"object": "kite"}) for reading in readings(text)[-1]]
         assert any(found) == may
+
+
+def test_what_a_character_is_rules_out_what_can_come_of_it():
+    met = "Tom was a kind man who loved to swim. He lived on a farm. One rainy day, he went for a "
+    met += "walk and met a bear named Mia. She was very "
+    for need, may in [("hungry", True), ("thirsty", False)]:
+        found = [may_meet(r, {"object": "some bread"}) for r in readings(met + need)[-1]]
+        assert found and any(found) == may
