@@ -16,6 +16,7 @@ from llmlib.cli.run_folder import model_config
 from llmlib.cli.settings import MODEL, SETTINGS
 from llmlib.model.architectures import Config, config_of
 from llmlib.pretrained.models import KNOWN_NAMES, find_model, load_model
+from llmlib.tokenization.base import END_OF_TEXT, Tokenizer
 from llmlib.tokenization.prepared import is_prepared, load_prepared_tokenizer, read_about
 from llmlib.training.checkpoint import MANIFEST, Checkpoint
 
@@ -38,7 +39,7 @@ def decided_by_base(data: str, given: dict[str, Any]) -> dict[str, Any]:
     for name in ("context_length", "drop_rate"):  # these may be others than the model's
         sizes[name] = sizes[name] if given.get(name) is None else given[name]
     checks.no_preset(given.get("preset"), SETTINGS["preset"].default)
-    decided = {**sizes, "tokenizer": kind, "end_token": tokenizer.end_token}
+    decided = {**sizes, "tokenizer": kind, "end_token": document_end(find_model(source), tokenizer)}
     checks.decided(given, decided, source)
     return {**decided, "from": source if source in KNOWN_NAMES else str(Path(source).resolve())}
 
@@ -84,3 +85,15 @@ def config_of_run(
         config = load_model(vars(settings)["from"], ignore_extra=settings.ignore_extra)[0].config
     own = {name: getattr(settings, name) for name in ("context_length", "drop_rate")}
     return replace(config, **{name: value for name, value in own.items() if value is not None})
+
+
+def document_end(folder: Path, tokenizer: Tokenizer) -> str:
+    """Return the special token that stood between the documents that a model has read.
+
+    folder: where its files are. A run ended documents with its tokenizer's end_token. In a chat
+    model's files that is the end of a turn, such as `<|im_end|>`; what it was pretrained on had
+    `<|endoftext|>` between documents, if there is such a token.
+    """
+    is_published = not (folder / MANIFEST).is_file()
+    in_between = is_published and END_OF_TEXT in tokenizer.special_tokens
+    return END_OF_TEXT if in_between else tokenizer.end_token

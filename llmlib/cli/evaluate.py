@@ -10,6 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from llmlib import checks, stories
+from llmlib.cli.base_model import document_end
 from llmlib.cli.dataset import Measure, cut_documents, measure_documents, measure_windows
 from llmlib.cli.devices import choose_device
 from llmlib.cli.prepare import encode_documents
@@ -41,6 +42,7 @@ def evaluate_command(
     is_run = (folder / MANIFEST).is_file()
     text = text or (None if is_run else "stories")
     model, tokenizer = load_model(checkpoint, ignore_extra=ignore_extra)
+    tokenizer.end_token = document_end(folder, tokenizer)
     sizes = model.config.context_length, batch_size
     texts = read_texts(text, folder.parent, separator, text_field) if text else None
     found = measure_texts(texts, tokenizer, *sizes) if texts else measure_run(folder.parent, *sizes)

@@ -18,6 +18,7 @@ from cli_helpers import (
 
 from llmlib.model.architectures import PRESETS, preset
 from llmlib.pretrained.models import load_model
+from llmlib.stories import tell_many
 
 SMALL = [name for name in PRESETS if name.endswith(("small", "tiny"))]
 
@@ -126,6 +127,22 @@ def test_positions_mask_and_attention_are_settings_too(text, capsys):
     ):
         wrong = (*flags("llama-small"), flag, value, "--out", "c")
         assert words in failure(capsys, "train", text, *wrong)
+
+
+def test_a_chat_model_is_measured_and_trained_on_documents_and_not_on_turns(tmp_path, capsys):
+    """nano-llama ends its turns with <|im_end|>, and was pretrained with <|endoftext|> between."""
+    stories = tell_many(40, seed=3)
+    path = tmp_path / "stories.txt"
+    path.write_text("".join(f"{story.text}\n" for story in stories), encoding="utf-8")
+    arguments = ("--checkpoint", "nano-llama", "--text", path, "--device", "cpu", "--json")
+    assert llmlib("evaluate", *arguments) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["above_floor"] < 0.05
+    run = tmp_path / "run"
+    quick = ("--max-steps", 1, "--batch-size", 2, "--context-length", 256, "--device", "cpu")
+    arguments = (path, "--from", "nano-llama", *OFTEN, *quick, "--out", run)
+    assert llmlib("train", *arguments) == 0
+    assert load_model(run)[1].end_token == "<|endoftext|>"
 
 
 def test_help_lists_the_presets(capsys):
