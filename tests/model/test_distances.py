@@ -3,7 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from test_modern import close, modern, tokens
+from parity import close, tokens
+from test_modern import modern
 from test_protocol import chunks, pack
 
 from llmlib.model.alibi import slopes

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from parity import close, same_logits_loss_and_gradients, same_with_a_cache_and_left_padding, tokens
 
 from llmlib.model import config as gpt
 from llmlib.model.architectures import ARCHITECTURES, PRESETS, config_of, new_model, preset
@@ -33,14 +34,6 @@ def modern(seed=0, std=0.3, **changes):
             around = 1.0 if parameter.ndim == 1 and "bias" not in name else 0.0
             parameter.normal_(around, std, generator=generator)
     return model
-
-
-def tokens(*shape, seed=0):
-    return torch.randint(97, shape, generator=torch.Generator().manual_seed(seed))
-
-
-def close(a, b, tolerance=1e-5):
-    torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
 # --- rotary positions
@@ -291,37 +284,12 @@ def pair(request):
 
 
 def test_logits_loss_and_gradients_are_those_of_transformers(pair):
-    reference, model = pair
-    ids = tokens(2, 50)
-    expected = reference(ids, labels=ids)
-    logits = model(ids)
-    close(logits, expected.logits, 1e-4)
-    loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
-    close(loss, expected.loss, 1e-5)
-    loss.backward()
-    expected.loss.backward()
-    gradients = {name: p.grad for name, p in reference.named_parameters()}
-    for name, parameter in model.named_parameters():
-        close(parameter.grad, theirs(name, gradients), 1e-4)
+    same_logits_loss_and_gradients(*pair, theirs)
 
 
 @torch.no_grad()
 def test_a_cache_with_left_padding_gives_the_logits_of_transformers(pair):
-    reference, model = pair
-    ids = tokens(2, 40)
-    attention_mask = torch.ones_like(ids)
-    attention_mask[0, :11] = 0
-    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
-    expected = reference(ids, attention_mask=attention_mask, position_ids=positions).logits
-    cache, logits, read = model.new_cache(2, 40), [], 0
-    for length in (20, 1, 1, 13, 1, 4):
-        segments = attention_mask[:, :20] - 1 if read == 0 else None
-        logits.append(model(ids[:, read : read + length], cache, segments=segments))
-        read += length
-    logits = torch.cat(logits, dim=1)
-    close(logits[1], expected[1], 1e-4)
-    close(logits[0, 11:], expected[0, 11:], 1e-4)
-    close(model(ids, segments=attention_mask - 1)[0, 11:], expected[0, 11:], 1e-4)
+    same_with_a_cache_and_left_padding(*pair)
 
 
 def test_a_configuration_may_be_changed_field_by_field():

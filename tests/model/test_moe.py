@@ -9,6 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from parity import (
+    close,
+    next_token_loss,
+    padded,
+    same_gradients,
+    same_with_a_cache_and_left_padding,
+    tokens,
+)
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func as mixtral_loss
@@ -51,14 +59,6 @@ SIZES |= {"n_kv_heads": 2, "hidden_dim": 80}
 
 def noise(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def tokens(*shape, seed=0):
-    return torch.randint(97, shape, generator=torch.Generator().manual_seed(seed))
-
-
-def close(a, b, tolerance=1e-5):
-    torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
 def mixture(seed=0, std=0.3, **settings):
@@ -622,34 +622,25 @@ def test_logits_losses_and_gradients_are_those_of_transformers(pair):
     logits, balance = pooled(model, ids)
     close(logits, expected.logits, 1e-4)
     close(2 * balance, expected.aux_loss, 1e-4)
-    loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
-    loss = loss + 0.02 * 2 * balance
+    loss = next_token_loss(logits, ids) + 0.02 * 2 * balance
     close(loss, expected.loss, 1e-4)
     loss.backward()
     expected.loss.backward()
-    gradients = {name: p.grad for name, p in reference.named_parameters()}
-    for name, parameter in model.named_parameters():
-        close(parameter.grad, theirs(name, gradients), 1e-4)
+    same_gradients(reference, model, theirs)
 
 
 @torch.no_grad()
 def test_a_cache_with_left_padding_gives_the_logits_of_transformers(pair):
+    same_with_a_cache_and_left_padding(*pair)
+
+
+@torch.no_grad()
+def test_the_balance_leaves_out_left_padding_as_transformers_does(pair):
     reference, model = pair
-    ids = tokens(2, 40)
-    mask = torch.ones_like(ids)
-    mask[0, :11] = 0
+    ids, mask = padded()
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     expected = reference(ids, attention_mask=mask, position_ids=positions)
-    cache, logits, read = model.new_cache(2, 40), [], 0
-    for length in (20, 1, 1, 13, 1, 4):
-        segments = mask[:, :20] - 1 if read == 0 else None
-        logits.append(model(ids[:, read : read + length], cache, segments=segments))
-        read += length
-    logits = torch.cat(logits, dim=1)
-    close(logits[1], expected.logits[1], 1e-4)
-    close(logits[0, 11:], expected.logits[0, 11:], 1e-4)
-    whole, balance = pooled(model, ids, mask - 1)
-    close(whole[0, 11:], expected.logits[0, 11:], 1e-4)
+    _, balance = pooled(model, ids, mask - 1)
     close(2 * balance, expected.aux_loss, 1e-4)
 
 

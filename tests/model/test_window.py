@@ -5,8 +5,9 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_modern import close as nearly
-from test_modern import modern, theirs, tokens
+from parity import close as nearly
+from parity import next_token_loss, same_gradients, tokens
+from test_modern import modern, theirs
 from test_protocol import chunks, documents_of_rows, pack
 
 from llmlib.generation.beam import beam_search
@@ -297,11 +298,8 @@ def test_logits_and_gradients_are_those_of_mistral(mistral, length):
     reference.zero_grad()
     expected.loss.backward()
     model.zero_grad()
-    targets = ids[:, 1:].flatten()
-    torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets).backward()
-    gradients = {name: p.grad for name, p in reference.named_parameters()}
-    for name, parameter in model.named_parameters():
-        close(parameter.grad, theirs(name, gradients))
+    next_token_loss(logits, ids).backward()
+    same_gradients(reference, model, theirs)
     model.requires_grad_(False)
 
 
