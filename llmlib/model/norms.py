@@ -19,6 +19,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     alike = x.dtype is weight.dtype and x.dtype in (torch.float32, torch.float64)
     if alike and x.is_cpu and not torch.compiler.is_compiling():
         return CPUNorm.apply(x, weight, eps)
+    if weight.dtype is torch.float32 and x.dtype in (torch.bfloat16, torch.float16):
+        return rms_norm(x.float(), weight, eps).to(x.dtype)  # as torch does, with a warning
     return F.rms_norm(x, weight.shape, weight, eps)
 
 

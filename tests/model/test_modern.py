@@ -1,5 +1,6 @@
 """The modern transformer equals transformers' Llama, Qwen2 and Qwen3, and GPT where it is a GPT."""
 
+import warnings
 from dataclasses import asdict, replace
 
 import pytest
@@ -333,6 +334,10 @@ def test_norm_of_heads_that_do_not_lie_side_by_side_and_of_16_bits():
     close(rms_norm(x, weight, 1e-5), F.rms_norm(x, (8,), weight, 1e-5))
     half = rms_norm(x.bfloat16(), weight.bfloat16(), 1e-5)
     assert torch.equal(half, F.rms_norm(x.bfloat16(), (8,), weight.bfloat16(), 1e-5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mixed = rms_norm(x.bfloat16(), weight, 1e-5)
+    assert torch.equal(mixed, F.rms_norm(x.bfloat16().float(), (8,), weight, 1e-5).bfloat16())
     with torch.autocast("cpu", torch.bfloat16):  # the gradient, too, is formed in float32
         x = x.clone().requires_grad_()
         (rms_norm(x, weight, 1e-5).cos()).sum().backward()
