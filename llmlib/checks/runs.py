@@ -87,7 +87,7 @@ def block_parameters(config: Any) -> int:
     dense, part = 3 * config.hidden_dim, config.feed_forward
     if not isinstance(part, Mapping) or part.get("name") != "moe":
         return config.n_layers * config.emb_dim * (heads + dense)
-    # counted as if no layer were dense; what is no number is left to the part to refuse
+    # counted as if no layer were dense; what is not a number is left to the part to refuse
     given = {"n_experts": 8, "hidden_dim": None, "shared_dim": 0} | dict(part)
     sizes: dict[str, Any] = {n: size if is_count(size) else 0 for n, size in given.items()}
     each = 3 * (sizes["hidden_dim"] or config.hidden_dim) + 1  # and a row of the router

@@ -217,6 +217,7 @@ def best_load(load: list[int], n_machines: int) -> int:
     best = sum(load)
 
     def search(rest: list[int], loads: tuple, free: tuple) -> None:
+        """Place the experts that are left, largest first; give up where it cannot get better."""
         nonlocal best
         if not rest:
             best = max(loads)

@@ -176,7 +176,7 @@ def played(kind: Any) -> Any:
     """Turn a class into a function that plays a list of moves on it, and returns what it saw."""
 
     def play(width: int, spare: int, moves: list[int]) -> list:
-        """Push as many numbers as a move says, or forget as many as a negative one says."""
+        """Push as many numbers as a move says, or forget as many if it is negative."""
         ring, n, seen = kind(width, spare), 0, []
         for move in moves:
             if move < 0:
