@@ -87,9 +87,8 @@ def weight_matrices(model: Any) -> list[Any]:
 def bytes_read(model: Any) -> int:
     """Return the bytes of weights that have to be read for a single token."""
     total = sum(weight.nbytes for weight in weight_matrices(model))
-    for layer in [
-        m for m in model.modules() if hasattr(m, "experts")
-    ]:  # notebook 13: some are idle
+    mixtures = [module for module in model.modules() if hasattr(module, "experts")]
+    for layer in mixtures:  # of whose experts some are idle (notebook 13)
         idle = layer.n_experts - layer.top_k
         total -= sum(weight.nbytes for weight in linear_weights(layer.experts[0])) * idle
     return total
